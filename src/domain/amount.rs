@@ -1,0 +1,130 @@
+//! Amounts of money and of work, as integers that can't go wrong silently.
+//!
+//! Every amount lies between zero and [`Credits::MAX`], and all arithmetic is checked. What an
+//! amount may buy is in `pricing`.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The largest integer JavaScript holds exactly, 2^53 - 1: what the mobile client can show.
+const MAX_EXACT_IN_JAVASCRIPT: i64 = 9_007_199_254_740_991;
+
+/// An amount was negative or above 9,007,199,254,740,991.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("amount is not between 0 and 9007199254740991")]
+pub struct OutOfRange;
+
+macro_rules! amount {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+        )]
+        #[serde(try_from = "i64", into = "i64")]
+        pub struct $name(i64);
+
+        impl $name {
+            /// Nothing at all.
+            pub const ZERO: Self = Self(0);
+            /// The largest amount there can be.
+            pub const MAX: Self = Self(MAX_EXACT_IN_JAVASCRIPT);
+
+            /// Takes `value` as an amount.
+            ///
+            /// # Errors
+            /// [`OutOfRange`] when it is negative or above [`Self::MAX`].
+            pub const fn new(value: i64) -> Result<Self, OutOfRange> {
+                if 0 <= value && value <= MAX_EXACT_IN_JAVASCRIPT {
+                    Ok(Self(value))
+                } else {
+                    Err(OutOfRange)
+                }
+            }
+
+            /// The amount as a plain integer.
+            #[must_use]
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+
+            /// The sum, or `None` above [`Self::MAX`].
+            #[must_use]
+            pub fn checked_add(self, other: Self) -> Option<Self> {
+                self.0.checked_add(other.0).and_then(|sum| Self::new(sum).ok())
+            }
+
+            /// The difference, or `None` below zero.
+            #[must_use]
+            pub fn checked_sub(self, other: Self) -> Option<Self> {
+                self.0.checked_sub(other.0).and_then(|rest| Self::new(rest).ok())
+            }
+        }
+
+        impl TryFrom<i64> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(value: i64) -> Result<Self, OutOfRange> {
+                Self::new(value)
+            }
+        }
+
+        impl From<$name> for i64 {
+            fn from(amount: $name) -> Self {
+                amount.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+amount! {
+    /// Whole yen-denominated points, bought in the app store.
+    Credits
+}
+
+amount! {
+    /// Whole LLM tokens, bought with credits and used up by chats.
+    Tokens
+}
+
+/// What one chat used: tokens read by the model and tokens written by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    input: Tokens,
+    output: Tokens,
+    total: Tokens,
+}
+
+impl Usage {
+    /// Adds up a chat's tokens.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] when the sum is above [`Tokens::MAX`].
+    pub fn new(input: Tokens, output: Tokens) -> Result<Self, OutOfRange> {
+        let total = input.checked_add(output).ok_or(OutOfRange)?;
+        Ok(Self { input, output, total })
+    }
+
+    /// Tokens the model read.
+    #[must_use]
+    pub const fn input(self) -> Tokens {
+        self.input
+    }
+
+    /// Tokens the model wrote.
+    #[must_use]
+    pub const fn output(self) -> Tokens {
+        self.output
+    }
+
+    /// The sum of both, which is what the chat costs.
+    #[must_use]
+    pub const fn total(self) -> Tokens {
+        self.total
+    }
+}

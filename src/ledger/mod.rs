@@ -1,0 +1,125 @@
+//! When work is written: one writer takes what is queued, decides it in memory and commits it all at
+//! once, and only then answers each caller.
+//!
+//! This is group commit. A lone operation is a transaction of its own; under load neighbours share
+//! one, and each still stands or falls whole. The ledger knows when work is batched, retried, and
+//! refused because the queue is full; what an operation means is `domain`'s, the SQL is `store`'s.
+
+mod job;
+mod writer;
+
+#[cfg(test)]
+mod fault_test;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    domain::{CapacityLimits, Operation, Refusal, UserId},
+    store,
+};
+use job::{Job, Submission};
+
+/// Operations that may wait for the writer; one more is answered with [`LedgerError::Overloaded`].
+pub const QUEUE_LIMIT: usize = 1_024;
+/// Most operations in one transaction. It bounds what a failed batch has to decide again.
+pub const BATCH_LIMIT: usize = 512;
+/// How long an operation may wait before it is begun. Together with the time a batch itself may take
+/// (the database's busy timeout) this stays below the deadline of a request, so that an operation
+/// answered with "overloaded" is one that was never begun.
+pub const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
+
+/// Where the ledger reads the time from.
+pub type Clock = fn() -> DateTime<Utc>;
+
+/// Why an operation has no outcome. None of these left a trace, unless said otherwise.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// A rule said no.
+    #[error("refused: {}", .0.code())]
+    Refused(Refusal),
+    /// More work is waiting than can be done in time.
+    #[error("too many operations are waiting")]
+    Overloaded,
+    /// The service is shutting down.
+    #[error("the ledger is closed")]
+    Stopping,
+    /// The database can't do it now. If it went away while it committed, the operation may have
+    /// happened all the same.
+    #[error("the database is unavailable")]
+    Unavailable,
+    /// A bug, ours: a panic, or a value the schema refuses.
+    #[error("the operation failed: {0}")]
+    Failed(String),
+}
+
+/// The queue in front of the writer.
+#[derive(Debug)]
+pub struct Ledger {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+/// The task that writes.
+#[derive(Debug)]
+pub struct WriterTask {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Ledger {
+    /// Starts the task that owns `store` and writes all there is to write.
+    pub fn start<W: store::Writer>(
+        store: W,
+        limits: CapacityLimits,
+        clock: Clock,
+    ) -> (Self, WriterTask) {
+        let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(writer::run(store, queued, stopped, limits, clock));
+        (Self { queue }, WriterTask { stop, task })
+    }
+
+    /// Has `operation` decided and written; what it returns is on disk.
+    ///
+    /// Once begun it is carried through, whether or not the caller still waits.
+    ///
+    /// # Errors
+    /// [`LedgerError`] says why there is no outcome.
+    pub async fn apply<O: Operation>(
+        &self,
+        user: UserId,
+        operation: O,
+    ) -> Result<O::Outcome, LedgerError> {
+        let (submission, answer) = Submission::new(user, operation);
+        self.queue.try_send(Box::new(submission)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
+        })?;
+        // The writer answers every job it takes; it only drops them when it dies.
+        answer.await.unwrap_or(Err(LedgerError::Unavailable))
+    }
+}
+
+impl WriterTask {
+    /// Takes no more work, finishes what is queued, and closes the database.
+    pub async fn stop(self) {
+        // The writer may have died already; then there is nothing to stop.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the ledger's writer did not end well");
+        }
+    }
+
+    /// Returns when the writer has ended without having been asked to: nothing is written any more.
+    pub async fn died(&mut self) {
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(%error, "the ledger's writer died");
+        }
+    }
+}

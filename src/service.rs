@@ -1,0 +1,188 @@
+//! [`BillingService`]: one method per operation. Each has the ledger or a reader do the work and says
+//! in the log what became of the money; it knows neither SQL nor HTTP.
+
+use thiserror::Error;
+use tracing::{error, info};
+
+use crate::{
+    domain::{
+        Account, Allocate, Allocation, Category, Consume, Credits, HistoryFilter, HistoryPage,
+        ModelId, Operation, PriceList, Purchase, Refusal, Reset, Tokens, Usage, UserId,
+    },
+    ledger::{Ledger, LedgerError},
+    store::{Reader, StoreError},
+};
+
+/// Why a call has no result.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The ledger did not carry it out.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The database could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Resets are switched off.
+    #[error("resets are switched off")]
+    ResetDisabled,
+}
+
+/// Everything the billing backend does.
+#[derive(Debug)]
+pub struct BillingService {
+    ledger: Ledger,
+    reader: Reader,
+    allow_reset: bool,
+}
+
+impl BillingService {
+    /// A service on an opened database. `allow_reset` lets users erase their own data.
+    #[must_use]
+    pub const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
+        Self { ledger, reader, allow_reset }
+    }
+
+    /// The user's credits and tokens.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`] when the database can't be read.
+    pub async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
+        let (account, _) = self.reader.account(user).await?;
+        Ok(account)
+    }
+
+    /// The tokens of all the user's models of one category.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`] when the database can't be read.
+    pub async fn category_total(
+        &self,
+        user: &UserId,
+        category: Category,
+    ) -> Result<Tokens, ServiceError> {
+        let (account, prices) = self.reader.account(user).await?;
+        Ok(account.category_total(category, &prices))
+    }
+
+    /// Adds bought credits; returns the new balance.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    pub async fn add_credits(
+        &self,
+        user: UserId,
+        purchase: Purchase,
+    ) -> Result<Credits, ServiceError> {
+        let credits = purchase.credits;
+        let result = self.apply(&user, purchase).await;
+        match &result {
+            Ok(balance) => info!(%user, %credits, %balance, "purchase"),
+            Err(error) => info!(%user, %credits, result = code(error), "purchase refused"),
+        }
+        result
+    }
+
+    /// Turns credits into tokens, all items or none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    pub async fn allocate(&self, user: UserId, items: Vec<Allocation>) -> Result<(), ServiceError> {
+        let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
+        let models =
+            items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
+        let result = self.apply(&user, Allocate { items }).await;
+        match &result {
+            Ok(()) => info!(%user, %credits, models, "allocation"),
+            Err(error) => info!(%user, %credits, models, result = code(error), "allocation refused"),
+        }
+        result
+    }
+
+    /// Uses up a chat's tokens; returns how many of its model remain.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    pub async fn consume(
+        &self,
+        user: UserId,
+        model: ModelId,
+        usage: Usage,
+    ) -> Result<Tokens, ServiceError> {
+        let tokens = usage.total();
+        let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
+        match &result {
+            Ok(remaining) => info!(%user, %model, %tokens, %remaining, "consumption"),
+            Err(error) => {
+                info!(%user, %model, %tokens, result = code(error), "consumption refused");
+            }
+        }
+        result
+    }
+
+    /// A page of the user's history, newest first.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`] when the database can't be read.
+    pub async fn history(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryPage, ServiceError> {
+        Ok(self.reader.history(user, filter).await?)
+    }
+
+    /// The current prices.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`] when the database can't be read.
+    pub async fn pricing(&self) -> Result<PriceList, ServiceError> {
+        Ok(self.reader.prices().await?)
+    }
+
+    /// Whether the database answers, and may be written.
+    pub async fn is_healthy(&self) -> bool {
+        match self.reader.ping().await {
+            Ok(()) => true,
+            Err(cause) => {
+                error!(%cause, "the database does not answer");
+                false
+            }
+        }
+    }
+
+    /// Forgets the user's credits, tokens and transactions.
+    ///
+    /// # Errors
+    /// [`ServiceError::ResetDisabled`], or [`ServiceError::Ledger`].
+    pub async fn reset(&self, user: UserId) -> Result<(), ServiceError> {
+        if !self.allow_reset {
+            return Err(ServiceError::ResetDisabled);
+        }
+        let result = self.apply(&user, Reset).await;
+        match &result {
+            Ok(()) => info!(%user, "reset"),
+            Err(error) => info!(%user, result = code(error), "reset refused"),
+        }
+        result
+    }
+
+    async fn apply<O: Operation>(
+        &self,
+        user: &UserId,
+        operation: O,
+    ) -> Result<O::Outcome, ServiceError> {
+        Ok(self.ledger.apply(user.clone(), operation).await?)
+    }
+}
+
+/// What the log calls an error.
+fn code(error: &ServiceError) -> &'static str {
+    match error {
+        ServiceError::Ledger(LedgerError::Refused(refusal)) => Refusal::code(refusal),
+        ServiceError::Ledger(LedgerError::Overloaded) => "overloaded",
+        ServiceError::Ledger(LedgerError::Stopping) => "stopping",
+        ServiceError::Ledger(LedgerError::Unavailable) | ServiceError::Store(_) => "unavailable",
+        ServiceError::Ledger(LedgerError::Failed(_)) => "failed",
+        ServiceError::ResetDisabled => "reset_disabled",
+    }
+}

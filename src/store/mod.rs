@@ -1,0 +1,87 @@
+//! Everything that is SQL: opening and migrating the database, one batch of writes, the reads.
+//!
+//! The rules live in `domain`, and when to write is the `ledger`'s business. A storage engine gives a
+//! [`Writer`] and a [`Reader`]; nothing above this folder knows which engine it is.
+
+pub mod sqlite;
+
+use std::{collections::HashMap, future::Future};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use thiserror::Error;
+
+use crate::domain::{Account, GrantedPurchases, PriceList, StoreTransactionId, UserId};
+
+pub use sqlite::SqliteReader as Reader;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// What was written broke a constraint: one operation of the batch is at fault, not the database.
+    #[error("the database refuses a value: {0}")]
+    Constraint(#[source] sqlx::Error),
+    /// What was read can't be: somebody changed the data by hand into something impossible.
+    #[error("the database holds an impossible value: {0}")]
+    Corrupt(String),
+    /// The database can't do it now: busy, full, read-only or gone. It may pass.
+    #[error("the database does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// What a batch needs to be decided.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Accounts to load and lock, each once.
+    pub users: Vec<UserId>,
+    /// Whether the prices are needed.
+    pub prices: bool,
+    /// Store transactions of which to know whether they were granted.
+    pub store_transaction_ids: Vec<StoreTransactionId>,
+}
+
+/// What the database holds of what was [`Wanted`].
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The accounts of the users asked for; new ones for users nobody has seen.
+    pub accounts: HashMap<UserId, Account>,
+    /// The prices, when asked for.
+    pub prices: PriceList,
+    /// Who got which of the store transactions asked for.
+    pub granted: GrantedPurchases,
+}
+
+/// The one connection that writes, one transaction at a time: `load`, then `save` or `abandon`.
+///
+/// After an error the transaction is gone and nothing of it is kept; the next `load` starts afresh,
+/// on a new connection where needed.
+pub trait Writer: Send + 'static {
+    /// Begins a transaction, locks the accounts wanted, and reads them.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `Constraint`.
+    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+
+    /// Writes the entries of the accounts, with the balances that follow from them, and commits.
+    ///
+    /// When this returns `Ok`, everything is on disk.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; nothing was written then, unless the database went away during the commit
+    /// itself.
+    fn save(
+        &mut self,
+        changed: &[&Account],
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends the transaction without a trace.
+    fn abandon(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Brings the database into the state a stopped service leaves behind.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// A time as it is kept and shown: UTC, RFC 3339 with microseconds and `Z`.
+fn timestamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}

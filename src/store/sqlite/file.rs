@@ -1,0 +1,45 @@
+//! Whether the database file is still the one that was opened.
+//!
+//! SQLite keeps writing to a file that was removed or replaced under it, and everything written then
+//! is lost with the process; a WAL database never notices. So we look before each use.
+
+use std::{fs, io, os::unix::fs::MetadataExt, path::{Path, PathBuf}};
+
+use super::StoreError;
+
+/// The file that was opened.
+#[derive(Debug, Clone)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    /// Remembers the file that lies at `path` now.
+    pub(super) fn remember(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Looks whether the same file still lies there, for reading.
+    pub(super) fn check_present(&self) -> Result<fs::Metadata, StoreError> {
+        let metadata = fs::metadata(&self.path).map_err(|error| {
+            StoreError::Unavailable(format!("the database file can't be found any more: {error}"))
+        })?;
+        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+            return Err(StoreError::Unavailable(
+                "another file lies in the database's place; restart the service to use it".to_owned(),
+            ));
+        }
+        Ok(metadata)
+    }
+
+    /// Looks whether the same file still lies there, and may be written.
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        if self.check_present()?.permissions().readonly() {
+            return Err(StoreError::Unavailable("the database file was made read-only".to_owned()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! The SQLite engine: how a database file is opened, checked and migrated.
+//!
+//! One connection writes ([`SqliteWriter`]), a small pool reads ([`SqliteReader`]).
+
+mod file;
+mod reader;
+mod snapshot;
+mod writer;
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use thiserror::Error;
+
+pub use reader::SqliteReader;
+pub use writer::SqliteWriter;
+
+use super::StoreError;
+use file::DatabaseFile;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a statement waits for another process's lock. Well below the deadline of a request, so
+/// that whoever asked still gets an answer.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// Rows that may wait between SQLite's thread and ours; a full history page fits.
+const ROW_BUFFER_ROWS: usize = 1_024;
+/// SQLite's page size, in bytes, of a database made here.
+const PAGE_BYTES: u32 = 4_096;
+
+/// Why a database can't be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The URL names no file.
+    #[error("DATABASE_URL: {0}")]
+    Url(String),
+    /// Made by a version of this program that knew more.
+    #[error(
+        "the database '{path}' was made by a newer version of token-billing (it has migration \
+         {found}, this version knows {known}); start that version instead"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// The migration it has.
+        found: i64,
+        /// The newest migration known here.
+        known: i64,
+    },
+    /// Not a database, or somebody else's.
+    #[error("the file '{path}' is not a token-billing database ({reason}); nothing was changed")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What gave it away.
+        reason: String,
+    },
+    /// The file can't be opened, made or migrated.
+    #[error("cannot open the database '{path}': {reason}")]
+    Failed {
+        /// The file.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// An SQLite database that may not exist yet.
+#[derive(Debug, Clone)]
+pub struct SqliteDatabase {
+    options: SqliteConnectOptions,
+    path: String,
+}
+
+impl SqliteDatabase {
+    /// The database a URL such as `sqlite://billing.db` names. Nothing is opened yet.
+    ///
+    /// `max_bytes` caps the size of the database file; writes that would pass it are unavailable.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] when the URL names no file.
+    pub fn from_url(url: &str, max_bytes: Option<u64>) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| OpenError::Url(error.to_string()))?;
+        let path = options.get_filename().to_string_lossy().into_owned();
+        if path.is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(OpenError::Url("must name a file, such as sqlite://billing.db".to_owned()));
+        }
+        let mut options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .page_size(PAGE_BYTES)
+            .row_buffer_size(ROW_BUFFER_ROWS)
+            .disable_statement_logging();
+        if let Some(max_bytes) = max_bytes {
+            let pages = max_bytes.checked_div(u64::from(PAGE_BYTES)).unwrap_or(0).max(1);
+            options = options.pragma("max_page_count", pages.to_string());
+        }
+        Ok(Self { options, path })
+    }
+
+    /// The database file, as the URL names it.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Opens the database, making and migrating it where needed.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a file that is not ours, or newer than we are, is left untouched.
+    pub async fn open(&self) -> Result<(SqliteWriter, SqliteReader), OpenError> {
+        self.inspect().await?;
+        let create = self.options.clone().create_if_missing(true);
+        let mut connection = create.connect().await.map_err(|error| self.failed(&error))?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| self.failed(&error))?;
+
+        let options = self.options.clone().create_if_missing(false);
+        let file = DatabaseFile::remember(Path::new(&self.path))
+            .map_err(|error| self.failed(&error))?;
+        let reader = SqliteReader::new(&options, file.clone());
+        Ok((SqliteWriter::new(connection, options, file), reader))
+    }
+
+    /// Looks whether an existing file is a database we may migrate, without writing to it.
+    async fn inspect(&self) -> Result<(), OpenError> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.len() == 0 => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.failed(&error)),
+        }
+        // Opening a WAL database for reading makes files beside it, unless it may be taken as
+        // immutable: which it may while no write-ahead log lies there.
+        let clean = !Path::new(&format!("{}-wal", self.path)).exists();
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .read_only(true)
+            .immutable(clean)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let foreign = |error: sqlx::Error| OpenError::Foreign {
+            path: self.path.clone(),
+            reason: describe(&error),
+        };
+        let mut connection = options.connect().await.map_err(|error| self.failed(&error))?;
+        let found = newest_migration(&mut connection).await.map_err(foreign);
+        connection.close().await.map_err(|error| self.failed(&error))?;
+        self.check_version(found?)
+    }
+
+    fn check_version(&self, schema: FoundSchema) -> Result<(), OpenError> {
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        match schema {
+            FoundSchema::Migrated(found) if found > known => {
+                Err(OpenError::Newer { path: self.path.clone(), found, known })
+            }
+            FoundSchema::Foreign => Err(OpenError::Foreign {
+                path: self.path.clone(),
+                reason: "it holds the tables of another program".to_owned(),
+            }),
+            FoundSchema::Migrated(_) | FoundSchema::Empty => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) -> OpenError {
+        let mut reason = error.to_string();
+        if reason.contains("unable to open database file") {
+            "its directory is missing or not writable, or the file may not be read"
+                .clone_into(&mut reason);
+        }
+        OpenError::Failed { path: self.path.clone(), reason }
+    }
+}
+
+/// What an existing database file holds.
+enum FoundSchema {
+    /// No tables at all.
+    Empty,
+    /// Tables, but no list of our migrations.
+    Foreign,
+    /// Our tables, as of this migration.
+    Migrated(i64),
+}
+
+async fn newest_migration(connection: &mut SqliteConnection) -> Result<FoundSchema, sqlx::Error> {
+    let (tables, ours): (i64, bool) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') > 0 FROM sqlite_schema",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !ours {
+        return Ok(if tables == 0 { FoundSchema::Empty } else { FoundSchema::Foreign });
+    }
+    let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await?;
+    Ok(FoundSchema::Migrated(newest.unwrap_or(0)))
+}
+
+/// What SQLite itself says, without our library's decoration.
+fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// SQLite's primary result code for every broken constraint.
+const SQLITE_CONSTRAINT: i32 = 19;
+/// The low byte of a result code is the primary one.
+const PRIMARY_CODE_MASK: i32 = 0xff;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
+                if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT {
+                    Self::Constraint(error)
+                } else {
+                    Self::Unavailable(format!("{} (SQLite code {code})", database.message()))
+                }
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}

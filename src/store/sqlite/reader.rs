@@ -1,0 +1,134 @@
+//! The reads: accounts, prices, and pages of the history, on a small pool of connections that can't
+//! write.
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, Row, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
+};
+
+use super::{DatabaseFile, StoreError, snapshot, snapshot::snapshot_sql};
+use crate::{
+    domain::{
+        Account, EntryKind, HistoryFilter, HistoryPage, PriceList, Transaction, UserId,
+    },
+    store::{Loaded, Wanted},
+};
+
+/// Connections that read at the same time.
+const READ_CONNECTIONS: u32 = 4;
+/// How long a read waits for one of them.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A pool of connections that only read.
+#[derive(Debug, Clone)]
+pub struct SqliteReader {
+    pool: SqlitePool,
+    file: DatabaseFile,
+}
+
+impl SqliteReader {
+    pub(super) fn new(options: &SqliteConnectOptions, file: DatabaseFile) -> Self {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READ_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().read_only(true));
+        Self { pool, file }
+    }
+
+    /// The user's account, with the current prices.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    pub async fn account(&self, user: &UserId) -> Result<(Account, PriceList), StoreError> {
+        let wanted = Wanted { users: vec![user.clone()], prices: true, ..Wanted::default() };
+        let mut loaded = self.load(&wanted).await?;
+        let account = loaded.accounts.remove(user).unwrap_or_else(|| Account::new(user.clone()));
+        Ok((account, loaded.prices))
+    }
+
+    /// The current prices.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    pub async fn prices(&self) -> Result<PriceList, StoreError> {
+        let wanted = Wanted { prices: true, ..Wanted::default() };
+        Ok(self.load(&wanted).await?.prices)
+    }
+
+    /// A page of the user's history, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    pub async fn history(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryPage, StoreError> {
+        self.file.check_present()?;
+        // One more than asked for tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let rows = sqlx::query(AssertSqlSafe(history_sql(filter)))
+            .bind(user.as_str())
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit).saturating_add(1))
+            .bind(filter.model.as_ref().map(|model| model.as_str()))
+            .fetch_all(&self.pool)
+            .await?;
+        let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;
+        Ok(HistoryPage { transactions, more: rows.len() > limit })
+    }
+
+    /// Whether the database answers, and may be written.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.file.check_writable()?;
+        sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        self.file.check_present()?;
+        let mut connection = self.pool.acquire().await?;
+        snapshot::load(&mut connection, snapshot_sql!(), wanted).await
+    }
+}
+
+/// Merges one range of an index per kind, each read backwards only as far as the page needs: the
+/// cost is the page's length, however long the history is. The texts are all ours.
+fn history_sql(filter: &HistoryFilter) -> String {
+    let kinds = filter.kind.as_ref().map_or(&EntryKind::ALL[..], std::slice::from_ref);
+    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
+    let ranges: Vec<String> = kinds
+        .iter()
+        .map(|kind| {
+            format!(
+                "SELECT id, type, amount, model_id, created_at FROM transactions \
+                 WHERE user_id = $1 AND type = '{}' AND id < $2{model}",
+                kind.name()
+            )
+        })
+        .collect();
+    format!("{} ORDER BY id DESC LIMIT $3", ranges.join(" UNION ALL "))
+}
+
+fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
+    let kind: &str = row.try_get(1)?;
+    Ok(Transaction {
+        id: row.try_get(0)?,
+        kind: EntryKind::from_name(kind)
+            .ok_or_else(|| StoreError::Corrupt(format!("type of a transaction: '{kind}'")))?,
+        amount: row.try_get(2)?,
+        model: row.try_get(3)?,
+        created_at: row.try_get(4)?,
+    })
+}
