@@ -1,0 +1,463 @@
+//! Breaks the ledger's database at every single step and looks at what callers are told and what is
+//! on disk. The database is a fake in memory; what the real ones do is tested with them.
+//!
+//! Nothing here depends on time: a test holds the writer inside its first `load` until all that it
+//! wants in one batch is queued.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, WriterTask};
+use crate::{
+    domain::{
+        Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
+        Needs, Operation, Price, Purchase, PurchaseRecord, Refusal, StoreTransactionId, Tokens,
+        UserId,
+    },
+    store::{Loaded, StoreError, Wanted, Writer},
+};
+
+const MODEL: &str = "model";
+/// The user, and the store transaction, of the operation that is at fault.
+const EVE: &str = "eve";
+const BAD: &str = "bad";
+
+/// How one call of the database fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Unavailable,
+    /// `Corrupt` from `load`, `Constraint` from `save`.
+    Spoiled,
+}
+
+/// What is wrong with the operation [`BAD`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ruin {
+    Nothing,
+    Panics,
+    CannotBeSaved,
+    CannotBeLoaded,
+}
+
+/// What is committed, and what happens to those who use it.
+#[derive(Debug, Default)]
+struct Disk {
+    entries: HashMap<UserId, Vec<Entry>>,
+    granted: HashMap<StoreTransactionId, UserId>,
+    /// The store transactions of the operations in each call of `load` or `save`, in order.
+    steps: Vec<Vec<String>>,
+    /// The step that fails, once.
+    fault: Option<(usize, Fault)>,
+    unsavable: Option<UserId>,
+    unloadable: Option<UserId>,
+    /// The store transactions in the open transaction.
+    open: Option<Vec<String>>,
+    /// Whether the ledger called out of order.
+    misused: bool,
+    closed: bool,
+}
+
+impl Disk {
+    fn step(&mut self, ids: Vec<String>) -> Option<Fault> {
+        let number = self.steps.len();
+        self.steps.push(ids);
+        self.fault.filter(|(step, _)| *step == number).map(|(_, fault)| fault)
+    }
+
+    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        self.misused |= self.open.is_some();
+        let ids: Vec<String> =
+            wanted.store_transaction_ids.iter().map(ToString::to_string).collect();
+        match self.step(ids.clone()) {
+            Some(Fault::Unavailable) => return Err(StoreError::Unavailable("load".to_owned())),
+            Some(Fault::Spoiled) => return Err(StoreError::Corrupt("load".to_owned())),
+            None => {}
+        }
+        if self.unloadable.as_ref().is_some_and(|user| wanted.users.contains(user)) {
+            return Err(StoreError::Corrupt("a user".to_owned()));
+        }
+        self.open = Some(ids);
+
+        let mut loaded = Loaded::default();
+        for user in &wanted.users {
+            loaded.accounts.insert(user.clone(), self.account(user));
+        }
+        if wanted.prices {
+            let price = Price::new(1_000_000, Category::Quick).expect("a valid price");
+            loaded.prices = [(model(), price)].into_iter().collect();
+        }
+        for id in &wanted.store_transaction_ids {
+            if let Some(owner) = self.granted.get(id) {
+                loaded.granted.insert(id.clone(), owner.clone());
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn save(&mut self, changed: &[&Account]) -> Result<(), StoreError> {
+        let open = self.open.take();
+        self.misused |= open.is_none();
+        match self.step(open.unwrap_or_default()) {
+            Some(Fault::Unavailable) => return Err(StoreError::Unavailable("save".to_owned())),
+            Some(Fault::Spoiled) => return Err(StoreError::Constraint(sqlx::Error::RowNotFound)),
+            None => {}
+        }
+        if changed.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
+            return Err(StoreError::Constraint(sqlx::Error::RowNotFound));
+        }
+        for account in changed {
+            let entries = self.entries.entry(account.user().clone()).or_default();
+            if account.is_reset() {
+                entries.clear();
+                self.granted.retain(|_, owner| owner != account.user());
+            }
+            entries.extend_from_slice(account.entries());
+            for entry in account.entries() {
+                if let Entry::Purchase { store_transaction_id: Some(id), .. } = entry {
+                    let before = self.granted.insert(id.clone(), account.user().clone());
+                    assert_eq!(before, None, "{id} was granted twice");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&self, user: &UserId) -> Account {
+        let entries = self.entries.get(user).map_or(&[][..], Vec::as_slice);
+        let credits: i64 = entries.iter().map(Entry::credits_delta).sum();
+        let mut tokens: BTreeMap<ModelId, i64> = BTreeMap::new();
+        for entry in entries {
+            if let Some(model) = entry.model() {
+                *tokens.entry(model.clone()).or_default() += entry.tokens_delta();
+            }
+        }
+        let tokens = tokens
+            .into_iter()
+            .map(|(model, held)| (model, Tokens::new(held).expect("never negative")))
+            .collect();
+        Account::loaded(user.clone(), Credits::new(credits).expect("never negative"), tokens)
+    }
+
+    fn granted_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.granted.keys().map(ToString::to_string).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Every operation granted is on disk whole: a purchase of two and an allocation of one.
+    fn assert_whole(&self) {
+        let mut operations: HashMap<&UserId, usize> = HashMap::new();
+        for owner in self.granted.values() {
+            *operations.entry(owner).or_default() += 1;
+        }
+        for (user, entries) in &self.entries {
+            let count = operations.get(user).copied().unwrap_or_default();
+            assert_eq!(entries.len(), 2 * count, "{user} has half an operation");
+            let count = i64::try_from(count).expect("small");
+            let account = self.account(user);
+            assert_eq!(account.credits().get(), count, "{user}");
+            let held = account.tokens().get(&model()).map_or(0, |held| held.get());
+            assert_eq!(held, count, "{user}");
+        }
+        assert!(!self.misused, "load, save and abandon came out of order");
+    }
+}
+
+/// The writer's side of the disk. Its first `load` says that it has begun, and waits to go on.
+struct FakeWriter {
+    disk: Arc<Mutex<Disk>>,
+    gate: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
+}
+
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().expect("nothing panics while it holds the disk")
+}
+
+impl Writer for FakeWriter {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        if let Some((begun, go_on)) = self.gate.take() {
+            begun.send(()).expect("the test waits for it");
+            go_on.await.expect("the test opens the gate");
+        }
+        lock(&self.disk).load(wanted)
+    }
+
+    async fn save(&mut self, changed: &[&Account], _: DateTime<Utc>) -> Result<(), StoreError> {
+        lock(&self.disk).save(changed)
+    }
+
+    async fn abandon(&mut self) {
+        let mut disk = lock(&self.disk);
+        let open = disk.open.take();
+        disk.misused |= open.is_none();
+    }
+
+    async fn close(self) {
+        lock(&self.disk).closed = true;
+    }
+}
+
+/// Buys two credits, turns one of them into a token, and may then panic.
+#[derive(Debug)]
+struct Trial {
+    purchase: Purchase,
+    panics: bool,
+}
+
+impl Trial {
+    fn new(id: &str) -> Self {
+        let purchase = Purchase {
+            credits: Credits::new(2).expect("a valid amount"),
+            store_transaction_id: Some(StoreTransactionId::new(id).expect("a valid id")),
+            record: PurchaseRecord::new("{}".to_owned()),
+        };
+        Self { purchase, panics: false }
+    }
+
+    fn panicking(id: &str) -> Self {
+        Self { panics: true, ..Self::new(id) }
+    }
+}
+
+impl Operation for Trial {
+    type Outcome = ();
+
+    fn needs(&self) -> Needs<'_> {
+        Needs { prices: true, ..self.purchase.needs() }
+    }
+
+    fn decide(&self, account: &mut Account, context: &mut Context) -> Result<(), Refusal> {
+        self.purchase.decide(account, context)?;
+        let credits = Credits::new(1).expect("a valid amount");
+        let items = vec![Allocation { model: model(), credits }];
+        Allocate { items }.decide(account, context)?;
+        assert!(!self.panics, "half way through");
+        Ok(())
+    }
+}
+
+fn model() -> ModelId {
+    ModelId::new(MODEL).expect("a valid name")
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a valid name")
+}
+
+type Answer = Result<(), LedgerError>;
+type Call<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
+
+/// Queues an operation without letting the writer run.
+fn queue<'a>(ledger: &'a Ledger, name: &str, trial: Trial) -> Call<'a> {
+    let mut call: Call<'a> = Box::pin(ledger.apply(user(name), trial));
+    assert!(call.as_mut().now_or_never().is_none(), "{name}'s operation was not queued");
+    call
+}
+
+struct Bench {
+    disk: Arc<Mutex<Disk>>,
+    ledger: Ledger,
+    task: WriterTask,
+    begun: oneshot::Receiver<()>,
+    go_on: oneshot::Sender<()>,
+}
+
+fn bench(disk: Disk) -> Bench {
+    let (begin, begun) = oneshot::channel();
+    let (go_on, may_go_on) = oneshot::channel();
+    let disk = Arc::new(Mutex::new(disk));
+    let writer = FakeWriter { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
+    let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
+    let (ledger, task) = Ledger::start(writer, limits, || DateTime::UNIX_EPOCH);
+    Bench { disk, ledger, task, begun, go_on }
+}
+
+fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Ok(()) => "done",
+        Err(LedgerError::Refused(refusal)) => refusal.code(),
+        Err(LedgerError::Overloaded) => "overloaded",
+        Err(LedgerError::Stopping) => "stopping",
+        Err(LedgerError::Unavailable) => "unavailable",
+        Err(LedgerError::Failed(_)) => "failed",
+    }
+}
+
+/// One operation alone, five that become a batch, and one more alone, with one step failing.
+/// Returns what each was told, by its store transaction, and the disk afterwards.
+async fn run(ruin: Ruin, fault: Option<(usize, Fault)>) -> (Vec<(&'static str, Answer)>, Disk) {
+    let disk = Disk {
+        fault,
+        unsavable: (ruin == Ruin::CannotBeSaved).then(|| user(EVE)),
+        unloadable: (ruin == Ruin::CannotBeLoaded).then(|| user(EVE)),
+        ..Disk::default()
+    };
+    let Bench { disk, ledger, task, begun, go_on } = bench(disk);
+
+    let mut calls = vec![("opener", queue(&ledger, "ann", Trial::new("opener")))];
+    begun.await.expect("the writer begins");
+    for (id, name) in [("t1", "ann"), ("t2", "bob"), (BAD, EVE), ("t3", "ann"), ("t4", "cid")] {
+        let trial = Trial { panics: id == BAD && ruin == Ruin::Panics, ..Trial::new(id) };
+        calls.push((id, queue(&ledger, name, trial)));
+    }
+    go_on.send(()).expect("the writer waits");
+
+    let mut answers = Vec::new();
+    for (id, call) in calls {
+        answers.push((id, call.await));
+    }
+    answers.push(("next", ledger.apply(user("bob"), Trial::new("next")).await));
+    task.stop().await;
+    let disk = std::mem::take(&mut *lock(&disk));
+    (answers, disk)
+}
+
+/// Fails every step of [`run`] in turn and returns how many steps there are without a fault.
+async fn fail_every_step(ruin: Ruin, fault: Fault) -> usize {
+    for number in 0.. {
+        let (answers, disk) = run(ruin, Some((number, fault))).await;
+        // Whoever shares the failing step with others is decided again, alone, if one is at fault.
+        let victims: &[String] = match (fault, disk.steps.get(number)) {
+            (Fault::Unavailable, Some(ids)) => ids,
+            (Fault::Spoiled, Some(ids)) if ids.len() == 1 => ids,
+            _ => &[],
+        };
+        let mut done = Vec::new();
+        for (id, answer) in &answers {
+            let expected = match fault {
+                Fault::Unavailable if victims.iter().any(|victim| victim == id) => "unavailable",
+                Fault::Spoiled if victims.iter().any(|victim| victim == id) => "failed",
+                _ if *id == BAD && ruin != Ruin::Nothing => "failed",
+                _ => "done",
+            };
+            assert_eq!(word(answer), expected, "{id}, {ruin:?}, step {number} {fault:?}");
+            if answer.is_ok() {
+                done.push((*id).to_owned());
+            }
+        }
+        done.sort_unstable();
+        assert_eq!(disk.granted_ids(), done, "{ruin:?}, step {number} {fault:?}");
+        disk.assert_whole();
+        assert!(disk.closed);
+        if number >= disk.steps.len() {
+            return disk.steps.len();
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+#[tokio::test]
+async fn every_step_of_a_sound_batch_may_fail() {
+    // Three transactions of two steps each.
+    assert_eq!(fail_every_step(Ruin::Nothing, Fault::Unavailable).await, 6);
+    assert_eq!(fail_every_step(Ruin::Nothing, Fault::Spoiled).await, 6);
+}
+
+#[tokio::test]
+async fn every_step_beside_a_panicking_operation_may_fail() {
+    // The batch and the operation alone are loaded, and abandoned; four are done alone.
+    assert_eq!(fail_every_step(Ruin::Panics, Fault::Unavailable).await, 14);
+    assert_eq!(fail_every_step(Ruin::Panics, Fault::Spoiled).await, 14);
+}
+
+#[tokio::test]
+async fn every_step_beside_an_operation_the_schema_refuses_may_fail() {
+    assert_eq!(fail_every_step(Ruin::CannotBeSaved, Fault::Unavailable).await, 16);
+    assert_eq!(fail_every_step(Ruin::CannotBeSaved, Fault::Spoiled).await, 16);
+}
+
+#[tokio::test]
+async fn every_step_beside_an_account_that_can_not_be_read_may_fail() {
+    assert_eq!(fail_every_step(Ruin::CannotBeLoaded, Fault::Unavailable).await, 14);
+    assert_eq!(fail_every_step(Ruin::CannotBeLoaded, Fault::Spoiled).await, 14);
+}
+
+#[tokio::test]
+async fn operations_of_a_batch_see_each_other_and_nothing_of_a_panic() {
+    let Bench { disk, ledger, task, begun, go_on } = bench(Disk::default());
+    let opener = queue(&ledger, "ann", Trial::new("opener"));
+    begun.await.expect("the writer begins");
+    let panicking = queue(&ledger, "ann", Trial::panicking("t1"));
+    let first = queue(&ledger, "bob", Trial::new("t1"));
+    let second = queue(&ledger, "bob", Trial::new("t1"));
+    let duplicate = queue(&ledger, "cid", Trial::new("opener"));
+    go_on.send(()).expect("the writer waits");
+
+    assert_eq!(word(&opener.await), "done");
+    let answer = panicking.await;
+    assert!(matches!(&answer, Err(LedgerError::Failed(cause)) if cause.contains("half way")));
+    assert_eq!(word(&first.await), "done");
+    assert_eq!(word(&second.await), "purchase_already_processed");
+    assert_eq!(word(&duplicate.await), "purchase_already_processed");
+    task.stop().await;
+    lock(&disk).assert_whole();
+    assert_eq!(lock(&disk).granted_ids(), ["opener", "t1"]);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_overloaded_and_all_that_is_in_it_is_done() {
+    let Bench { disk, ledger, task, begun, go_on } = bench(Disk::default());
+    let mut calls = vec![queue(&ledger, "ann", Trial::new("opener"))];
+    begun.await.expect("the writer begins");
+    for number in 0..QUEUE_LIMIT {
+        calls.push(queue(&ledger, "bob", Trial::new(&format!("t{number}"))));
+    }
+    let one_more = ledger.apply(user("cid"), Trial::new("one more")).await;
+    assert_eq!(word(&one_more), "overloaded");
+    go_on.send(()).expect("the writer waits");
+
+    for call in calls {
+        assert_eq!(word(&call.await), "done");
+    }
+    assert_eq!(word(&ledger.apply(user("cid"), Trial::new("one more")).await), "done");
+    task.stop().await;
+    let disk = lock(&disk);
+    disk.assert_whole();
+    let loads: Vec<usize> = disk.steps.iter().step_by(2).map(Vec::len).collect();
+    assert_eq!(loads, [1, BATCH_LIMIT, BATCH_LIMIT, 1]);
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_queued_and_takes_nothing_more() {
+    let Bench { disk, ledger, task, begun, go_on } = bench(Disk::default());
+    let mut calls = vec![queue(&ledger, "ann", Trial::new("opener"))];
+    begun.await.expect("the writer begins");
+    for id in ["t1", "t2", "t3"] {
+        calls.push(queue(&ledger, "bob", Trial::new(id)));
+    }
+    let mut stop = Box::pin(task.stop());
+    assert!(stop.as_mut().now_or_never().is_none(), "it waits for the writer");
+    go_on.send(()).expect("the writer waits");
+    stop.await;
+
+    for call in calls {
+        assert_eq!(word(&call.await), "done");
+    }
+    assert_eq!(word(&ledger.apply(user("ann"), Trial::new("late")).await), "stopping");
+    lock(&disk).assert_whole();
+    assert_eq!(lock(&disk).granted_ids(), ["opener", "t1", "t2", "t3"]);
+    assert!(lock(&disk).closed);
+}
+
+#[tokio::test]
+async fn an_abandoned_operation_is_carried_through_only_once_begun() {
+    let Bench { disk, ledger, task, begun, go_on } = bench(Disk::default());
+    let opener = queue(&ledger, "ann", Trial::new("opener"));
+    begun.await.expect("the writer begins");
+    drop(opener);
+    drop(queue(&ledger, "bob", Trial::new("given up")));
+    let kept = queue(&ledger, "bob", Trial::new("kept"));
+    go_on.send(()).expect("the writer waits");
+
+    assert_eq!(word(&kept.await), "done");
+    task.stop().await;
+    lock(&disk).assert_whole();
+    assert_eq!(lock(&disk).granted_ids(), ["kept", "opener"]);
+}
