@@ -1,6 +1,16 @@
 //! A billing backend for LLM apps: users buy credits, turn them into a model's tokens, and every chat
 //! uses tokens up.
+//!
+//! A request passes one way through the house:
+//!
+//! [`http`] parses and answers → [`service`] has one method per operation → [`ledger`] loads, decides,
+//! persists and commits in batches → [`store`] holds all SQL. The rules are in [`domain`], pure, used
+//! by all. [`config`] reads the settings, [`telemetry`] writes the log, `main.rs` starts and stops.
+
+pub mod config;
 pub mod domain;
+pub mod http;
 pub mod ledger;
 pub mod service;
 pub mod store;
+pub mod telemetry;

@@ -1,1 +1,112 @@
-fn main(){}
+//! Starts and stops the service: settings, database, socket, signals, and the exit status.
+
+use std::{env, process::ExitCode, sync::Arc};
+
+use chrono::Utc;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tracing::{error, info};
+
+use token_billing::{
+    config::{Config, ConfigError},
+    http::Server,
+    ledger::Ledger,
+    service::BillingService,
+    store::sqlite::SqliteDatabase,
+    telemetry,
+};
+
+/// The exit status for settings that can't be used.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    if let Err(error) = dotenvy::dotenv()
+        && !error.not_found()
+    {
+        return usage(&format!("the file .env can't be read: {error}"));
+    }
+    let config = match Config::read(env::args_os()) {
+        Ok(config) => config,
+        Err(ConfigError::Answer(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(ConfigError::Invalid(line)) => return usage(&line),
+    };
+    let database = match SqliteDatabase::from_url(&config.database_url, config.database_max_bytes) {
+        Ok(database) => database,
+        Err(error) => return usage(&error.to_string()),
+    };
+    let _logs = match telemetry::start(&config.log, config.log_format) {
+        Ok(guard) => guard,
+        Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
+    };
+    match run(&config, &database) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("token-billing: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
+#[tokio::main]
+async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
+    let stop = Stop::listen()?;
+    let (writer, reader) = database.open().await?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        anyhow::anyhow!("BILLING_LISTEN: cannot listen on {}: {error}", config.listen)
+    })?;
+    let (ledger, mut writer_task) = Ledger::start(writer, config.capacity_limits(), Utc::now);
+    let service = BillingService::new(ledger, reader.clone(), config.allow_reset);
+    let server = Server::new(listener, Arc::new(service));
+    info!(address = %server.local_addr()?, database = database.path(), "listening");
+
+    let died = {
+        let serving = server.run(stop.requested());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => false,
+            () = writer_task.died() => true,
+        }
+    };
+    if died {
+        error!("nothing can be written any more; the service ends so that it can be started again");
+        anyhow::bail!("the ledger's writer died; see the log");
+    }
+    reader.close().await;
+    writer_task.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn usage(line: &str) -> ExitCode {
+    eprintln!("token-billing: {line}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// The signals that ask the service to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn requested(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping: finishing what has arrived");
+    }
+}

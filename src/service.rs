@@ -88,12 +88,13 @@ impl BillingService {
     /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
     pub async fn allocate(&self, user: UserId, items: Vec<Allocation>) -> Result<(), ServiceError> {
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
-        let models =
-            items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
+        let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, Allocate { items }).await;
         match &result {
             Ok(()) => info!(%user, %credits, models, "allocation"),
-            Err(error) => info!(%user, %credits, models, result = code(error), "allocation refused"),
+            Err(error) => {
+                info!(%user, %credits, models, result = code(error), "allocation refused")
+            }
         }
         result
     }

@@ -97,6 +97,9 @@ impl Account {
     /// [`Refusal::InsufficientCredits`] for the sum of all items, else the first item's
     /// [`Refusal::ModelNotPriced`], [`Refusal::CapacityExceeded`] or
     /// [`Refusal::AllocationTooSmall`].
+    ///
+    /// # Panics
+    /// Never: what is added was checked against a limit that is an amount itself.
     pub fn allocate(
         &mut self,
         items: &[Allocation],
@@ -112,9 +115,8 @@ impl Account {
                 .get(model)
                 .ok_or_else(|| Refusal::ModelNotPriced { model: model.clone() })?;
             let category = price.category();
-            let total = totals
-                .entry(category)
-                .or_insert_with(|| self.category_total(category, prices));
+            let total =
+                totals.entry(category).or_insert_with(|| self.category_total(category, prices));
             let limit = limits.limit_tokens(category);
             let tokens = tokens_within(price, *credits, *total, limit)?;
             if tokens == Tokens::ZERO {
@@ -151,10 +153,9 @@ impl Account {
             .tokens
             .get_mut(model)
             .ok_or_else(|| Refusal::NoTokenBalance { model: model.clone() })?;
-        let remaining = held.checked_sub(usage.total()).ok_or(Refusal::InsufficientTokens {
-            required: usage.total(),
-            available: *held,
-        })?;
+        let remaining = held
+            .checked_sub(usage.total())
+            .ok_or(Refusal::InsufficientTokens { required: usage.total(), available: *held })?;
 
         *held = remaining;
         self.entries.push(Entry::Consumption { model: model.clone(), usage });

@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(price(255).tokens_for(credits(1)), Tokens::new(3_921).ok());
         assert_eq!(price(2_000_001).tokens_for(credits(2)), Tokens::new(0).ok());
         // 53 bits of a float would lose the last token here.
-        assert_eq!(price(3).tokens_for(credits(27_021_597_764)), Tokens::new(9_007_199_254_666_666).ok());
+        assert_eq!(
+            price(3).tokens_for(credits(27_021_597_764)),
+            Tokens::new(9_007_199_254_666_666).ok()
+        );
         assert_eq!(price(1).tokens_for(Credits::MAX), None);
     }
 

@@ -25,6 +25,7 @@ use crate::{
     store,
 };
 use job::{Job, Submission};
+pub(crate) use writer::panic_message;
 
 /// Operations that may wait for the writer; one more is answered with [`LedgerError::Overloaded`].
 pub const QUEUE_LIMIT: usize = 1_024;

@@ -140,8 +140,9 @@ fn decide(
     let mut accounts = loaded.accounts;
     let mut context = Context { prices: loaded.prices, limits, granted: loaded.granted };
     for job in jobs {
-        let account =
-            accounts.entry(job.user().clone()).or_insert_with_key(|user| Account::new(user.clone()));
+        let account = accounts
+            .entry(job.user().clone())
+            .or_insert_with_key(|user| Account::new(user.clone()));
         // After a panic all of this is thrown away, so nothing half changed is ever seen.
         catch_unwind(AssertUnwindSafe(|| job.decide(account, &mut context)))
             .map_err(|panic| panic_message(&*panic))?;
@@ -149,7 +150,8 @@ fn decide(
     Ok(accounts.into_values().collect())
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+/// What a caught panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let message = panic
         .downcast_ref::<&str>()
         .copied()

@@ -3,7 +3,11 @@
 //! SQLite keeps writing to a file that was removed or replaced under it, and everything written then
 //! is lost with the process; a WAL database never notices. So we look before each use.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use super::StoreError;
 
@@ -29,7 +33,8 @@ impl DatabaseFile {
         })?;
         if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
             return Err(StoreError::Unavailable(
-                "another file lies in the database's place; restart the service to use it".to_owned(),
+                "another file lies in the database's place; restart the service to use it"
+                    .to_owned(),
             ));
         }
         Ok(metadata)

@@ -119,11 +119,14 @@ impl SqliteDatabase {
         self.inspect().await?;
         let create = self.options.clone().create_if_missing(true);
         let mut connection = create.connect().await.map_err(|error| self.failed(&error))?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| self.failed(&error))?;
+        MIGRATIONS
+            .run_direct(None, &mut connection, false)
+            .await
+            .map_err(|error| self.failed(&error))?;
 
         let options = self.options.clone().create_if_missing(false);
-        let file = DatabaseFile::remember(Path::new(&self.path))
-            .map_err(|error| self.failed(&error))?;
+        let file =
+            DatabaseFile::remember(Path::new(&self.path)).map_err(|error| self.failed(&error))?;
         let reader = SqliteReader::new(&options, file.clone());
         Ok((SqliteWriter::new(connection, options, file), reader))
     }
@@ -152,14 +155,14 @@ impl SqliteDatabase {
         let mut connection = options.connect().await.map_err(|error| self.failed(&error))?;
         let found = newest_migration(&mut connection).await.map_err(foreign);
         connection.close().await.map_err(|error| self.failed(&error))?;
-        self.check_version(found?)
+        self.check_version(&found?)
     }
 
-    fn check_version(&self, schema: FoundSchema) -> Result<(), OpenError> {
+    fn check_version(&self, schema: &FoundSchema) -> Result<(), OpenError> {
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
         match schema {
-            FoundSchema::Migrated(found) if found > known => {
-                Err(OpenError::Newer { path: self.path.clone(), found, known })
+            FoundSchema::Migrated(found) if *found > known => {
+                Err(OpenError::Newer { path: self.path.clone(), found: *found, known })
             }
             FoundSchema::Foreign => Err(OpenError::Foreign {
                 path: self.path.clone(),

@@ -11,7 +11,7 @@ use sqlx::{
 use super::{DatabaseFile, StoreError, snapshot, snapshot::snapshot_sql};
 use crate::{
     domain::{
-        Account, EntryKind, HistoryFilter, HistoryPage, PriceList, Transaction, UserId,
+        Account, EntryKind, HistoryFilter, HistoryPage, ModelId, PriceList, Transaction, UserId,
     },
     store::{Loaded, Wanted},
 };
@@ -74,7 +74,7 @@ impl SqliteReader {
             .bind(user.as_str())
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit).saturating_add(1))
-            .bind(filter.model.as_ref().map(|model| model.as_str()))
+            .bind(filter.model.as_ref().map(ModelId::as_str))
             .fetch_all(&self.pool)
             .await?;
         let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
-use sqlx::{Row, SqliteConnection, SqlSafeStr, sqlite::SqliteRow};
+use sqlx::{Row, SqlSafeStr, SqliteConnection, sqlite::SqliteRow};
 
 use super::StoreError;
 use crate::{
@@ -67,7 +67,8 @@ impl Found {
         let owner: &str = row.try_get(1)?;
         let amount: i64 = row.try_get(3)?;
         if source == "credits" {
-            self.credits.insert(owner.to_owned(), possible(Credits::new(amount), "credits", owner)?);
+            self.credits
+                .insert(owner.to_owned(), possible(Credits::new(amount), "credits", owner)?);
             return Ok(());
         }
         let name: &str = row.try_get(2)?;
@@ -93,10 +94,7 @@ impl Found {
     }
 
     fn into_loaded(mut self, users: &[UserId]) -> Loaded {
-        let mut loaded = Loaded {
-            prices: self.prices.into_iter().collect(),
-            ..Loaded::default()
-        };
+        let mut loaded = Loaded { prices: self.prices.into_iter().collect(), ..Loaded::default() };
         for user in users {
             let credits = self.credits.remove(user.as_str()).unwrap_or_default();
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();

@@ -10,9 +10,12 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{DatabaseFile, StoreError, snapshot, snapshot::{json, snapshot_sql}};
+use super::{
+    DatabaseFile, StoreError, snapshot,
+    snapshot::{json, snapshot_sql},
+};
 use crate::{
-    domain::{Account, Entry},
+    domain::{Account, Entry, ModelId, StoreTransactionId},
     store::{Loaded, Wanted, Writer, timestamp},
 };
 
@@ -94,9 +97,10 @@ impl SqliteWriter {
     }
 
     async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), StoreError> {
-        let connection = self.connection.as_mut().ok_or_else(|| {
-            StoreError::Unavailable("no transaction is open".to_owned())
-        })?;
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or_else(|| StoreError::Unavailable("no transaction is open".to_owned()))?;
         if changes.is_empty() {
             sqlx::query("COMMIT").execute(connection).await?;
             return Ok(());
@@ -142,7 +146,8 @@ impl Writer for SqliteWriter {
 
     async fn close(self) {
         let Some(mut connection) = self.connection else { return };
-        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await
+        if let Err(error) =
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await
         {
             tracing::warn!(%error, "the write-ahead log stays for the next start");
         }
@@ -229,7 +234,7 @@ impl<'a> EntryRow<'a> {
     fn of(user: &'a str, entry: &'a Entry) -> Self {
         let (store_id, metadata, input, output, price) = match entry {
             Entry::Purchase { store_transaction_id, record, .. } => {
-                let store_id = store_transaction_id.as_ref().map(|id| id.as_str());
+                let store_id = store_transaction_id.as_ref().map(StoreTransactionId::as_str);
                 (store_id, Some(record.as_json()), None, None, None)
             }
             Entry::Allocation { price_per_m_token, .. } => {
@@ -243,7 +248,7 @@ impl<'a> EntryRow<'a> {
             user,
             entry.kind().name(),
             entry.amount(),
-            entry.model().map(|model| model.as_str()),
+            entry.model().map(ModelId::as_str),
             store_id,
             metadata,
             input,

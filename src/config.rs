@@ -1,0 +1,168 @@
+//! The settings: one struct, read from environment variables, whose comments become `--help` and
+//! `.env.example`.
+
+use std::{ffi::OsString, net::SocketAddr};
+
+use clap::{
+    ArgAction, CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::domain::{CapacityLimits, Tokens};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object per line.
+    Json,
+}
+
+/// A billing backend for LLM apps: credits in, tokens out, correct to the last token.
+///
+/// Every option can be set as the environment variable shown with it, or in a file `.env` in the
+/// working directory; an option wins over the environment, and the environment over the file.
+#[derive(Debug, Clone, Parser)]
+#[command(version, name = "token-billing", disable_help_subcommand = true)]
+pub struct Config {
+    /// Address and port to listen on; port 0 picks a free one, which the first log line names.
+    #[arg(long, env = "BILLING_LISTEN", default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+
+    /// The database; an SQLite file is created on first start.
+    #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billing.db")]
+    pub database_url: String,
+
+    /// Most bytes the database file may grow to; purchases and chats are answered with 503 beyond.
+    /// Unset, only the disk limits it.
+    #[arg(long, env = "BILLING_DATABASE_MAX_BYTES")]
+    pub database_max_bytes: Option<u64>,
+
+    /// What to log: error, warn, info, debug, trace, or a tracing filter such as
+    /// `info,token_billing::http=warn`.
+    #[arg(long, env = "BILLING_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How log lines look.
+    #[arg(long, env = "BILLING_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Whether users may erase their own data with POST /api/billing/reset.
+    #[arg(long, env = "BILLING_ALLOW_RESET", default_value = "false", action = ArgAction::Set)]
+    pub allow_reset: bool,
+
+    /// Most tokens a user's quick models may hold together through allocations.
+    #[arg(long, env = "BILLING_CAPACITY_QUICK", default_value = "5000000", value_parser = tokens)]
+    pub capacity_quick: Tokens,
+
+    /// Most tokens a user's think models may hold together through allocations.
+    #[arg(long, env = "BILLING_CAPACITY_THINK", default_value = "1000000", value_parser = tokens)]
+    pub capacity_think: Tokens,
+}
+
+/// Why the program does not go on with its settings.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// `--help` or `--version` was asked for: the text to print.
+    Answer(String),
+    /// A setting is wrong: one line that names it.
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads options and environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the text to show.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                ConfigError::Answer(error.to_string())
+            }
+            _ => ConfigError::Invalid(one_line(&error)),
+        })
+    }
+
+    /// The capacity limits set.
+    #[must_use]
+    pub const fn capacity_limits(&self) -> CapacityLimits {
+        CapacityLimits { quick: self.capacity_quick, think: self.capacity_think }
+    }
+
+    /// What `.env.example` must hold: every setting with its default and a sentence.
+    #[must_use]
+    pub fn env_example() -> String {
+        let mut text = String::from(
+            "# Settings of token-billing. Copy to .env in the working directory and change what you need;\n\
+             # environment variables win over the file.\n",
+        );
+        for argument in Self::command().get_arguments() {
+            let Some(variable) = argument.get_env() else { continue };
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let default = argument.get_default_values().first();
+            let variable = variable.to_string_lossy();
+            let line = default.map_or_else(
+                || format!("# {variable}="),
+                |default| format!("{variable}={}", default.to_string_lossy()),
+            );
+            text.extend(["\n# ", &help, "\n", &line, "\n"]);
+        }
+        text
+    }
+}
+
+fn tokens(text: &str) -> Result<Tokens, String> {
+    let value: i64 = text.parse().map_err(|error| format!("{error}"))?;
+    Tokens::new(value).map_err(|error| error.to_string())
+}
+
+/// clap explains over several lines; an operator's log wants one, with the variable's name.
+fn one_line(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (Some(argument), Some(value)) =
+        (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue))
+    else {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        return format!("{}; see token-billing --help", first.trim_start_matches("error: "));
+    };
+    let option = argument.split_whitespace().next().unwrap_or_default();
+    let variable = Config::command()
+        .get_arguments()
+        .find(|known| known.get_long().is_some_and(|long| option == format!("--{long}")))
+        .and_then(|known| known.get_env())
+        .map_or_else(|| option.to_owned(), |variable| variable.to_string_lossy().into_owned());
+    let reason = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+        (Some(source), _) => source.to_string(),
+        (None, Some(ContextValue::Strings(valid))) => {
+            format!("must be one of {}", valid.join(", "))
+        }
+        (None, _) => "not a valid value".to_owned(),
+    };
+    format!("{variable}: invalid value '{value}': {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn env_example_is_what_the_code_takes() {
+        let file = include_str!("../.env.example");
+        assert_eq!(file, Config::env_example(), "bring .env.example up to date");
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_that_names_its_variable() {
+        let arguments = ["token-billing", "--capacity-quick=-5"].map(OsString::from);
+        let Err(ConfigError::Invalid(line)) = Config::read(arguments) else {
+            panic!("a negative capacity was taken");
+        };
+        assert!(line.starts_with("BILLING_CAPACITY_QUICK: "), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! Every error a client can see, and the one place that turns it into an answer.
+//!
+//! Each is JSON with a `detail`; nothing of the inside leaks. Texts of `credits/add` hold no digits or
+//! ids: the app decides by certain digits in them whether a purchase is over.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+use super::{RETRY_AFTER_SECONDS, problem::Problem};
+use crate::{domain::Refusal, ledger::LedgerError, service::ServiceError, store::StoreError};
+
+/// Why a request gets no success.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    Unprocessable(Vec<Problem>),
+    InvalidCategory,
+    NotFound,
+    MethodNotAllowed,
+    BodyTooLarge,
+    BodyTooSlow,
+    UnsupportedMediaType,
+    DeadlinePassed,
+    Internal(String),
+    Service(ServiceError),
+}
+
+/// The cause of an answer, for the log; travels in the response's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Cause(pub(super) String);
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unprocessable(problems) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": problems })))
+                    .into_response()
+            }
+            Self::InvalidCategory => coded(
+                StatusCode::BAD_REQUEST,
+                "invalid_category",
+                "カテゴリーは 'quick' または 'think' である必要があります",
+            ),
+            Self::NotFound => plain(StatusCode::NOT_FOUND, "Not Found"),
+            Self::MethodNotAllowed => plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            Self::BodyTooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
+            Self::UnsupportedMediaType => plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type, send Content-Type: application/json",
+            ),
+            Self::BodyTooSlow => unavailable(
+                "request_timeout",
+                "The request body did not arrive in time, please try again",
+            ),
+            Self::DeadlinePassed => unavailable(
+                "deadline_exceeded",
+                "The request took too long, please check the balance and try again",
+            ),
+            Self::Internal(cause) => internal(cause),
+            Self::Service(error) => service_error(error),
+        }
+    }
+}
+
+fn service_error(error: ServiceError) -> Response {
+    match error {
+        ServiceError::Ledger(LedgerError::Refused(refusal)) => refused(&refusal),
+        ServiceError::Ledger(LedgerError::Overloaded) => {
+            unavailable("overloaded", "The service is busy, please try again")
+        }
+        ServiceError::Ledger(LedgerError::Stopping) => {
+            unavailable("shutting_down", "The service is restarting, please try again")
+        }
+        ServiceError::Ledger(LedgerError::Unavailable) => {
+            with_cause(database_unavailable(), "the ledger says why".to_owned())
+        }
+        ServiceError::Store(StoreError::Unavailable(cause)) => {
+            with_cause(database_unavailable(), cause)
+        }
+        ServiceError::Store(error) => internal(error.to_string()),
+        ServiceError::Ledger(LedgerError::Failed(cause)) => internal(cause),
+        ServiceError::ResetDisabled => coded(
+            StatusCode::FORBIDDEN,
+            "reset_disabled",
+            "This endpoint is not available in production environment",
+        ),
+    }
+}
+
+/// The sentences the app shows as they are.
+fn refused(refusal: &Refusal) -> Response {
+    let (detail, numbers) = match refusal {
+        Refusal::PurchaseAlreadyProcessed => {
+            return coded(StatusCode::CONFLICT, refusal.code(), "Purchase already processed");
+        }
+        Refusal::BalanceOverflow => {
+            return unavailable(
+                refusal.code(),
+                "クレジット残高が上限に達するため、今は追加できません。残高を使ってからもう一度お試しください",
+            );
+        }
+        Refusal::InsufficientCredits { required, available } => (
+            format!("クレジット不足: 必要={required}, 残高={available}"),
+            // At most 50 items of 10^9 credits each.
+            json!({ "required": i64::try_from(*required).unwrap_or(i64::MAX), "available": available }),
+        ),
+        Refusal::ModelNotPriced { model } => {
+            (format!("モデル {model} の価格情報が見つかりません"), json!({ "model_id": model }))
+        }
+        Refusal::CapacityExceeded { category, limit, available, max_credits } => (
+            format!("容量制限超過: {category}カテゴリーの上限は{limit}トークンです"),
+            json!({
+                "category": category, "limit": limit, "available": available,
+                "max_credits": max_credits,
+            }),
+        ),
+        Refusal::AllocationTooSmall { model } => (
+            format!(
+                "モデル {model} に割り当てるクレジットが少なすぎます。1トークンも購入できません"
+            ),
+            json!({ "model_id": model }),
+        ),
+        Refusal::NoTokenBalance { model } => {
+            (format!("モデル {model} のトークン残高がありません"), json!({ "model_id": model }))
+        }
+        Refusal::InsufficientTokens { required, available } => (
+            format!("トークン不足: 必要={required}, 残高={available}"),
+            json!({ "required": required, "available": available }),
+        ),
+    };
+    let mut body = Map::new();
+    body.insert("detail".to_owned(), detail.into());
+    body.insert("code".to_owned(), refusal.code().into());
+    if let Value::Object(numbers) = numbers {
+        body.extend(numbers);
+    }
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+fn plain(status: StatusCode, detail: &str) -> Response {
+    (status, Json(json!({ "detail": detail }))).into_response()
+}
+
+fn coded(status: StatusCode, code: &str, detail: &str) -> Response {
+    (status, Json(json!({ "detail": detail, "code": code }))).into_response()
+}
+
+/// 503: it may pass later.
+fn unavailable(code: &str, detail: &str) -> Response {
+    retry_later(coded(StatusCode::SERVICE_UNAVAILABLE, code, detail))
+}
+
+fn database_unavailable() -> Response {
+    unavailable("database_unavailable", "The database is not available, please try again")
+}
+
+/// Tells the client when to come back.
+pub(super) fn retry_later(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    response
+}
+
+fn internal(cause: String) -> Response {
+    with_cause(plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"), cause)
+}
+
+fn with_cause(mut response: Response, cause: String) -> Response {
+    response.extensions_mut().insert(Cause(cause));
+    response
+}

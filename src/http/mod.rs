@@ -1,0 +1,38 @@
+//! HTTP: routes, the JSON shapes, errors to statuses, and the connections themselves.
+//!
+//! The rules of billing are `domain`'s and reached only through the service. What clients may rely on
+//! is in the README's API table.
+
+mod body;
+mod error;
+mod fields;
+mod problem;
+mod query;
+mod request;
+mod routes;
+mod server;
+
+use std::time::Duration;
+
+pub use server::Server;
+
+/// Most bytes of a request body.
+pub const BODY_LIMIT_BYTES: usize = 65_536;
+/// Most bytes of a request's headers.
+pub const HEADER_LIMIT_BYTES: usize = 65_536;
+/// How long a request's headers may take to arrive; an idle connection is closed after it too.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request's body may take to arrive.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a whole request may take; the mobile client gives up after 10 s.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(9);
+/// How long a stopping server waits for requests that are still arriving.
+pub const ARRIVAL_GRACE: Duration = Duration::from_secs(5);
+/// How long a stopping server waits for anything at all.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(9);
+/// Most connections open at a time; more wait to be accepted.
+pub const CONNECTION_LIMIT: usize = 10_000;
+/// Answers at least this long are compressed for clients that take gzip.
+pub const COMPRESS_FROM_BYTES: u64 = 1_024;
+/// What `Retry-After` tells clients, in seconds.
+pub const RETRY_AFTER_SECONDS: &str = "1";

@@ -1,0 +1,254 @@
+//! The endpoints: each reads its request, calls the service, and shapes the answer.
+
+use std::{any::Any, collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    http::{HeaderName, Request, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use serde_json::json;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{CompressionLayer, predicate::SizeAbove},
+};
+
+use super::{
+    COMPRESS_FROM_BYTES,
+    body::read_json,
+    error::{ApiError, retry_later},
+    fields::{Field, Object, noted, read_object},
+    problem::{Lowest, Problem, Range},
+    query::{history_filter, next_page},
+    request::{self, InFlight},
+};
+use crate::{
+    domain::{
+        Allocation, Category, Credits, ModelId, PriceList, Purchase, PurchaseRecord,
+        StoreTransactionId, Tokens, Transaction, Usage, UserId,
+    },
+    ledger::panic_message,
+    service::BillingService,
+};
+
+/// Most credits of one purchase or one allocation, and most tokens of one chat's input or output.
+const AMOUNT_MAX: i64 = 1_000_000_000;
+const CREDITS: Range = Range { lowest: Lowest::Above(0), highest: AMOUNT_MAX };
+const TOKENS: Range = Range { lowest: Lowest::From(0), highest: AMOUNT_MAX };
+/// Most items of one allocation request.
+const ALLOCATIONS_MAX: usize = 50;
+
+type Service = State<Arc<BillingService>>;
+
+/// The whole API.
+pub(super) fn router(service: Arc<BillingService>, in_flight: InFlight) -> Router {
+    let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
+    Router::new()
+        .route("/api/billing/transactions", get(transactions))
+        .layer(long_answers)
+        .route("/api/billing/balance", get(balance))
+        .route("/api/billing/balance/category/{category}", get(category_total))
+        .route("/api/billing/pricing", get(pricing))
+        .route("/api/billing/health", get(health))
+        .route("/api/billing/credits/add", post(add_credits))
+        .route("/api/billing/credits/allocate", post(allocate))
+        .route("/api/billing/tokens/consume", post(consume))
+        .route("/api/billing/reset", post(reset))
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(in_flight, request::handle))
+        .with_state(service)
+}
+
+#[derive(Serialize)]
+struct Balance {
+    credits: Credits,
+    allocated_tokens: BTreeMap<ModelId, Tokens>,
+}
+
+async fn balance(State(service): Service) -> Result<Json<Balance>, ApiError> {
+    let account = service.balance(&caller()).await?;
+    let (credits, tokens) = (account.credits(), account.tokens().clone());
+    Ok(Json(Balance { credits, allocated_tokens: tokens }))
+}
+
+#[derive(Serialize)]
+struct CategoryTotal {
+    category: Category,
+    total_tokens: Tokens,
+}
+
+async fn category_total(
+    State(service): Service,
+    category: Result<Path<String>, PathRejection>,
+) -> Result<Json<CategoryTotal>, ApiError> {
+    let category = category
+        .ok()
+        .and_then(|Path(name)| Category::from_name(&name))
+        .ok_or(ApiError::InvalidCategory)?;
+    let total_tokens = service.category_total(&caller(), category).await?;
+    Ok(Json(CategoryTotal { category, total_tokens }))
+}
+
+async fn pricing(State(service): Service) -> Result<Json<PriceList>, ApiError> {
+    Ok(Json(service.pricing().await?))
+}
+
+async fn health(State(service): Service) -> Response {
+    if service.is_healthy().await {
+        Json(json!({ "status": "ok", "service": "billing" })).into_response()
+    } else {
+        let body = json!({
+            "status": "unavailable", "service": "billing", "code": "database_unavailable",
+            "detail": "The database is not available, please try again",
+        });
+        retry_later((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response())
+    }
+}
+
+#[derive(Serialize)]
+struct HistoryLine {
+    id: i64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    amount: i64,
+    model_id: Option<String>,
+    created_at: String,
+}
+
+impl From<Transaction> for HistoryLine {
+    fn from(transaction: Transaction) -> Self {
+        Self {
+            id: transaction.id,
+            kind: transaction.kind.name(),
+            amount: transaction.amount,
+            model_id: transaction.model,
+            created_at: transaction.created_at,
+        }
+    }
+}
+
+async fn transactions(
+    State(service): Service,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let filter = history_filter(uri.query().unwrap_or_default())?;
+    let page = service.history(&caller(), &filter).await?;
+    let next = page
+        .transactions
+        .last()
+        .filter(|_| page.more)
+        .map(|last| format!("<{}?{}>; rel=\"next\"", uri.path(), next_page(&filter, last.id)));
+    let lines: Vec<HistoryLine> = page.transactions.into_iter().map(HistoryLine::from).collect();
+    let link: Option<[(HeaderName, String); 1]> = next.map(|next| [(header::LINK, next)]);
+    Ok((link.map_or_else(Default::default, header_map), Json(lines)).into_response())
+}
+
+fn header_map([(name, value)]: [(HeaderName, String); 1]) -> axum::http::HeaderMap {
+    value.parse().map(|value| [(name, value)].into_iter().collect()).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct CreditsAdded {
+    success: bool,
+    new_balance: Credits,
+}
+
+async fn add_credits(
+    State(service): Service,
+    request: Request<Body>,
+) -> Result<Json<CreditsAdded>, ApiError> {
+    let json = read_json(request).await?;
+    let purchase = read_object(&json, purchase)?;
+    let new_balance = service.add_credits(caller(), purchase).await?;
+    Ok(Json(CreditsAdded { success: true, new_balance }))
+}
+
+fn purchase(body: &Object<'_>, problems: &mut Vec<Problem>) -> Option<Purchase> {
+    let credits = body.integer("credits", CREDITS, problems);
+    let record = body.required("purchase_record", problems)?;
+    let text = record.text();
+    let record = record.dictionary(problems)?;
+    let store_transaction_id = match record.optional("transactionId") {
+        Some(id) if !(id.is_null() || id.text() == "\"\"") => {
+            Some(noted(id.identifier(StoreTransactionId::new), problems)?)
+        }
+        _ => None,
+    };
+    Some(Purchase {
+        credits: Credits::new(credits?).ok()?,
+        store_transaction_id,
+        record: PurchaseRecord::new(text.to_owned()),
+    })
+}
+
+#[derive(Serialize)]
+struct Success {
+    success: bool,
+}
+
+async fn allocate(
+    State(service): Service,
+    request: Request<Body>,
+) -> Result<Json<Success>, ApiError> {
+    let json = read_json(request).await?;
+    let items = read_object(&json, |body, problems| {
+        let items = body.required("allocations", problems)?.list(ALLOCATIONS_MAX, problems)?;
+        // All are read before any counts, so that every problem is listed.
+        let items: Vec<_> = items.into_iter().map(|item| allocation(item, problems)).collect();
+        items.into_iter().collect()
+    })?;
+    service.allocate(caller(), items).await?;
+    Ok(Json(Success { success: true }))
+}
+
+fn allocation(item: Field<'_>, problems: &mut Vec<Problem>) -> Option<Allocation> {
+    let item = item.object(problems)?;
+    let model = item.identifier("model_id", ModelId::new, problems);
+    let credits = item.integer("credits", CREDITS, problems);
+    Some(Allocation { model: model?, credits: Credits::new(credits?).ok()? })
+}
+
+#[derive(Serialize)]
+struct Consumed {
+    success: bool,
+    remaining_tokens: Tokens,
+}
+
+async fn consume(
+    State(service): Service,
+    request: Request<Body>,
+) -> Result<Json<Consumed>, ApiError> {
+    let json = read_json(request).await?;
+    let (model, usage) = read_object(&json, |body, problems| {
+        let model = body.identifier("model_id", ModelId::new, problems);
+        let input = body.integer("input_tokens", TOKENS, problems);
+        let output = body.integer("output_tokens", TOKENS, problems);
+        let usage = Usage::new(Tokens::new(input?).ok()?, Tokens::new(output?).ok()?).ok()?;
+        Some((model?, usage))
+    })?;
+    let remaining_tokens = service.consume(caller(), model, usage).await?;
+    Ok(Json(Consumed { success: true, remaining_tokens }))
+}
+
+async fn reset(State(service): Service) -> Result<Response, ApiError> {
+    service.reset(caller()).await?;
+    Ok(Json(json!({ "success": true, "message": "All data reset successfully" })).into_response())
+}
+
+/// Whose account a call is about: everyone is the same user while nobody has to log in.
+fn caller() -> UserId {
+    UserId::default_user()
+}
+
+/// A panic in a handler is that request's 500 and nothing else.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    ApiError::Internal(panic_message(&*panic)).into_response()
+}

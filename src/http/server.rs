@@ -1,0 +1,122 @@
+//! The connections: accepted, limited in number and patience, and ended in good order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT, SHUTDOWN_GRACE,
+    request::InFlight, routes::router,
+};
+use crate::service::BillingService;
+
+/// How long to wait when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a stopping server looks whether the last answers are out.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// A listening socket, and what answers on it.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    router: Router,
+    in_flight: InFlight,
+}
+
+impl Server {
+    /// Serves `service` on a bound socket; nothing is accepted before [`Self::run`].
+    #[must_use]
+    pub fn new(listener: TcpListener, service: Arc<BillingService>) -> Self {
+        let in_flight = InFlight::default();
+        Self { listener, router: router(service, in_flight.clone()), in_flight }
+    }
+
+    /// The address clients reach it at.
+    ///
+    /// # Errors
+    /// When the system can't tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is ready, then refuses new connections, answers what has arrived, and waits
+    /// a bounded time for what still arrives.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let connections = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+        tokio::pin!(stop);
+        loop {
+            let place = Arc::clone(&places).acquire_owned();
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = async { (place.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(place), Ok((stream, _))) => {
+                    let connection = serve(stream, self.router.clone());
+                    let connection = connections.watch(connection);
+                    tokio::spawn(async move {
+                        // A client that breaks the protocol or goes away is no news.
+                        let _ = connection.await;
+                        drop(place);
+                    });
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+                (Err(_), Ok(_)) => break,
+            }
+        }
+        drop(self.listener);
+        wait_for(connections, &self.in_flight).await;
+    }
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+
+fn serve(stream: TcpStream, router: Router) -> Connection {
+    // Answers are small and written whole; waiting for more to send only delays them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEADER_LIMIT_BYTES)
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+}
+
+/// Waits for the connections: first for all, then only while something is being answered.
+async fn wait_for(connections: GracefulShutdown, in_flight: &InFlight) {
+    let started = Instant::now();
+    let finished = connections.shutdown();
+    tokio::pin!(finished);
+    let arrival_over = started.checked_add(ARRIVAL_GRACE).unwrap_or(started);
+    if timeout_at(arrival_over, &mut finished).await.is_ok() {
+        return;
+    }
+    let over = started.checked_add(SHUTDOWN_GRACE).unwrap_or(started);
+    let answered = async {
+        while in_flight.count() > 0 {
+            sleep(DRAIN_POLL).await;
+        }
+    };
+    tokio::select! {
+        _ = timeout_at(over, &mut finished) => {}
+        () = answered => {}
+    }
+}
