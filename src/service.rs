@@ -7,7 +7,7 @@ use tracing::{error, info};
 use crate::{
     domain::{
         Account, Allocate, Allocation, Category, Consume, Credits, HistoryFilter, HistoryPage,
-        ModelId, Operation, PriceList, Purchase, Refusal, Reset, Tokens, Usage, UserId,
+        ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
     },
     ledger::{Ledger, LedgerError},
     store::{Reader, StoreError},
@@ -75,10 +75,8 @@ impl BillingService {
     ) -> Result<Credits, ServiceError> {
         let credits = purchase.credits;
         let result = self.apply(&user, purchase).await;
-        match &result {
-            Ok(balance) => info!(%user, %credits, %balance, "purchase"),
-            Err(error) => info!(%user, %credits, result = code(error), "purchase refused"),
-        }
+        let balance = result.as_ref().ok().map(|balance| balance.get());
+        info!(%user, %credits, balance, result = code(&result), "purchase");
         result
     }
 
@@ -90,12 +88,7 @@ impl BillingService {
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, Allocate { items }).await;
-        match &result {
-            Ok(()) => info!(%user, %credits, models, "allocation"),
-            Err(error) => {
-                info!(%user, %credits, models, result = code(error), "allocation refused")
-            }
-        }
+        info!(%user, %credits, models, result = code(&result), "allocation");
         result
     }
 
@@ -111,12 +104,8 @@ impl BillingService {
     ) -> Result<Tokens, ServiceError> {
         let tokens = usage.total();
         let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
-        match &result {
-            Ok(remaining) => info!(%user, %model, %tokens, %remaining, "consumption"),
-            Err(error) => {
-                info!(%user, %model, %tokens, result = code(error), "consumption refused");
-            }
-        }
+        let remaining = result.as_ref().ok().map(|remaining| remaining.get());
+        info!(%user, %model, %tokens, remaining, result = code(&result), "consumption");
         result
     }
 
@@ -160,10 +149,7 @@ impl BillingService {
             return Err(ServiceError::ResetDisabled);
         }
         let result = self.apply(&user, Reset).await;
-        match &result {
-            Ok(()) => info!(%user, "reset"),
-            Err(error) => info!(%user, result = code(error), "reset refused"),
-        }
+        info!(%user, result = code(&result), "reset");
         result
     }
 
@@ -176,14 +162,17 @@ impl BillingService {
     }
 }
 
-/// What the log calls an error.
-fn code(error: &ServiceError) -> &'static str {
-    match error {
-        ServiceError::Ledger(LedgerError::Refused(refusal)) => Refusal::code(refusal),
-        ServiceError::Ledger(LedgerError::Overloaded) => "overloaded",
-        ServiceError::Ledger(LedgerError::Stopping) => "stopping",
-        ServiceError::Ledger(LedgerError::Unavailable) | ServiceError::Store(_) => "unavailable",
-        ServiceError::Ledger(LedgerError::Failed(_)) => "failed",
-        ServiceError::ResetDisabled => "reset_disabled",
+/// What the log calls a result.
+const fn code<T>(result: &Result<T, ServiceError>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(ServiceError::Ledger(LedgerError::Refused(refusal))) => refusal.code(),
+        Err(ServiceError::Ledger(LedgerError::Overloaded)) => "overloaded",
+        Err(ServiceError::Ledger(LedgerError::Stopping)) => "stopping",
+        Err(ServiceError::Ledger(LedgerError::Unavailable) | ServiceError::Store(_)) => {
+            "unavailable"
+        }
+        Err(ServiceError::Ledger(LedgerError::Failed(_))) => "failed",
+        Err(ServiceError::ResetDisabled) => "reset_disabled",
     }
 }
