@@ -17,14 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use axum::http::{StatusCode, header};
 use axum::{body::Bytes, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, signal::unix::SignalKind};
 
 const ROUNDS: usize = 3;
 const CONNECTIONS: usize = 128;
@@ -42,7 +42,13 @@ async fn main() -> Result<()> {
     }
     let seconds = argument.parse().context("the argument is a number of seconds")?;
     ensure!((1..=60).contains(&seconds), "between 1 and 60 seconds, please");
-    measure(Duration::from_secs(seconds)).await
+    // Returning, instead of being ended by the signal, ends the servers and removes the databases.
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = measure(Duration::from_secs(seconds)) => done,
+        _ = terminate.recv() => bail!("ended by SIGTERM"),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
 }
 
 async fn measure(duration: Duration) -> Result<()> {
@@ -62,7 +68,7 @@ async fn measure(duration: Duration) -> Result<()> {
     let [mut consume_many, mut bare_many, mut consume_one, mut bare_one, mut commits] =
         [const { Vec::<Run>::new() }; 5];
     for round in 1..=ROUNDS {
-        println!("round {round} of {ROUNDS}");
+        eprintln!("round {round} of {ROUNDS}");
         consume_many.push(load(service.address, CONNECTIONS, duration).await?);
         bare_many.push(load(bare.address, CONNECTIONS, duration).await?);
         consume_one.push(load(service.address, 1, duration).await?);
@@ -71,15 +77,12 @@ async fn measure(duration: Duration) -> Result<()> {
     }
     let resident_kib = resident_kib(service.child.id())?;
     service.stop()?;
-    drop(bare);
 
     let size = usize::try_from(std::fs::metadata(&database)?.len())?;
     let recorded = count_consumptions(&database).await?;
-    let answered: usize =
-        consume_many.iter().chain(&consume_one).map(|run| run.latencies.len()).sum();
+    let answered: usize = consume_many.iter().chain(&consume_one).map(|run| run.sorted.len()).sum();
     ensure!(recorded == answered, "{answered} answered with success, but {recorded} on disk");
-    let (service, second_start) = start_service(&binary, directory.path()).await?;
-    service.stop()?;
+    let (_service, second_start) = start_service(&binary, directory.path()).await?;
 
     println!();
     let consume_many = report("consume, 128 connections", &consume_many);
@@ -87,7 +90,6 @@ async fn measure(duration: Duration) -> Result<()> {
     let consume_one = report("consume, 1 connection", &consume_one);
     report("bare handler, 1 connection", &bare_one);
     let raw = report("durable commits, no HTTP", &commits);
-    println!();
     let (many, one) = (consume_many / bare_many, consume_one / raw);
     verdict("consume / bare handler, 128 connections", many, "at least 0.5", many >= 0.5);
     verdict("consume, 1 connection / durable commits", one, "at least 0.4", one >= 0.4);
@@ -346,20 +348,19 @@ async fn commits_by_hand(connection: &mut SqliteConnection, duration: Duration) 
 
 struct Run {
     per_second: f64,
-    /// Sorted.
-    latencies: Vec<Duration>,
+    sorted: Vec<Duration>,
 }
 
 impl Run {
     fn new(elapsed: Duration, mut latencies: Vec<Duration>) -> Self {
         latencies.sort_unstable();
         let count = u32::try_from(latencies.len()).unwrap_or(u32::MAX);
-        Self { per_second: f64::from(count) / elapsed.as_secs_f64(), latencies }
+        Self { per_second: f64::from(count) / elapsed.as_secs_f64(), sorted: latencies }
     }
 
     fn percentile_ms(&self, percent: usize) -> f64 {
-        let at = self.latencies.len().saturating_sub(1) * percent / 100;
-        self.latencies.get(at).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+        let at = self.sorted.len().saturating_sub(1) * percent / 100;
+        self.sorted.get(at).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
     }
 }
 
