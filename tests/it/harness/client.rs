@@ -1,0 +1,151 @@
+//! A well-behaved client: one method per call of the API, and the plain requests below them.
+
+use std::net::SocketAddr;
+
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+
+/// What every path of the API starts with.
+const API: &str = "/api/billing";
+
+/// Talks to one server; clones share the connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    origin: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
+        Self { http, origin: format!("http://{address}") }
+    }
+
+    /// A request that a test completes; `path` is the whole path.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.origin))
+    }
+
+    /// GETs a path below `/api/billing`.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        Reply::to(self.request(Method::GET, &format!("{API}{path}"))).await
+    }
+
+    /// POSTs JSON to a path below `/api/billing`.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        Reply::to(self.request(Method::POST, &format!("{API}{path}")).json(body)).await
+    }
+
+    /// POSTs bytes, called JSON, to a path below `/api/billing`.
+    pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Reply {
+        self.post_as(path, "application/json", body).await
+    }
+
+    /// POSTs bytes with a content type to a path below `/api/billing`.
+    pub(crate) async fn post_as(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Reply {
+        let request = self.request(Method::POST, &format!("{API}{path}"));
+        Reply::to(request.header("content-type", content_type).body(body.into())).await
+    }
+
+    /// Buys credits.
+    pub(crate) async fn add(&self, credits: i64, transaction_id: &str) -> Reply {
+        self.post("/credits/add", &purchase(credits, transaction_id)).await
+    }
+
+    /// Turns credits into tokens.
+    pub(crate) async fn allocate(&self, items: &[(&str, i64)]) -> Reply {
+        let allocations: Vec<Value> = items
+            .iter()
+            .map(|(model, credits)| json!({"model_id": model, "credits": credits}))
+            .collect();
+        self.post("/credits/allocate", &json!({ "allocations": allocations })).await
+    }
+
+    /// Uses up tokens.
+    pub(crate) async fn consume(&self, model: &str, input: i64, output: i64) -> Reply {
+        self.post("/tokens/consume", &consumption(model, input, output)).await
+    }
+
+    /// The balance, which must be there.
+    pub(crate) async fn balance(&self) -> Value {
+        self.get("/balance").await.ok()
+    }
+
+    /// Credits for `credits`, all spent on `model`.
+    pub(crate) async fn buy_tokens(&self, model: &str, credits: i64) {
+        self.add(credits, &format!("tokens of {model} for {credits}")).await.ok();
+        self.allocate(&[(model, credits)]).await.ok();
+    }
+}
+
+/// The body of a purchase.
+pub(crate) fn purchase(credits: i64, transaction_id: &str) -> Value {
+    json!({
+        "credits": credits,
+        "purchase_record": {
+            "productId": "noteapp.credits.small",
+            "transactionId": transaction_id,
+            "purchaseToken": "a-secret-token",
+            "purchaseDate": "2026-11-23T10:30:00Z",
+            "amount": credits,
+            "creditsAdded": credits,
+        },
+    })
+}
+
+/// The body of a consumption.
+pub(crate) fn consumption(model: &str, input: i64, output: i64) -> Value {
+    json!({"model_id": model, "input_tokens": input, "output_tokens": output})
+}
+
+impl Reply {
+    /// The answer to a request, which must come.
+    pub(crate) async fn to(request: reqwest::RequestBuilder) -> Self {
+        Self::try_to(request).await.expect("the service answers")
+    }
+
+    /// The answer to a request of a service that may end.
+    pub(crate) async fn try_to(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        Ok(Self { status, headers, text: response.text().await? })
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body of a success.
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json()
+    }
+
+    /// Checks status and body.
+    pub(crate) fn is(&self, status: u16, body: &Value) {
+        assert_eq!((self.status, &self.json()), (status, body), "{self:?}");
+    }
+
+    /// A header as text, when it is there.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a visible header"))
+    }
+}

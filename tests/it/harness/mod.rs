@@ -1,0 +1,39 @@
+//! The test harness: a real server in a directory of its own, and ways to talk to it.
+//!
+//! [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
+//! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the file
+//! behind the server's back, and [`Load`] keeps many clients busy and remembers what they were told.
+//!
+//! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
+
+pub(crate) mod client;
+mod database;
+mod load;
+mod log;
+mod process;
+pub(crate) mod raw;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Client, Reply};
+pub(crate) use database::Database;
+pub(crate) use load::Load;
+pub(crate) use process::{FailedStart, Launch};
+pub(crate) use raw::RawConnection;
+pub(crate) use server::Server;
+
+/// How long anything may take before a test gives up on it. Never a measure of speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tries again and again until `attempt` gives a value.
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "it never happened that {what}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! The binary as a process: started with exactly the environment a test names, signalled, waited for.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use super::{PATIENCE, log::Log};
+
+/// How to start the binary in a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    settings: Vec<(String, OsString)>,
+    unprivileged: bool,
+}
+
+/// A start that came to nothing.
+#[derive(Debug)]
+pub(crate) struct FailedStart {
+    /// The exit status; `None` when it did start.
+    pub(crate) code: Option<i32>,
+    /// The lines on standard error.
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Launch {
+    /// A free port, and the database `billing.db` in the working directory.
+    pub(crate) fn new() -> Self {
+        Self { settings: Vec::new(), unprivileged: false }
+            .set("BILLING_LISTEN", "127.0.0.1:0")
+            .set("DATABASE_URL", "sqlite://billing.db")
+    }
+
+    /// Sets an environment variable; the last value counts.
+    pub(crate) fn set(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// As a user without any rights.
+    pub(crate) fn unprivileged(mut self) -> Self {
+        self.unprivileged = true;
+        self
+    }
+
+    /// The command line, to which arguments may be added.
+    pub(crate) fn command(&self, directory: &Path) -> Command {
+        let binary = env!("CARGO_BIN_EXE_token-billing");
+        let mut command = if self.unprivileged {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", binary]);
+            command
+        } else {
+            Command::new(binary)
+        };
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the service and waits until it listens.
+    pub(crate) fn start(&self, directory: &Path) -> Running {
+        let mut child = self.command(directory).spawn().expect("the binary starts");
+        let log = Log::follow(child.stdout.take().expect("standard output is piped"));
+        let errors = Log::follow(child.stderr.take().expect("standard error is piped"));
+        let Some(line) = log.wait_for(|line| line.contains("address=")) else {
+            panic!("the service did not start: {:#?}", errors.until_end());
+        };
+        let (_, rest) = line.split_once("address=").expect("just looked for");
+        let address = rest.split_whitespace().next().expect("an address follows");
+        let address = address.parse().expect("a socket address");
+        Running { child: Some(child), address, log, errors }
+    }
+
+    /// Starts what can't start, and waits for its end. A service that listens after all is killed.
+    pub(crate) fn fail_to_start(&self, directory: &Path) -> FailedStart {
+        let mut child = self.command(directory).spawn().expect("the binary starts");
+        let log = Log::follow(child.stdout.take().expect("standard output is piped"));
+        let errors = Log::follow(child.stderr.take().expect("standard error is piped"));
+        if log.wait_for(|line| line.contains("address=")).is_some() {
+            child.kill().expect("our own child can be killed");
+        }
+        let status = child.wait().expect("our own child can be waited for");
+        FailedStart { code: status.code(), stderr: errors.until_end() }
+    }
+}
+
+/// A service that listens.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Option<Child>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its standard output.
+    pub(crate) log: Arc<Log>,
+    errors: Arc<Log>,
+}
+
+impl Running {
+    /// Asks it to stop, as an init system does.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.as_ref().expect("not waited for yet").id().to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill starts");
+        assert!(status.success(), "the service can be signalled");
+    }
+
+    /// Ends it at once, with no chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own child can be killed");
+            child.wait().expect("our own child can be waited for");
+        }
+    }
+
+    /// Waits until it ends; other tasks go on meanwhile.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("not waited for yet");
+        let pid = child.id().to_string();
+        let (ended, end) = oneshot::channel();
+        thread::spawn(move || ended.send(child.wait()));
+        let Ok(result) = tokio::time::timeout(PATIENCE, end).await else {
+            Command::new("kill").args(["-KILL", &pid]).status().expect("kill starts");
+            panic!("the service does not end: {:#?}", self.log.until_end());
+        };
+        result.expect("the thread sends").expect("our own child can be waited for")
+    }
+
+    /// What it printed to standard error, once it has ended.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.errors.until_end()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,63 @@
+//! A connection for clients that do not behave: any bytes, in any portions, or none.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use super::PATIENCE;
+
+/// A TCP connection to the service.
+#[derive(Debug)]
+pub(crate) struct RawConnection(TcpStream);
+
+impl RawConnection {
+    pub(crate) fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the service accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+        stream.set_nodelay(true).expect("a TCP socket");
+        Self(stream)
+    }
+
+    /// Sends what must arrive.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).expect("the service reads");
+    }
+
+    /// Sends what the service may refuse to take.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.0.write_all(bytes.as_ref())
+    }
+
+    /// Reads up to the end of the response's headers, in lower case; less when the service hangs up.
+    pub(crate) fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => head.extend_from_slice(&byte),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("no answer: {error}"),
+            }
+        }
+        String::from_utf8_lossy(&head).to_lowercase()
+    }
+
+    /// Reads until the service hangs up.
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).expect("the service answers and closes");
+        bytes
+    }
+}
+
+/// A POST of JSON, as bytes.
+pub(crate) fn post(path: &str, body: &str) -> String {
+    format!(
+        "POST /api/billing{path} HTTP/1.1\r\nHost: billing\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

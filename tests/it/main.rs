@@ -1,0 +1,21 @@
+//! Tests of the running service, through its public API only.
+//!
+//! Every test starts the real binary in a directory of its own; see `harness`.
+
+mod acceptance;
+mod business_rules;
+mod crashes;
+mod full_disk;
+mod harness;
+mod history;
+mod log_lines;
+mod malformed_bodies;
+mod malformed_queries;
+mod pricing;
+mod purchases;
+mod races;
+mod routing;
+mod rude_clients;
+mod settings;
+mod shutdown;
+mod start_failures;

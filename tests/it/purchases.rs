@@ -1,0 +1,136 @@
+//! Purchases: one grant per store transaction, the record kept to the letter, and the reset.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, client::purchase};
+
+fn duplicate() -> Value {
+    json!({"detail": "Purchase already processed", "code": "purchase_already_processed"})
+}
+
+#[tokio::test]
+async fn a_purchase_is_granted_once() {
+    let mut server = Server::start();
+    server.client().add(100, "GPA.1").await.ok();
+    let before = server.database().digest().await;
+    server.client().add(100, "GPA.1").await.is(409, &duplicate());
+    // Another record of the same store transaction is the same purchase.
+    server.client().add(999, "GPA.1").await.is(409, &duplicate());
+    server.stop().await;
+    server.start_again();
+    server.client().add(100, "GPA.1").await.is(409, &duplicate());
+    assert_eq!(server.database().digest().await, before);
+    // To the letter: these are other transactions.
+    server.client().add(1, "gpa.1").await.ok();
+    server.client().add(1, "GPA.1 ").await.ok();
+}
+
+#[tokio::test]
+async fn purchases_without_a_store_transaction_may_repeat() {
+    let server = Server::start();
+    let client = server.client();
+    let mut balance = 0;
+    for record in [json!({"transactionId": ""}), json!({"transactionId": null}), json!({})] {
+        for _ in 0..2 {
+            balance += 5;
+            let body = json!({"credits": 5, "purchase_record": record});
+            let expected = json!({"success": true, "new_balance": balance});
+            client.post("/credits/add", &body).await.is(200, &expected);
+        }
+    }
+    let ids = "SELECT CAST(COUNT(transaction_id) AS TEXT) FROM transactions";
+    assert_eq!(server.database().texts(ids).await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_store_transaction_of_256_characters_is_granted_once() {
+    let server = Server::start();
+    let id = "購".repeat(256);
+    server.client().add(1, &id).await.ok();
+    server.client().add(1, &id).await.is(409, &duplicate());
+}
+
+#[tokio::test]
+async fn the_record_is_kept_to_the_letter() {
+    let server = Server::start();
+    let records = [
+        r#"{"zeta":1.10,"alpha":12345678901234567890,"transactionId":"v-1","neg":-0.0,"small":1e-7}"#,
+        "{ \"transactionId\" : \"v-2\",\t\"\\u00e9\": \"\\u0041\\/\",\r\n \"モ\": [ {}, [ ] , null ] }",
+        r#"{"transactionId":"v-3","long":3.14159265358979323846264338327950288419716939937510}"#,
+        r#"{"transactionId":"v-4\u0041","credits":"x","nested":{"transactionId":"v-1"}}"#,
+    ];
+    for record in records {
+        let body = format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
+        server.client().post_bytes("/credits/add", body).await.ok();
+    }
+    let kept = "SELECT metadata FROM transactions ORDER BY id";
+    assert_eq!(server.database().texts(kept).await, records);
+    let ids = "SELECT transaction_id FROM transactions ORDER BY id";
+    assert_eq!(server.database().texts(ids).await, ["v-1", "v-2", "v-3", "v-4A"]);
+}
+
+#[tokio::test]
+async fn a_number_of_the_record_may_be_larger_than_any_float() {
+    let server = Server::start();
+    let record = r#"{"transactionId":"v-1","much":1e400}"#;
+    let body = format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
+    server.client().post_bytes("/credits/add", body).await.ok();
+    let kept = "SELECT metadata FROM transactions";
+    assert_eq!(server.database().texts(kept).await, [record]);
+}
+
+#[tokio::test]
+async fn the_bounds_of_an_amount_are_inside() {
+    let server = Server::start();
+    let client = server.client();
+    client.add(1, "GPA.1").await.is(200, &json!({"success": true, "new_balance": 1}));
+    let balance = json!({"success": true, "new_balance": 1_000_000_001});
+    client.add(1_000_000_000, "GPA.2").await.is(200, &balance);
+}
+
+#[tokio::test]
+async fn unknown_keys_are_ignored() {
+    let server = Server::start();
+    let mut body = purchase(7, "GPA.1");
+    body["user_id"] = json!("somebody_else");
+    body["note"] = json!([1.5, {"a": null}]);
+    let expected = json!({"success": true, "new_balance": 7});
+    server.client().post("/credits/add", &body).await.is(200, &expected);
+}
+
+#[tokio::test]
+async fn resets_are_off_by_default() {
+    let server = Server::start();
+    server.client().add(100, "GPA.1").await.ok();
+    let before = server.database().digest().await;
+    let body = json!({
+        "detail": "This endpoint is not available in production environment",
+        "code": "reset_disabled",
+    });
+    server.client().post_bytes("/reset", "").await.is(403, &body);
+    server.client().post("/reset", &json!({})).await.is(403, &body);
+    assert_eq!(server.database().digest().await, before);
+}
+
+#[tokio::test]
+async fn a_reset_forgets_everything_but_the_prices() {
+    let server = Server::start_with(&[("BILLING_ALLOW_RESET", "true")]);
+    let client = server.client();
+    let prices = client.get("/pricing").await.ok();
+    client.add(100, "GPA.1").await.ok();
+    client.allocate(&[("gemini-2.0-flash", 50)]).await.ok();
+    client.consume("gemini-2.0-flash", 1, 1).await.ok();
+
+    let path = "/api/billing/reset";
+    let without_a_body = client.request(reqwest::Method::POST, path);
+    let body = json!({"success": true, "message": "All data reset successfully"});
+    crate::harness::Reply::to(without_a_body).await.is(200, &body);
+
+    client.get("/balance").await.is(200, &json!({"credits": 0, "allocated_tokens": {}}));
+    client.get("/transactions").await.is(200, &json!([]));
+    client.get("/pricing").await.is(200, &prices);
+    // The purchase may be repeated, once.
+    client.add(100, "GPA.1").await.is(200, &json!({"success": true, "new_balance": 100}));
+    client.add(100, "GPA.1").await.is(409, &duplicate());
+    client.post("/reset", &json!({})).await.is(200, &body);
+}

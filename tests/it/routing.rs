@@ -1,0 +1,212 @@
+//! What HTTP itself refuses or adds: paths, methods, media types, sizes, HEAD, request ids, gzip.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{RawConnection, Reply, Server, client::purchase};
+
+const BODY_LIMIT_BYTES: usize = 65_536;
+
+#[tokio::test]
+async fn other_paths_are_not_found() {
+    let server = Server::start();
+    for path in [
+        "/",
+        "/api",
+        "/api/billing",
+        "/api/billing/",
+        "/api/billing/balance/",
+        "/api/billing/balance/category",
+        "/api/billing/balance/category/quick/",
+        "/api/billing/transactions/",
+        "/api/billing/Balance",
+        "//api/billing/balance",
+    ] {
+        let reply = Reply::to(server.client().request(Method::GET, path)).await;
+        reply.is(404, &json!({"detail": "Not Found"}));
+    }
+    for path in ["/credits/add/", "/credits/allocate/", "/tokens/consume/", "/credits"] {
+        let reply = server.client().post(path, &purchase(1, "GPA.1")).await;
+        reply.is(404, &json!({"detail": "Not Found"}));
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_not_allowed() {
+    let server = Server::start();
+    let reads = ["/balance", "/balance/category/quick", "/transactions", "/pricing", "/health"];
+    let writes = ["/credits/add", "/credits/allocate", "/tokens/consume", "/reset"];
+    let calls = reads.iter().map(|path| (path, "GET", [Method::POST, Method::DELETE]));
+    let calls = calls.chain(writes.iter().map(|path| (path, "POST", [Method::GET, Method::PUT])));
+    for (path, allowed, methods) in calls {
+        for method in methods {
+            let request = server.client().request(method, &format!("/api/billing{path}"));
+            let reply = Reply::to(request).await;
+            reply.is(405, &json!({"detail": "Method Not Allowed"}));
+            let allow = reply.header("allow").unwrap_or_default();
+            let mut names = allow.split(',').map(str::trim);
+            assert!(names.any(|name| name == allowed), "{path}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_json_is_taken() {
+    let server = Server::start();
+    let body = purchase(1, "GPA.1").to_string();
+    let before = server.database().digest().await;
+    for content_type in [
+        "text/plain",
+        "application/problem+json",
+        "application/x-www-form-urlencoded",
+        "text/json",
+        "application/jsonp",
+        "application/json5",
+        "application",
+    ] {
+        for path in ["/credits/add", "/credits/allocate", "/tokens/consume"] {
+            let reply = server.client().post_as(path, content_type, body.clone()).await;
+            assert_eq!(reply.status, 415, "{content_type}: {reply:?}");
+            assert!(reply.json()["detail"].is_string(), "{reply:?}");
+        }
+    }
+    assert_eq!(server.database().digest().await, before);
+    for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
+        let body = purchase(1, content_type).to_string();
+        server.client().post_as("/credits/add", content_type, body).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit() {
+    let server = Server::start();
+    let client = server.client();
+    let mut body = purchase(1, "GPA.1").to_string().into_bytes();
+    body.resize(BODY_LIMIT_BYTES + 1, b' ');
+    for path in ["/credits/add", "/credits/allocate", "/tokens/consume"] {
+        let reply = client.post_bytes(path, body.clone()).await;
+        assert_eq!(reply.status, 413, "{reply:?}");
+        assert!(reply.json()["detail"].is_string(), "{reply:?}");
+    }
+    assert_eq!(client.balance().await["credits"], 0);
+    body.pop();
+    client.post_bytes("/credits/add", body).await.ok();
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_without_being_read() {
+    let server = Server::start();
+    let head = "POST /api/billing/credits/add HTTP/1.1\r\nHost: billing\r\n\
+                Content-Type: application/json\r\n";
+    let mut announced = server.connect();
+    announced.send(format!("{head}Content-Length: 10000000000\r\n\r\n{{"));
+    let answer = announced.read_head();
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
+
+    let mut chunked = server.connect();
+    chunked
+        .send(format!("{head}Transfer-Encoding: chunked\r\n\r\n10001\r\n{}", " ".repeat(0x10001)));
+    // The end of the body never comes.
+    let answer = chunked.read_head();
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
+    assert_eq!(server.client().balance().await["credits"], 0);
+}
+
+#[tokio::test]
+async fn headers_have_a_limit() {
+    let server = Server::start();
+    let mut connection = server.connect();
+    // The service may hang up before all of it is sent.
+    let _ = connection.try_send(format!(
+        "GET /api/billing/balance HTTP/1.1\r\nHost: billing\r\nX-Long: {}\r\n\r\n",
+        "x".repeat(70_000)
+    ));
+    let answer = connection.read_head();
+    assert!(answer.is_empty() || answer.starts_with("http/1.1 431 "), "{answer}");
+    server.client().balance().await;
+}
+
+#[tokio::test]
+async fn head_works_like_get() {
+    let server = Server::start();
+    for path in ["/balance", "/balance/category/quick", "/transactions", "/pricing", "/health"] {
+        let path = format!("/api/billing{path}");
+        let reply = Reply::to(server.client().request(Method::HEAD, &path)).await;
+        assert_eq!((reply.status, reply.text.as_str()), (200, ""), "{reply:?}");
+        let get = Reply::to(server.client().request(Method::GET, &path)).await;
+        assert_eq!(reply.header("content-type"), get.header("content-type"), "{reply:?}");
+    }
+    let mut connection = server.connect();
+    connection.send("HEAD /api/billing/balance HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n");
+    let bytes = connection.read_to_end();
+    assert!(bytes.starts_with(b"HTTP/1.1 200 ") && bytes.ends_with(b"\r\n\r\n"), "no body");
+}
+
+#[tokio::test]
+async fn harmless_request_ids_are_taken_over() {
+    let server = Server::start();
+    let id_for = async |id: Option<&str>| {
+        let mut request = server.client().request(Method::GET, "/api/billing/balance");
+        if let Some(id) = id {
+            request = request.header("x-request-id", id);
+        }
+        Reply::to(request).await.header("x-request-id").expect("an id").to_owned()
+    };
+    for id in ["abc-123", "01990b1c-6a5e-7d1f-8b5a-000000000000", "A_b.c"] {
+        assert_eq!(id_for(Some(id)).await, id);
+    }
+    let made = id_for(None).await;
+    assert_ne!(made, id_for(None).await, "every request has its own");
+    for id in ["", "two words", "a\"b", "a=b;c", &"x".repeat(300)] {
+        let used = id_for(Some(id)).await;
+        assert!(used != id && !used.is_empty(), "{id:?} became {used:?}");
+    }
+    let missing = server.client().get("/nothing").await;
+    assert!(missing.header("x-request-id").is_some(), "errors have one too: {missing:?}");
+}
+
+#[tokio::test]
+async fn a_long_history_is_compressed_for_who_can_read_it() {
+    let server = Server::start();
+    server.client().buy_tokens("gemini-2.0-flash", 75).await;
+    for number in 0..60 {
+        server.client().consume("gemini-2.0-flash", number, 0).await.ok();
+    }
+    let get = |header: &str| {
+        let mut connection: RawConnection = server.connect();
+        connection.send(format!(
+            "GET /api/billing/transactions HTTP/1.1\r\nHost: b\r\n{header}Connection: close\r\n\r\n"
+        ));
+        let head = connection.read_head();
+        (head, connection.read_to_end())
+    };
+    let (head, plain) = get("");
+    assert!(!head.contains("content-encoding"), "{head}");
+    let (head, packed) = get("Accept-Encoding: gzip\r\n");
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    assert!(head.contains("vary: accept-encoding"), "{head}");
+    assert!(packed.len() < plain.len() / 2, "{} of {} bytes", packed.len(), plain.len());
+}
+
+#[tokio::test]
+async fn a_missing_database_is_unavailable_until_it_is_back() {
+    let server = Server::start();
+    let client = server.client();
+    client.buy_tokens("gemini-2.0-flash", 75).await;
+    let away = server.directory().join("away.db");
+    std::fs::rename(server.database().path(), &away).expect("the file can be moved");
+    let health = client.get("/health").await;
+    assert_eq!((health.status, &health.json()["status"]), (503, &json!("unavailable")));
+    for reply in [client.consume("gemini-2.0-flash", 1, 0).await, client.add(1, "GPA.1").await] {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        assert!(reply.json()["code"].is_string(), "{reply:?}");
+        let detail: Value = reply.json()["detail"].clone();
+        let detail = detail.as_str().expect("a text");
+        assert!(!detail.contains(|c: char| c.is_ascii_digit()), "no digits: {detail}");
+    }
+    std::fs::rename(&away, server.database().path()).expect("the file can be moved");
+    client.get("/health").await.ok();
+    let remaining = json!({"success": true, "remaining_tokens": 999_999});
+    client.consume("gemini-2.0-flash", 1, 0).await.is(200, &remaining);
+}

@@ -1,0 +1,100 @@
+//! Clients that hang up, dawdle or talk nonsense: nobody else notices.
+
+use serde_json::json;
+
+use crate::harness::{Server, client::purchase, raw};
+
+#[tokio::test]
+async fn who_hangs_up_in_the_middle_leaves_no_trace() {
+    let server = Server::start();
+    let before = server.database().digest().await;
+    let whole = raw::post("/credits/add", &purchase(1, "GPA.1").to_string());
+    for length in (1..whole.len()).step_by(20).chain([whole.len() - 1]) {
+        let mut connection = server.connect();
+        connection.send(&whole[..length]);
+    }
+    server.client().get("/health").await.ok();
+    assert_eq!(server.database().digest().await, before);
+}
+
+#[tokio::test]
+async fn who_hangs_up_right_after_sending_is_served_once_or_not_at_all() {
+    let server = Server::start();
+    let client = server.client();
+    for number in 0..50 {
+        let id = format!("GPA.{number}");
+        let mut connection = server.connect();
+        connection.send(raw::post("/credits/add", &purchase(1, &id).to_string()));
+        drop(connection);
+    }
+    // Whatever became of them, each can be settled by sending it again.
+    for number in 0..50 {
+        let reply = client.add(1, &format!("GPA.{number}")).await;
+        assert!([200, 409].contains(&reply.status), "{reply:?}");
+    }
+    client.get("/balance").await.is(200, &json!({"credits": 50, "allocated_tokens": {}}));
+}
+
+#[tokio::test]
+async fn slow_and_silent_clients_stop_nobody() {
+    let server = Server::start();
+    let client = server.client();
+    let whole = raw::post("/credits/add", &purchase(1, "GPA.slow").to_string());
+    let silent: Vec<_> = (0..50)
+        .map(|number| {
+            let mut connection = server.connect();
+            connection.send(&whole[..whole.len() * number / 50]);
+            connection
+        })
+        .collect();
+    let mut slow = server.connect();
+    for (number, byte) in whole.as_bytes().iter().enumerate() {
+        slow.send([*byte]);
+        if number % 20 == 0 {
+            client.add(1, &format!("GPA.{number}")).await.ok();
+        }
+    }
+    let answer = slow.read_head();
+    assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+    let purchases = i64::try_from(whole.len().div_ceil(20)).expect("few") + 1;
+    assert_eq!(client.balance().await["credits"], purchases);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_and_forgotten() {
+    let server = Server::start();
+    for nonsense in [
+        "\r\n\r\n\r\n",
+        "GARBAGE\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\r\n\r\n",
+        "GET /api/billing/balance HTTP/1.1\r\nbad header\r\n\r\n",
+        "POST /api/billing/credits/add HTTP/1.1\r\nHost: b\r\nContent-Length: x\r\n\r\n",
+        "POST /api/billing/credits/add HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let mut connection = server.connect();
+        let _ = connection.try_send(nonsense);
+        if nonsense.trim().is_empty() {
+            continue;
+        }
+        let answer = connection.read_head();
+        let refused = answer.is_empty() || answer.starts_with("http/1.1 4");
+        assert!(refused, "{nonsense:?}: {answer}");
+    }
+    server.client().get("/health").await.ok();
+}
+
+#[tokio::test]
+async fn two_requests_in_one_go_are_answered_in_order() {
+    let server = Server::start();
+    let first = raw::post("/credits/add", &purchase(5, "GPA.1").to_string());
+    let second = "GET /api/billing/balance HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n";
+    let mut connection = server.connect();
+    connection.send(format!("{first}{second}"));
+    let answers = String::from_utf8(connection.read_to_end()).expect("text");
+    let new_balance = answers.find(r#""new_balance":5"#).expect("the first answer");
+    let balance = answers.find(r#""credits":5"#).expect("the second answer");
+    assert!(new_balance < balance, "{answers}");
+}

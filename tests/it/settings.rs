@@ -1,0 +1,72 @@
+//! Settings: a bad one stops the start and is named, and a `.env` file is read.
+
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::Path};
+
+use tempfile::TempDir;
+
+use crate::harness::{Launch, Server};
+
+#[test]
+fn a_bad_setting_is_named() {
+    let directory = TempDir::new().expect("a temporary directory can be made");
+    let table: [(&str, &str); 15] = [
+        ("BILLING_LISTEN", "nonsense"),
+        ("BILLING_LISTEN", "127.0.0.1"),
+        ("BILLING_LISTEN", "127.0.0.1:65536"),
+        ("BILLING_LISTEN", ""),
+        ("BILLING_ALLOW_RESET", "maybe"),
+        ("BILLING_CAPACITY_QUICK", "-1"),
+        ("BILLING_CAPACITY_QUICK", "9007199254740992"),
+        ("BILLING_CAPACITY_THINK", "many"),
+        ("BILLING_CAPACITY_THINK", "1.5"),
+        ("BILLING_DATABASE_MAX_BYTES", "x"),
+        ("BILLING_LOG", "billing=loud"),
+        ("BILLING_LOG_FORMAT", "xml"),
+        ("DATABASE_URL", "mysql://localhost/billing"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", ""),
+    ];
+    for (name, value) in table {
+        check_refused(directory.path(), name, value.into());
+    }
+    let left = fs::read_dir(directory.path()).expect("the directory can be read").count();
+    assert_eq!(left, 0, "no database was made");
+}
+
+/// The start stops with one line that names the variable.
+fn check_refused(directory: &Path, name: &str, value: OsString) {
+    let failed = Launch::new().set(name, value.clone()).fail_to_start(directory);
+    assert_eq!(failed.code, Some(2), "{name}={value:?}: {failed:?}");
+    assert_eq!(failed.stderr.len(), 1, "one line for {name}={value:?}: {failed:?}");
+    assert!(failed.stderr[0].contains(name), "{name}={value:?}: {failed:?}");
+}
+
+#[test]
+fn a_setting_that_is_no_text_is_named() {
+    let directory = TempDir::new().expect("a temporary directory can be made");
+    for name in ["DATABASE_URL", "BILLING_ALLOW_RESET", "BILLING_LISTEN"] {
+        check_refused(directory.path(), name, OsString::from_vec(b"\xff".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_settings_is_read_and_the_environment_wins() {
+    let mut server = Server::start();
+    assert_eq!(server.client().post_bytes("/reset", "").await.status, 403);
+    server.stop().await;
+    fs::write(server.directory().join(".env"), "BILLING_ALLOW_RESET=true\n")
+        .expect("the file can be written");
+    server.start_again();
+    server.client().post_bytes("/reset", "").await.ok();
+    server.stop().await;
+    server.start_again_with(&[("BILLING_ALLOW_RESET", "false")]);
+    assert_eq!(server.client().post_bytes("/reset", "").await.status, 403);
+}
+
+#[tokio::test]
+async fn capacity_limits_can_be_set() {
+    let server = Server::start_with(&[("BILLING_CAPACITY_THINK", "1000")]);
+    server.client().add(10, "GPA.1").await.ok();
+    let reply = server.client().allocate(&[("gemini-2.5-pro", 1)]).await;
+    assert_eq!((reply.status, &reply.json()["limit"]), (400, &1_000.into()));
+}
