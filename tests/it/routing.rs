@@ -80,17 +80,32 @@ async fn only_json_is_taken() {
 #[tokio::test]
 async fn a_body_has_a_limit() {
     let server = Server::start();
-    let client = server.client();
     let mut body = purchase(1, "GPA.1").to_string().into_bytes();
     body.resize(BODY_LIMIT_BYTES + 1, b' ');
+    // On a connection each: what becomes of the refused one is the next test's business.
     for path in ["/credits/add", "/credits/allocate", "/tokens/consume"] {
-        let reply = client.post_bytes(path, body.clone()).await;
+        let reply = server.client().post_bytes(path, body.clone()).await;
         assert_eq!(reply.status, 413, "{reply:?}");
         assert!(reply.json()["detail"].is_string(), "{reply:?}");
     }
-    assert_eq!(client.balance().await["credits"], 0);
+    assert_eq!(server.client().balance().await["credits"], 0);
     body.pop();
-    client.post_bytes("/credits/add", body).await.ok();
+    server.client().post_bytes("/credits/add", body).await.ok();
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_with_a_refused_body_says_so() {
+    let server = Server::start();
+    let mut connection = server.connect();
+    connection.send(format!(
+        "POST /api/billing/credits/add HTTP/1.1\r\nHost: billing\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        BODY_LIMIT_BYTES + 1
+    ));
+    let answer = connection.read_head();
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
+    // Else a client sends its next request down a connection that is being closed.
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test]
