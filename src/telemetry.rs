@@ -1,31 +1,155 @@
 //! Logs: to standard output, one line per event, written by a thread of its own.
+//!
+//! Requests only append to a buffer in memory; the thread writes it out some hundred lines at a time.
+//! Waking a thread for every line costs more than handling the request, and a log that nobody reads
+//! must not stop the service: past a limit its lines are dropped, and counted.
 
-use std::io::stdout;
+use std::{
+    io::{self, IsTerminal, Write, stdout},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::config::LogFormat;
 
-/// Lines that may wait for a slow reader of the log; more are dropped, because a log that nobody reads
-/// must not stop the service.
-const WAITING_LINES: usize = 16_384;
+/// Bytes of log that may wait for whoever reads it.
+const WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// How long lines are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Starts logging. Lines still waiting are written when the guard is dropped.
 ///
 /// # Errors
-/// What is wrong with the filter.
-pub fn start(filter: &str, format: LogFormat) -> Result<WorkerGuard, String> {
+/// What is wrong with the filter, or that no thread can be started.
+pub fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(stdout());
+    let buffer = Arc::new(Buffer::default());
+    let writing = Arc::clone(&buffer);
+    let thread = thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || writing.write_all_out())
+        .map_err(|error| error.to_string())?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(std::io::IsTerminal::is_terminal(&stdout()));
+        .with_ansi(stdout().is_terminal())
+        .with_writer(Lines(Arc::clone(&buffer)));
     match format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
-    Ok(guard)
+    Ok(LogGuard { buffer, thread: Some(thread) })
+}
+
+/// Keeps the log going.
+#[derive(Debug)]
+pub struct LogGuard {
+    buffer: Arc<Buffer>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.buffer.lock().closed = true;
+        self.buffer.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has nowhere left to be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Lines on their way out.
+#[derive(Debug, Default)]
+struct Buffer {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+}
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whole lines are appended at once, so a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.bytes.len().saturating_add(line.len()) > WAITING_BYTES {
+            state.dropped = state.dropped.saturating_add(1);
+            return;
+        }
+        let first = state.bytes.is_empty();
+        state.bytes.extend_from_slice(line);
+        drop(state);
+        if first {
+            self.filled.notify_one();
+        }
+    }
+
+    fn write_all_out(&self) {
+        let mut bytes = Vec::new();
+        loop {
+            let (dropped, closed) = self.take(&mut bytes);
+            // Without anyone to read the log there is nobody to tell either.
+            let _ = write_out(&bytes, dropped);
+            bytes.clear();
+            if closed {
+                return;
+            }
+            thread::sleep(GATHER);
+        }
+    }
+
+    /// Waits for lines and takes them, together with the number of those dropped.
+    fn take(&self, bytes: &mut Vec<u8>) -> (u64, bool) {
+        let state = self.lock();
+        let mut state = self
+            .filled
+            .wait_while(state, |state| state.bytes.is_empty() && !state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.bytes, bytes);
+        (std::mem::take(&mut state.dropped), state.closed)
+    }
+}
+
+fn write_out(bytes: &[u8], dropped: u64) -> io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(bytes)?;
+    if dropped > 0 {
+        writeln!(out, "{dropped} lines of the log were dropped, because it was not read in time")?;
+    }
+    out.flush()
+}
+
+/// Where the subscriber writes its lines: each comes in one call.
+struct Lines(Arc<Buffer>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(&self.0)
+    }
+}
+
+struct LineWriter<'a>(&'a Buffer);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.append(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -84,6 +84,9 @@ impl SqliteDatabase {
     /// # Errors
     /// [`OpenError::Url`] when the URL names no file.
     pub fn from_url(url: &str, max_bytes: Option<u64>) -> Result<Self, OpenError> {
+        if !url.starts_with("sqlite:") {
+            return Err(OpenError::Url("must begin with sqlite://".to_owned()));
+        }
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| OpenError::Url(error.to_string()))?;
         let path = options.get_filename().to_string_lossy().into_owned();
