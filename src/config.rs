@@ -1,7 +1,7 @@
 //! The settings: one struct, read from environment variables, whose comments become `--help` and
 //! `.env.example`.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{env, ffi::OsString, net::SocketAddr};
 
 use clap::{
     ArgAction, CommandFactory, Parser,
@@ -76,6 +76,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with the text to show.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        for argument in Self::command().get_arguments() {
+            let Some(variable) = argument.get_env() else { continue };
+            if env::var_os(variable).is_some_and(|value| value.to_str().is_none()) {
+                let variable = variable.to_string_lossy();
+                return Err(ConfigError::Invalid(format!("{variable}: the value is not UTF-8")));
+            }
+        }
         Self::try_parse_from(arguments).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 ConfigError::Answer(error.to_string())

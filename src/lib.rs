@@ -7,6 +7,14 @@
 //! persists and commits in batches → [`store`] holds all SQL. The rules are in [`domain`], pure, used
 //! by all. [`config`] reads the settings, [`telemetry`] writes the log, `main.rs` starts and stops.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::arithmetic_side_effects,
+        reason = "tests compute with small numbers, and an overflow fails them"
+    )
+)]
+
 pub mod config;
 pub mod domain;
 pub mod http;

@@ -21,6 +21,7 @@ pub(super) enum ApiError {
     NotFound,
     MethodNotAllowed,
     BodyTooLarge,
+    HeadersTooLarge,
     BodyTooSlow,
     UnsupportedMediaType,
     DeadlinePassed,
@@ -52,15 +53,21 @@ impl IntoResponse for ApiError {
             ),
             Self::NotFound => plain(StatusCode::NOT_FOUND, "Not Found"),
             Self::MethodNotAllowed => plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
-            Self::BodyTooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
-            Self::UnsupportedMediaType => plain(
+            Self::BodyTooLarge => {
+                closing(plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"))
+            }
+            Self::HeadersTooLarge => closing(plain(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request headers too large",
+            )),
+            Self::UnsupportedMediaType => closing(plain(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported media type, send Content-Type: application/json",
-            ),
-            Self::BodyTooSlow => unavailable(
+            )),
+            Self::BodyTooSlow => closing(unavailable(
                 "request_timeout",
                 "The request body did not arrive in time, please try again",
-            ),
+            )),
             Self::DeadlinePassed => unavailable(
                 "deadline_exceeded",
                 "The request took too long, please check the balance and try again",
@@ -152,6 +159,12 @@ fn plain(status: StatusCode, detail: &str) -> Response {
 
 fn coded(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail, "code": code }))).into_response()
+}
+
+/// Tells the client that the connection ends, because the rest of its request is not read.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// 503: it may pass later.

@@ -20,7 +20,7 @@ use tracing::{Instrument, error, info, info_span};
 use uuid::Uuid;
 
 use super::{
-    REQUEST_DEADLINE,
+    HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
     body::announces_too_much,
     error::{ApiError, Cause},
 };
@@ -78,6 +78,9 @@ pub(super) async fn handle(
 }
 
 async fn answer(request: Request<Body>, next: Next) -> Response {
+    if header_bytes(&request) > HEADER_LIMIT_BYTES {
+        return ApiError::HeadersTooLarge.into_response();
+    }
     if announces_too_much(request.headers()) {
         return ApiError::BodyTooLarge.into_response();
     }
@@ -85,6 +88,17 @@ async fn answer(request: Request<Body>, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => ApiError::DeadlinePassed.into_response(),
     }
+}
+
+/// How long the request's head is; hyper's own limit is one of its buffer, and only nearly this.
+fn header_bytes(request: &Request<Body>) -> usize {
+    const SEPARATORS_BYTES: usize = ": \r\n".len();
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    request.headers().iter().fold(path, |sum, (name, value)| {
+        sum.saturating_add(name.as_str().len())
+            .saturating_add(value.len())
+            .saturating_add(SEPARATORS_BYTES)
+    })
 }
 
 /// The client's id when it is harmless in a log and a header, else a new one.

@@ -4,12 +4,38 @@
 //! is lost with the process; a WAL database never notices. So we look before each use.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::StoreError;
+
+/// How a file begins.
+pub(super) enum StartsWith {
+    /// As asked.
+    Yes,
+    /// In another way.
+    No,
+    /// Not at all.
+    Empty,
+}
+
+/// Looks how the file at `path` begins.
+pub(super) fn starts_with(path: &Path, magic: &[u8]) -> io::Result<StartsWith> {
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(StartsWith::Empty);
+    }
+    let mut start = vec![0; magic.len()];
+    match file.read_exact(&mut start) {
+        Ok(()) if start == magic => Ok(StartsWith::Yes),
+        Ok(()) => Ok(StartsWith::No),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(StartsWith::No),
+        Err(error) => Err(error),
+    }
+}
 
 /// The file that was opened.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
 use super::StoreError;
-use file::DatabaseFile;
+use file::{DatabaseFile, StartsWith};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -29,6 +29,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Rows that may wait between SQLite's thread and ours; a full history page fits.
 const ROW_BUFFER_ROWS: usize = 1_024;
+/// What every SQLite database begins with.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// SQLite's page size, in bytes, of a database made here.
 const PAGE_BYTES: u32 = 4_096;
 
@@ -136,9 +138,14 @@ impl SqliteDatabase {
 
     /// Looks whether an existing file is a database we may migrate, without writing to it.
     async fn inspect(&self) -> Result<(), OpenError> {
-        match std::fs::metadata(&self.path) {
-            Ok(metadata) if metadata.len() == 0 => return Ok(()),
-            Ok(_) => {}
+        match file::starts_with(Path::new(&self.path), SQLITE_MAGIC) {
+            Ok(StartsWith::Yes) => {}
+            // SQLite itself takes some short files for empty databases and overwrites them.
+            Ok(StartsWith::No) => {
+                let reason = "file is not a database".to_owned();
+                return Err(OpenError::Foreign { path: self.path.clone(), reason });
+            }
+            Ok(StartsWith::Empty) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.failed(&error)),
         }
@@ -204,10 +211,21 @@ async fn newest_migration(connection: &mut SqliteConnection) -> Result<FoundSche
     if !ours {
         return Ok(if tables == 0 { FoundSchema::Empty } else { FoundSchema::Foreign });
     }
-    let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-        .fetch_one(connection)
-        .await?;
-    Ok(FoundSchema::Migrated(newest.unwrap_or(0)))
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(connection)
+            .await?;
+    // Another program may keep such a list too, but not of our migrations.
+    let another = applied.iter().any(|(version, checksum)| {
+        MIGRATIONS
+            .iter()
+            .find(|migration| migration.version == *version)
+            .is_some_and(|migration| *migration.checksum != **checksum)
+    });
+    if another {
+        return Ok(FoundSchema::Foreign);
+    }
+    Ok(FoundSchema::Migrated(applied.last().map_or(0, |(version, _)| *version)))
 }
 
 /// What SQLite itself says, without our library's decoration.
