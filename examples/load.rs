@@ -99,7 +99,11 @@ async fn measure(duration: Duration) -> Result<()> {
         verdict(&name, start.as_millis(), "at most 150", start.as_millis() <= 150);
     }
     println!("{:<42} {recorded:>10}", "consumptions, every one found on disk");
-    println!("{:<42} {:>10}", "database bytes per consumption", size / recorded.max(1));
+    println!(
+        "{:<42} {:>10}",
+        "database bytes per consumption",
+        size.checked_div(recorded).unwrap_or(size)
+    );
     Ok(())
 }
 
@@ -269,7 +273,8 @@ fn answer_length(answer: &[u8]) -> Result<Option<usize>> {
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .context("an answer without content-length")?;
-    Ok(Some(end + 4 + length.1.trim().parse::<usize>()?))
+    let body: usize = length.1.trim().parse()?;
+    Ok(Some(end.saturating_add(4).saturating_add(body)))
 }
 
 fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
@@ -299,7 +304,7 @@ async fn load(address: SocketAddr, connections: usize, duration: Duration) -> Re
         (0..connections).map(|_| tokio::spawn(connect_and_consume(Arc::clone(&request)))).collect();
     let mut latencies = Vec::new();
     for task in tasks {
-        let finished = tokio::time::timeout(duration + PATIENCE, task).await;
+        let finished = tokio::time::timeout(duration.saturating_add(PATIENCE), task).await;
         latencies.extend(finished.context("an answer never came")???);
     }
     Ok(Run::new(started.elapsed(), latencies))
@@ -359,7 +364,7 @@ impl Run {
     }
 
     fn percentile_ms(&self, percent: usize) -> f64 {
-        let at = self.sorted.len().saturating_sub(1) * percent / 100;
+        let at = self.sorted.len().saturating_sub(1).saturating_mul(percent) / 100;
         self.sorted.get(at).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
     }
 }

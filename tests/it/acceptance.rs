@@ -43,6 +43,7 @@ async fn credits_become_tokens_and_tokens_are_used_up() {
 }
 
 /// RFC 3339 in UTC with microseconds and `Z`, and not in the future.
+#[expect(clippy::disallowed_methods, reason = "the service's time is compared with the real clock")]
 fn check_time(text: &str) {
     let time = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.6fZ")
         .unwrap_or_else(|error| panic!("{text}: {error}"));

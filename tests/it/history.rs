@@ -19,8 +19,8 @@ async fn walk(client: &Client, query: &str, limit: usize) -> Vec<Value> {
         };
         assert_eq!(page.len(), limit, "a page that is followed by another is full: {path}");
         let next = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
-        path = next.unwrap_or_else(|| panic!("a link: {link}")).to_owned();
-        let last = &page[page.len() - 1]["id"];
+        next.unwrap_or_else(|| panic!("a link: {link}")).clone_into(&mut path);
+        let last = &page.last().expect("an entry")["id"];
         assert!(path.starts_with("/api/billing/transactions?"), "{path}");
         assert!(path.contains(&format!("before={last}")), "{path} goes on below {last}");
     }
@@ -61,11 +61,13 @@ async fn pages_add_up_to_the_whole_for_every_filter() {
             .collect();
         let mut filters = String::new();
         if let Some(kind) = kind {
-            filters.push_str(&format!("&type={kind}"));
+            filters.push_str("&type=");
+            filters.push_str(kind);
         }
         if let Some(model) = model {
             let encoded = model.replace('&', "%26").replace(' ', "%20");
-            filters.push_str(&format!("&model_id={encoded}"));
+            filters.push_str("&model_id=");
+            filters.push_str(&encoded);
         }
         for limit in [1, 3, 5, 12, 1_000] {
             let found = walk(&client, &format!("limit={limit}{filters}"), limit).await;

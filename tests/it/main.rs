@@ -2,6 +2,11 @@
 //!
 //! Every test starts the real binary in a directory of its own; see `harness`.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "tests count small numbers, and an overflow fails the test"
+)]
+
 mod acceptance;
 mod business_rules;
 mod crashes;

@@ -57,10 +57,11 @@ async fn check<B: AsRef<[u8]>>(path: &str, table: &[(B, &[&str])]) {
 
 #[tokio::test]
 async fn purchases() {
+    const ID: &str = "body.purchase_record.transactionId";
+
     let long = "x".repeat(257);
     let record = |record: &str| format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
     let credits = |credits: &str| format!(r#"{{"credits": {credits}, "purchase_record": {{}}}}"#);
-    const ID: &str = "body.purchase_record.transactionId";
     check(
         "/credits/add",
         &[
@@ -122,6 +123,9 @@ async fn purchases() {
 
 #[tokio::test]
 async fn allocations() {
+    const CREDITS: &str = "body.allocations.0.credits";
+    const MODEL: &str = "body.allocations.0.model_id";
+
     let items = |count: usize| {
         let item = r#"{"model_id": "gemini-2.0-flash", "credits": 1}"#;
         format!(r#"{{"allocations": [{}]}}"#, vec![item; count].join(","))
@@ -129,8 +133,6 @@ async fn allocations() {
     let item = |item: &str| format!(r#"{{"allocations": [{item}]}}"#);
     let credits = |credits: &str| item(&format!(r#"{{"model_id": "m", "credits": {credits}}}"#));
     let model = |model: &str| item(&format!(r#"{{"model_id": {model}, "credits": 1}}"#));
-    const CREDITS: &str = "body.allocations.0.credits";
-    const MODEL: &str = "body.allocations.0.model_id";
     check(
         "/credits/allocate",
         &[
@@ -175,12 +177,13 @@ async fn allocations() {
 
 #[tokio::test]
 async fn consumptions() {
+    const INPUT: &str = "body.input_tokens";
+    const OUTPUT: &str = "body.output_tokens";
+
     let body = |model: &str, input: &str, output: &str| {
         format!(r#"{{"model_id": {model}, "input_tokens": {input}, "output_tokens": {output}}}"#)
     };
     let tokens = |input: &str, output: &str| body(r#""gemini-2.0-flash""#, input, output);
-    const INPUT: &str = "body.input_tokens";
-    const OUTPUT: &str = "body.output_tokens";
     check(
         "/tokens/consume",
         &[

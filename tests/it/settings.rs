@@ -1,6 +1,6 @@
 //! Settings: a bad one stops the start and is named, and a `.env` file is read.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::Path};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use tempfile::TempDir;
 
@@ -27,25 +27,26 @@ fn a_bad_setting_is_named() {
         ("DATABASE_URL", ""),
     ];
     for (name, value) in table {
-        check_refused(directory.path(), name, value.into());
+        check_refused(directory.path(), name, value.as_ref());
     }
     let left = fs::read_dir(directory.path()).expect("the directory can be read").count();
     assert_eq!(left, 0, "no database was made");
 }
 
 /// The start stops with one line that names the variable.
-fn check_refused(directory: &Path, name: &str, value: OsString) {
-    let failed = Launch::new().set(name, value.clone()).fail_to_start(directory);
-    assert_eq!(failed.code, Some(2), "{name}={value:?}: {failed:?}");
-    assert_eq!(failed.stderr.len(), 1, "one line for {name}={value:?}: {failed:?}");
-    assert!(failed.stderr[0].contains(name), "{name}={value:?}: {failed:?}");
+fn check_refused(directory: &Path, name: &str, value: &OsStr) {
+    let failed = Launch::new().set(name, value).fail_to_start(directory);
+    let shown = value.display();
+    assert_eq!(failed.code, Some(2), "{name}={shown}: {failed:?}");
+    assert_eq!(failed.stderr.len(), 1, "one line for {name}={shown}: {failed:?}");
+    assert!(failed.stderr[0].contains(name), "{name}={shown}: {failed:?}");
 }
 
 #[test]
 fn a_setting_that_is_no_text_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
     for name in ["DATABASE_URL", "BILLING_ALLOW_RESET", "BILLING_LISTEN"] {
-        check_refused(directory.path(), name, OsString::from_vec(b"\xff".to_vec()));
+        check_refused(directory.path(), name, OsStr::from_bytes(b"\xff"));
     }
 }
 

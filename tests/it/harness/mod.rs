@@ -24,7 +24,7 @@ pub(crate) use raw::RawConnection;
 pub(crate) use server::Server;
 
 /// How long anything may take before a test gives up on it. Never a measure of speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tries again and again until `attempt` gives a value.
 pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
