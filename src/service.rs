@@ -1,6 +1,8 @@
 //! [`BillingService`]: one method per operation. Each has the ledger or a reader do the work and says
 //! in the log what became of the money; it knows neither SQL nor HTTP.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -25,6 +27,15 @@ pub enum ServiceError {
     /// Resets are switched off.
     #[error("resets are switched off")]
     ResetDisabled,
+}
+
+/// Who is asking, and in which request, for the log.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Whose account it is about.
+    pub user: UserId,
+    /// The request's id.
+    pub request_id: Arc<str>,
 }
 
 /// Everything the billing backend does.
@@ -70,13 +81,14 @@ impl BillingService {
     /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
     pub async fn add_credits(
         &self,
-        user: UserId,
+        caller: Caller,
         purchase: Purchase,
     ) -> Result<Credits, ServiceError> {
+        let Caller { user, request_id } = caller;
         let credits = purchase.credits;
         let result = self.apply(&user, purchase).await;
         let balance = result.as_ref().ok().map(|balance| balance.get());
-        info!(%user, %credits, balance, result = code(&result), "purchase");
+        info!(%user, %credits, balance, result = code(&result), id = &*request_id, "purchase");
         result
     }
 
@@ -84,11 +96,16 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
-    pub async fn allocate(&self, user: UserId, items: Vec<Allocation>) -> Result<(), ServiceError> {
+    pub async fn allocate(
+        &self,
+        caller: Caller,
+        items: Vec<Allocation>,
+    ) -> Result<(), ServiceError> {
+        let Caller { user, request_id } = caller;
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, Allocate { items }).await;
-        info!(%user, %credits, models, result = code(&result), "allocation");
+        info!(%user, %credits, models, result = code(&result), id = &*request_id, "allocation");
         result
     }
 
@@ -98,14 +115,15 @@ impl BillingService {
     /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
     pub async fn consume(
         &self,
-        user: UserId,
+        caller: Caller,
         model: ModelId,
         usage: Usage,
     ) -> Result<Tokens, ServiceError> {
+        let Caller { user, request_id } = caller;
         let tokens = usage.total();
         let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
         let remaining = result.as_ref().ok().map(|remaining| remaining.get());
-        info!(%user, %model, %tokens, remaining, result = code(&result), "consumption");
+        info!(%user, %model, %tokens, remaining, result = code(&result), id = &*request_id, "consumption");
         result
     }
 
@@ -144,12 +162,13 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::ResetDisabled`], or [`ServiceError::Ledger`].
-    pub async fn reset(&self, user: UserId) -> Result<(), ServiceError> {
+    pub async fn reset(&self, caller: Caller) -> Result<(), ServiceError> {
         if !self.allow_reset {
             return Err(ServiceError::ResetDisabled);
         }
+        let Caller { user, request_id } = caller;
         let result = self.apply(&user, Reset).await;
-        info!(%user, result = code(&result), "reset");
+        info!(%user, result = code(&result), id = &*request_id, "reset");
         result
     }
 

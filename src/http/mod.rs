@@ -4,6 +4,7 @@
 //! is in the README's API table.
 
 mod body;
+mod caller;
 mod error;
 mod fields;
 mod problem;

@@ -1,6 +1,8 @@
 //! What every request gets: an id, a deadline, and one line in the log.
 
 use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,21 +11,24 @@ use std::{
 };
 
 use axum::{
-    body::Body,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue},
-    middleware::Next,
+    Router,
+    http::{HeaderName, HeaderValue, Request},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
+use hyper::body::Incoming;
 use tokio::time::timeout;
-use tracing::{Instrument, error, info, info_span};
+use tower_service::Service;
+use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
     HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
     body::announces_too_much,
+    caller::RequestId,
     error::{ApiError, Cause},
 };
+use crate::ledger::panic_message;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most characters of a request id that is taken over from the client.
@@ -53,45 +58,51 @@ impl Drop for Entered {
     }
 }
 
-/// Runs one request.
+/// Runs one request. Around the whole router, because each layer inside costs every request a copy.
 pub(super) async fn handle(
-    State(in_flight): State<InFlight>,
-    request: Request<Body>,
-    next: Next,
-) -> Response {
+    router: Router,
+    mut request: Request<Incoming>,
+    in_flight: InFlight,
+) -> Result<Response, Infallible> {
     let _in_flight = in_flight.enter();
     let started = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let span = info_span!("request", id = id.to_str().unwrap_or_default());
 
-    let mut response = answer(request, next).instrument(span.clone()).await;
-    let _entered = span.entered();
+    let text: Arc<str> = Arc::from(id.to_str().unwrap_or_default());
+    request.extensions_mut().insert(RequestId(Arc::clone(&text)));
+
+    let mut response = answer(router, request).await;
+    let status = response.status().as_u16();
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
-        error!(status = response.status().as_u16(), cause, "the request failed");
+        error!(id = &*text, status, cause, "the request failed");
     }
     let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    info!(%method, path, status = response.status().as_u16(), duration_us, "answered");
+    info!(method = method.as_str(), path, status, duration_us, id = &*text, "request");
     response.headers_mut().insert(REQUEST_ID, id);
-    response
+    Ok(response)
 }
 
-async fn answer(request: Request<Body>, next: Next) -> Response {
+async fn answer(mut router: Router, request: Request<Incoming>) -> Response {
     if header_bytes(&request) > HEADER_LIMIT_BYTES {
         return ApiError::HeadersTooLarge.into_response();
     }
     if announces_too_much(request.headers()) {
         return ApiError::BodyTooLarge.into_response();
     }
-    match timeout(REQUEST_DEADLINE, next.run(request)).await {
-        Ok(response) => response,
+    // What a panic leaves behind is dropped with the request; the ledger's state is not in here.
+    let answered = AssertUnwindSafe(router.call(request)).catch_unwind();
+    match timeout(REQUEST_DEADLINE, answered).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
+        Ok(Err(panic)) => ApiError::Internal(panic_message(&*panic)).into_response(),
         Err(_) => ApiError::DeadlinePassed.into_response(),
     }
 }
 
 /// How long the request's head is; hyper's own limit is one of its buffer, and only nearly this.
-fn header_bytes(request: &Request<Body>) -> usize {
+fn header_bytes(request: &Request<Incoming>) -> usize {
     const SEPARATORS_BYTES: usize = ": \r\n".len();
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     request.headers().iter().fold(path, |sum, (name, value)| {
@@ -102,7 +113,7 @@ fn header_bytes(request: &Request<Body>) -> usize {
 }
 
 /// The client's id when it is harmless in a log and a header, else a new one.
-fn request_id(request: &Request<Body>) -> HeaderValue {
+fn request_id(request: &Request<Incoming>) -> HeaderValue {
     let harmless = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=REQUEST_ID_MAX_CHARS).contains(&bytes.len())

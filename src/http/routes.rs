@@ -1,22 +1,18 @@
 //! The endpoints: each reads its request, calls the service, and shapes the answer.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
     body::Body,
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     http::{HeaderName, Request, StatusCode, header},
-    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::Serialize;
 use serde_json::json;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    compression::{CompressionLayer, predicate::SizeAbove},
-};
+use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 use super::{
     COMPRESS_FROM_BYTES,
@@ -25,15 +21,13 @@ use super::{
     fields::{Field, Object, noted, read_object},
     problem::{Lowest, Problem, Range},
     query::{history_filter, next_page},
-    request::{self, InFlight},
 };
 use crate::{
     domain::{
         Allocation, Category, Credits, ModelId, PriceList, Purchase, PurchaseRecord,
-        StoreTransactionId, Tokens, Transaction, Usage, UserId,
+        StoreTransactionId, Tokens, Transaction, Usage,
     },
-    ledger::panic_message,
-    service::BillingService,
+    service::{BillingService, Caller},
 };
 
 /// Most credits of one purchase or one allocation, and most tokens of one chat's input or output.
@@ -46,7 +40,7 @@ const ALLOCATIONS_MAX: usize = 50;
 type Service = State<Arc<BillingService>>;
 
 /// The whole API.
-pub(super) fn router(service: Arc<BillingService>, in_flight: InFlight) -> Router {
+pub(super) fn router(service: Arc<BillingService>) -> Router {
     let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
     Router::new()
         .route("/api/billing/transactions", get(transactions))
@@ -61,8 +55,6 @@ pub(super) fn router(service: Arc<BillingService>, in_flight: InFlight) -> Route
         .route("/api/billing/reset", post(reset))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(in_flight, request::handle))
         .with_state(service)
 }
 
@@ -72,8 +64,8 @@ struct Balance {
     allocated_tokens: BTreeMap<ModelId, Tokens>,
 }
 
-async fn balance(State(service): Service) -> Result<Json<Balance>, ApiError> {
-    let account = service.balance(&caller()).await?;
+async fn balance(State(service): Service, caller: Caller) -> Result<Json<Balance>, ApiError> {
+    let account = service.balance(&caller.user).await?;
     let (credits, tokens) = (account.credits(), account.tokens().clone());
     Ok(Json(Balance { credits, allocated_tokens: tokens }))
 }
@@ -86,13 +78,14 @@ struct CategoryTotal {
 
 async fn category_total(
     State(service): Service,
+    caller: Caller,
     category: Result<Path<String>, PathRejection>,
 ) -> Result<Json<CategoryTotal>, ApiError> {
     let category = category
         .ok()
         .and_then(|Path(name)| Category::from_name(&name))
         .ok_or(ApiError::InvalidCategory)?;
-    let total_tokens = service.category_total(&caller(), category).await?;
+    let total_tokens = service.category_total(&caller.user, category).await?;
     Ok(Json(CategoryTotal { category, total_tokens }))
 }
 
@@ -136,10 +129,11 @@ impl From<Transaction> for HistoryLine {
 
 async fn transactions(
     State(service): Service,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let filter = history_filter(uri.query().unwrap_or_default())?;
-    let page = service.history(&caller(), &filter).await?;
+    let page = service.history(&caller.user, &filter).await?;
     let next = page
         .transactions
         .last()
@@ -162,11 +156,12 @@ struct CreditsAdded {
 
 async fn add_credits(
     State(service): Service,
+    caller: Caller,
     request: Request<Body>,
 ) -> Result<Json<CreditsAdded>, ApiError> {
     let json = read_json(request).await?;
     let purchase = read_object(&json, purchase)?;
-    let new_balance = service.add_credits(caller(), purchase).await?;
+    let new_balance = service.add_credits(caller, purchase).await?;
     Ok(Json(CreditsAdded { success: true, new_balance }))
 }
 
@@ -195,6 +190,7 @@ struct Success {
 
 async fn allocate(
     State(service): Service,
+    caller: Caller,
     request: Request<Body>,
 ) -> Result<Json<Success>, ApiError> {
     let json = read_json(request).await?;
@@ -204,7 +200,7 @@ async fn allocate(
         let items: Vec<_> = items.into_iter().map(|item| allocation(item, problems)).collect();
         items.into_iter().collect()
     })?;
-    service.allocate(caller(), items).await?;
+    service.allocate(caller, items).await?;
     Ok(Json(Success { success: true }))
 }
 
@@ -223,6 +219,7 @@ struct Consumed {
 
 async fn consume(
     State(service): Service,
+    caller: Caller,
     request: Request<Body>,
 ) -> Result<Json<Consumed>, ApiError> {
     let json = read_json(request).await?;
@@ -233,22 +230,11 @@ async fn consume(
         let usage = Usage::new(Tokens::new(input?).ok()?, Tokens::new(output?).ok()?).ok()?;
         Some((model?, usage))
     })?;
-    let remaining_tokens = service.consume(caller(), model, usage).await?;
+    let remaining_tokens = service.consume(caller, model, usage).await?;
     Ok(Json(Consumed { success: true, remaining_tokens }))
 }
 
-async fn reset(State(service): Service) -> Result<Response, ApiError> {
-    service.reset(caller()).await?;
+async fn reset(State(service): Service, caller: Caller) -> Result<Response, ApiError> {
+    service.reset(caller).await?;
     Ok(Json(json!({ "success": true, "message": "All data reset successfully" })).into_response())
-}
-
-/// Whose account a call is about: everyone is the same user while nobody has to log in.
-fn caller() -> UserId {
-    UserId::default_user()
-}
-
-/// A panic in a handler is that request's 500 and nothing else.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::Internal(panic_message(&*panic)).into_response()
 }

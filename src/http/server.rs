@@ -3,11 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,7 +16,8 @@ use tokio::{
 
 use super::{
     ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT, SHUTDOWN_GRACE,
-    request::InFlight, routes::router,
+    request::{InFlight, handle},
+    routes::router,
 };
 use crate::service::BillingService;
 
@@ -39,8 +39,7 @@ impl Server {
     /// Serves `service` on a bound socket; nothing is accepted before [`Self::run`].
     #[must_use]
     pub fn new(listener: TcpListener, service: Arc<BillingService>) -> Self {
-        let in_flight = InFlight::default();
-        Self { listener, router: router(service, in_flight.clone()), in_flight }
+        Self { listener, router: router(service), in_flight: InFlight::default() }
     }
 
     /// The address clients reach it at.
@@ -65,7 +64,13 @@ impl Server {
             };
             match accepted {
                 (Ok(place), Ok((stream, _))) => {
-                    let connection = serve(stream, self.router.clone());
+                    let (router, in_flight) = (self.router.clone(), self.in_flight.clone());
+                    let connection = connection().serve_connection(
+                        prepared(stream),
+                        service_fn(move |request| {
+                            handle(router.clone(), request, in_flight.clone())
+                        }),
+                    );
                     let connection = connections.watch(connection);
                     tokio::spawn(async move {
                         // A client that breaks the protocol or goes away is no news.
@@ -85,19 +90,22 @@ impl Server {
     }
 }
 
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+fn connection() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEADER_LIMIT_BYTES)
+        .half_close(false);
+    builder
+}
 
-fn serve(stream: TcpStream, router: Router) -> Connection {
+fn prepared(stream: TcpStream) -> TokioIo<TcpStream> {
     // Answers are small and written whole; waiting for more to send only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps Nagle's algorithm");
     }
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(HEADER_LIMIT_BYTES)
-        .half_close(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    TokioIo::new(stream)
 }
 
 /// Waits for the connections: first for all, then only while something is being answered.

@@ -24,7 +24,8 @@ use crate::{
 const BEGIN_AND_LOAD: &str = concat!("BEGIN IMMEDIATE;\n", snapshot_sql!());
 
 /// `$1` users to reset, `$2` users, `$3` balances to make, `$4` credits, `$5` tokens, `$6` entries:
-/// all JSON arrays; `$7` the time.
+/// all JSON arrays; `$7` the time. `jsonb_each` hands over the inner arrays parsed, `json_each` would as
+/// text, to be parsed again for every column.
 const SAVE_AND_COMMIT: &str = "
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
@@ -40,18 +41,18 @@ const SAVE_AND_COMMIT: &str = "
     ON CONFLICT DO NOTHING;
 
     INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
-    SELECT value ->> 0, value ->> 1, 0, $7 FROM json_each($3) WHERE true
+    SELECT value ->> 0, value ->> 1, 0, $7 FROM jsonb_each($3) WHERE true
     ON CONFLICT DO NOTHING;
 
     UPDATE credits SET credits = credits + change.delta, updated_at = $7
-    FROM (SELECT value ->> 0 AS user_id, value ->> 1 AS delta FROM json_each($4)) AS change
+    FROM (SELECT value ->> 0 AS user_id, value ->> 1 AS delta FROM jsonb_each($4)) AS change
     WHERE credits.user_id = change.user_id;
 
     UPDATE token_balances
     SET allocated_tokens = allocated_tokens + change.delta, updated_at = $7
     FROM (
         SELECT value ->> 0 AS user_id, value ->> 1 AS model_id, value ->> 2 AS delta
-        FROM json_each($5)
+        FROM jsonb_each($5)
     ) AS change
     WHERE token_balances.user_id = change.user_id AND token_balances.model_id = change.model_id;
 
@@ -61,7 +62,7 @@ const SAVE_AND_COMMIT: &str = "
     SELECT
         value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
         value ->> 7, value ->> 8, value ->> 9, value ->> 10, $7
-    FROM json_each($6);
+    FROM jsonb_each($6);
 
     COMMIT";
 
