@@ -78,7 +78,7 @@ impl BillingService {
     /// Adds bought credits; returns the new balance.
     ///
     /// # Errors
-    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
     pub async fn add_credits(
         &self,
         caller: Caller,
@@ -95,7 +95,7 @@ impl BillingService {
     /// Turns credits into tokens, all items or none.
     ///
     /// # Errors
-    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
     pub async fn allocate(
         &self,
         caller: Caller,
@@ -112,7 +112,7 @@ impl BillingService {
     /// Uses up a chat's tokens; returns how many of its model remain.
     ///
     /// # Errors
-    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no.
+    /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
     pub async fn consume(
         &self,
         caller: Caller,
