@@ -85,10 +85,10 @@ impl BillingService {
         purchase: Purchase,
     ) -> Result<Credits, ServiceError> {
         let Caller { user, request_id } = caller;
-        let credits = purchase.credits;
+        let credits = purchase.credits.get();
         let result = self.apply(&user, purchase).await;
         let balance = result.as_ref().ok().map(|balance| balance.get());
-        info!(%user, %credits, balance, result = code(&result), id = &*request_id, "purchase");
+        info!(%user, credits, balance, result = code(&result), id = &*request_id, "purchase");
         result
     }
 
@@ -105,7 +105,7 @@ impl BillingService {
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, Allocate { items }).await;
-        info!(%user, %credits, models, result = code(&result), id = &*request_id, "allocation");
+        info!(%user, credits, models, result = code(&result), id = &*request_id, "allocation");
         result
     }
 
@@ -120,10 +120,10 @@ impl BillingService {
         usage: Usage,
     ) -> Result<Tokens, ServiceError> {
         let Caller { user, request_id } = caller;
-        let tokens = usage.total();
+        let tokens = usage.total().get();
         let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
         let remaining = result.as_ref().ok().map(|remaining| remaining.get());
-        info!(%user, %model, %tokens, remaining, result = code(&result), id = &*request_id, "consumption");
+        info!(%user, %model, tokens, remaining, result = code(&result), id = &*request_id, "consumption");
         result
     }
 
