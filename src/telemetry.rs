@@ -1,8 +1,8 @@
 //! Logs: to standard output, one line per event, written by a thread of its own.
 //!
 //! Requests only append to a buffer in memory; the thread writes it out some hundred lines at a time.
-//! Waking a thread for every line costs more than handling the request, and a log that nobody reads
-//! must not stop the service: past a limit its lines are dropped, and counted.
+//! Waking a thread for every line is costly under load, and a log that nobody reads must not stop the
+//! service: past a limit its lines are dropped, and counted.
 
 use std::{
     io::{self, IsTerminal, Write, stdout},
