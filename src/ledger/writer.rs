@@ -66,7 +66,11 @@ impl<W: Writer> Batches<W> {
             Err(Failure::Spoiled(_)) if jobs.len() > 1 => {
                 // Nobody's neighbour shall suffer: each again, alone.
                 for job in jobs {
-                    let mut alone = vec![job];
+                    // The ones before it may have taken long; what is late now is not begun again.
+                    let mut alone = begin_in_time(vec![job]);
+                    if alone.is_empty() {
+                        continue;
+                    }
                     let result = self.attempt(&mut alone).await;
                     answer(alone, result);
                 }
