@@ -33,6 +33,13 @@ pub(super) enum ApiError {
 #[derive(Debug, Clone)]
 pub(super) struct Cause(pub(super) String);
 
+impl ApiError {
+    /// The body is no JSON.
+    pub(super) fn json_invalid() -> Self {
+        Self::Unprocessable(vec![Problem::json_invalid()])
+    }
+}
+
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         Self::Service(error)

@@ -1,31 +1,28 @@
 //! The fields of a JSON object, read into the types of the domain. Every problem is noted, not only
 //! the first.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use super::{
-    body::JsonText,
     error::ApiError,
+    json::{Document, Members},
     problem::{Location, Problem, Range, Step},
 };
 use crate::domain::IdentifierError;
 
 /// Reads a whole body as one object.
 pub(super) fn read_object<T>(
-    json: &JsonText,
+    text: &str,
     read: impl FnOnce(&Object<'_>, &mut Vec<Problem>) -> Option<T>,
 ) -> Result<T, ApiError> {
-    let mut problems = json.duplicates().to_vec();
-    let raw: &RawValue = serde_json::from_str(json.as_str())
-        .map_err(|_| ApiError::Unprocessable(vec![Problem::json_invalid()]))?;
-    let value = Object::of(raw, vec![Step::from("body")], &mut problems)
-        .and_then(|object| read(&object, &mut problems));
+    let Document { members, duplicates: mut problems } = Document::parse(text)?;
+    let loc = vec![Step::from("body")];
+    let value = if let Some(members) = members {
+        read(&Object { members, loc }, &mut problems)
+    } else {
+        problems.push(Problem::not_an_object(loc));
+        None
+    };
     match value {
         Some(value) if problems.is_empty() => Ok(value),
         _ => Err(ApiError::Unprocessable(problems)),
@@ -33,33 +30,25 @@ pub(super) fn read_object<T>(
 }
 
 /// A JSON value where it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Field<'a> {
     raw: &'a RawValue,
-    loc: Location,
+    parent: &'a [Step],
+    step: Step,
 }
 
 /// The fields of an object, each as its text. Unknown ones are ignored.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
-    fields: Fields<'a>,
+    members: Members<'a>,
     loc: Location,
 }
 
-impl<'a> Object<'a> {
-    fn of(raw: &'a RawValue, loc: Location, problems: &mut Vec<Problem>) -> Option<Self> {
-        if !raw.get().starts_with('{') {
-            problems.push(Problem::not_an_object(loc));
-            return None;
-        }
-        let fields = serde_json::from_str(raw.get()).ok()?;
-        Some(Self { fields, loc })
-    }
-
+impl Object<'_> {
     /// A field that may be left out.
-    pub(super) fn optional(&self, name: &'static str) -> Option<Field<'a>> {
-        let (_, raw) = self.fields.0.iter().rev().find(|(key, _)| key == name)?;
-        Some(Field { raw, loc: extend(&self.loc, Step::from(name)) })
+    pub(super) fn optional(&self, name: &'static str) -> Option<Field<'_>> {
+        let raw = self.members.get(name)?;
+        Some(Field { raw, parent: &self.loc, step: Step::from(name) })
     }
 
     /// A field that must be there.
@@ -67,10 +56,10 @@ impl<'a> Object<'a> {
         &self,
         name: &'static str,
         problems: &mut Vec<Problem>,
-    ) -> Option<Field<'a>> {
+    ) -> Option<Field<'_>> {
         let field = self.optional(name);
         if field.is_none() {
-            problems.push(Problem::missing(extend(&self.loc, Step::from(name))));
+            problems.push(Problem::missing(extended(&self.loc, Step::from(name))));
         }
         field
     }
@@ -110,38 +99,51 @@ impl<'a> Field<'a> {
 
     /// An object whose fields matter.
     pub(super) fn object(self, problems: &mut Vec<Problem>) -> Option<Object<'a>> {
-        Object::of(self.raw, self.loc, problems)
+        self.object_or(Problem::not_an_object, problems)
     }
 
     /// An object that is kept as it is.
     pub(super) fn dictionary(self, problems: &mut Vec<Problem>) -> Option<Object<'a>> {
-        if !self.raw.get().starts_with('{') {
-            problems.push(Problem::dict_type(self.loc));
-            return None;
-        }
-        Object::of(self.raw, self.loc, problems)
+        self.object_or(Problem::dict_type, problems)
     }
 
-    /// A list of one to `max_items` items.
-    pub(super) fn list(
+    fn object_or(
+        self,
+        problem: fn(Location) -> Problem,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Object<'a>> {
+        let loc = self.loc();
+        if let Some(members) = Members::parse(self.raw.get()) {
+            Some(Object { members, loc })
+        } else {
+            problems.push(problem(loc));
+            None
+        }
+    }
+
+    /// A list of one to `max_items` items. Each is read, so that every problem is listed.
+    pub(super) fn list<T>(
         self,
         max_items: usize,
         problems: &mut Vec<Problem>,
-    ) -> Option<Vec<Field<'a>>> {
-        let Ok(items) = serde_json::from_str::<Vec<&'a RawValue>>(self.raw.get()) else {
-            problems.push(Problem::list_type(self.loc));
-            return None;
+        read: impl Fn(Field<'_>, &mut Vec<Problem>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let loc = self.loc();
+        let problem = match serde_json::from_str::<Vec<&RawValue>>(self.raw.get()) {
+            Err(_) => Problem::list_type(loc),
+            Ok(items) if items.is_empty() => Problem::list_empty(loc),
+            Ok(items) if items.len() > max_items => {
+                Problem::list_too_long(loc, max_items, items.len())
+            }
+            Ok(items) => {
+                let field = |(index, raw)| Field { raw, parent: &loc, step: Step::Index(index) };
+                let read = |item| read(field(item), problems);
+                let items: Vec<Option<T>> = items.into_iter().enumerate().map(read).collect();
+                return items.into_iter().collect();
+            }
         };
-        if items.is_empty() {
-            problems.push(Problem::list_empty(self.loc));
-            return None;
-        }
-        if items.len() > max_items {
-            problems.push(Problem::list_too_long(self.loc, max_items, items.len()));
-            return None;
-        }
-        let field = |(index, raw)| Field { raw, loc: extend(&self.loc, Step::Index(index)) };
-        Some(items.into_iter().enumerate().map(field).collect())
+        problems.push(problem);
+        None
     }
 
     /// A text, made into one of the domain's identifiers.
@@ -149,23 +151,27 @@ impl<'a> Field<'a> {
         self,
         make: impl FnOnce(String) -> Result<T, IdentifierError>,
     ) -> Result<T, Problem> {
-        let text: String = serde_json::from_str(self.raw.get())
-            .map_err(|_| Problem::string_type(self.loc.clone()))?;
-        make(text).map_err(|error| identifier_problem(error, self.loc))
+        let text: String =
+            serde_json::from_str(self.raw.get()).map_err(|_| Problem::string_type(self.loc()))?;
+        make(text).map_err(|error| identifier_problem(error, self.loc()))
     }
 
     fn integer(self, range: Range) -> Result<i64, Problem> {
         let text = self.raw.get();
         if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            return Err(Problem::int_type(self.loc));
+            return Err(Problem::int_type(self.loc()));
         }
         if text.contains('.') || text.contains("e-") || text.contains("E-") {
-            return Err(Problem::int_from_float(self.loc));
+            return Err(Problem::int_from_float(self.loc()));
         }
         if text.contains(['e', 'E']) {
-            return Err(Problem::int_type(self.loc));
+            return Err(Problem::int_type(self.loc()));
         }
-        range.check_digits(text, &self.loc)
+        range.check_digits(text, || self.loc())
+    }
+
+    fn loc(&self) -> Location {
+        extended(self.parent, self.step.clone())
     }
 }
 
@@ -183,36 +189,8 @@ pub(super) fn noted<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) 
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
-fn extend(loc: &[Step], step: Step) -> Location {
+fn extended(loc: &[Step], step: Step) -> Location {
     let mut loc = loc.to_vec();
     loc.push(step);
     loc
-}
-
-/// An object's fields in their order, with the text of their values.
-#[derive(Debug)]
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(FieldsVisitor)
-    }
 }

@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod error;
 mod fields;
+mod json;
 mod problem;
 mod query;
 mod request;

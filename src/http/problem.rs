@@ -135,27 +135,27 @@ pub(super) struct Range {
 }
 
 impl Range {
-    pub(super) fn check(self, value: i64, loc: &Location) -> Result<i64, Problem> {
-        let low_enough = match self.lowest {
+    /// Takes the text of an integer, of any length.
+    pub(super) fn check_digits(
+        self,
+        text: &str,
+        loc: impl FnOnce() -> Location,
+    ) -> Result<i64, Problem> {
+        let Ok(value) = text.parse::<i64>() else {
+            let too_low = text.starts_with('-');
+            return Err(if too_low { self.too_low(loc()) } else { self.too_high(loc()) });
+        };
+        let high_enough = match self.lowest {
             Lowest::Above(bound) => value > bound,
             Lowest::From(bound) => value >= bound,
         };
-        if !low_enough {
-            return Err(self.too_low(loc.clone()));
+        if !high_enough {
+            return Err(self.too_low(loc()));
         }
         if value > self.highest {
-            return Err(self.too_high(loc.clone()));
+            return Err(self.too_high(loc()));
         }
         Ok(value)
-    }
-
-    /// Takes the text of an integer, of any length.
-    pub(super) fn check_digits(self, text: &str, loc: &Location) -> Result<i64, Problem> {
-        match text.parse::<i64>() {
-            Ok(value) => self.check(value, loc),
-            Err(_) if text.starts_with('-') => Err(self.too_low(loc.clone())),
-            Err(_) => Err(self.too_high(loc.clone())),
-        }
     }
 
     fn too_low(self, loc: Location) -> Problem {

@@ -62,7 +62,7 @@ fn integer(text: &str, range: Range, loc: &Location) -> Result<i64, Problem> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Problem::int_parsing(loc.clone()));
     }
-    range.check_digits(text, loc)
+    range.check_digits(text, || loc.clone())
 }
 
 fn kind(text: &str) -> Result<EntryKind, Problem> {

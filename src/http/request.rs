@@ -68,7 +68,7 @@ pub(super) async fn handle(
     let started = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
 
     let text: Arc<str> = Arc::from(id.to_str().unwrap_or_default());
     request.extensions_mut().insert(RequestId(Arc::clone(&text)));
@@ -79,7 +79,7 @@ pub(super) async fn handle(
         error!(id = &*text, status, cause, "the request failed");
     }
     let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    info!(method = method.as_str(), path, status, duration_us, id = &*text, "request");
+    info!(method = method.as_str(), path = uri.path(), status, duration_us, id = &*text, "request");
     response.headers_mut().insert(REQUEST_ID, id);
     Ok(response)
 }
@@ -120,7 +120,8 @@ fn request_id(request: &Request<Incoming>) -> HeaderValue {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     request.headers().get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
-        let id = Uuid::now_v7().hyphenated().to_string();
-        HeaderValue::from_str(&id).expect("hexadecimal digits and hyphens fit into a header")
+        let mut text = Uuid::encode_buffer();
+        let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(text).expect("hexadecimal digits and hyphens fit into a header")
     })
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{OriginalUri, Path, State, rejection::PathRejection},
-    http::{HeaderName, Request, StatusCode, header},
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderName, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -130,7 +130,7 @@ impl From<Transaction> for HistoryLine {
 async fn transactions(
     State(service): Service,
     caller: Caller,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
     let filter = history_filter(uri.query().unwrap_or_default())?;
     let page = service.history(&caller.user, &filter).await?;
@@ -195,10 +195,7 @@ async fn allocate(
 ) -> Result<Json<Success>, ApiError> {
     let json = read_json(request).await?;
     let items = read_object(&json, |body, problems| {
-        let items = body.required("allocations", problems)?.list(ALLOCATIONS_MAX, problems)?;
-        // All are read before any counts, so that every problem is listed.
-        let items: Vec<_> = items.into_iter().map(|item| allocation(item, problems)).collect();
-        items.into_iter().collect()
+        body.required("allocations", problems)?.list(ALLOCATIONS_MAX, problems, allocation)
     })?;
     service.allocate(caller, items).await?;
     Ok(Json(Success { success: true }))
