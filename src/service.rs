@@ -88,7 +88,14 @@ impl BillingService {
         let credits = purchase.credits.get();
         let result = self.apply(&user, purchase).await;
         let balance = result.as_ref().ok().map(|balance| balance.get());
-        info!(%user, credits, balance, result = code(&result), id = &*request_id, "purchase");
+        info!(
+            user = user.as_str(),
+            credits,
+            balance,
+            result = code(&result),
+            id = &*request_id,
+            "purchase"
+        );
         result
     }
 
@@ -105,7 +112,14 @@ impl BillingService {
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, Allocate { items }).await;
-        info!(%user, credits, models, result = code(&result), id = &*request_id, "allocation");
+        info!(
+            user = user.as_str(),
+            credits,
+            models,
+            result = code(&result),
+            id = &*request_id,
+            "allocation"
+        );
         result
     }
 
@@ -123,7 +137,15 @@ impl BillingService {
         let tokens = usage.total().get();
         let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
         let remaining = result.as_ref().ok().map(|remaining| remaining.get());
-        info!(%user, %model, tokens, remaining, result = code(&result), id = &*request_id, "consumption");
+        info!(
+            user = user.as_str(),
+            model = model.as_str(),
+            tokens,
+            remaining,
+            result = code(&result),
+            id = &*request_id,
+            "consumption"
+        );
         result
     }
 
@@ -168,7 +190,7 @@ impl BillingService {
         }
         let Caller { user, request_id } = caller;
         let result = self.apply(&user, Reset).await;
-        info!(%user, result = code(&result), id = &*request_id, "reset");
+        info!(user = user.as_str(), result = code(&result), id = &*request_id, "reset");
         result
     }
 

@@ -4,6 +4,8 @@
 //! Waking a thread for every line is costly under load, and a log that nobody reads must not stop the
 //! service: past a limit its lines are dropped, and counted.
 
+mod text;
+
 use std::{
     io::{self, IsTerminal, Write, stdout},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -37,7 +39,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
         .with_ansi(stdout().is_terminal())
         .with_writer(Lines(Arc::clone(&buffer)));
     match format {
-        LogFormat::Text => logs.init(),
+        LogFormat::Text if stdout().is_terminal() => logs.init(),
+        LogFormat::Text => logs.event_format(text::PlainText).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
     Ok(LogGuard { buffer, thread: Some(thread) })

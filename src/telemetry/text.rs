@@ -1,0 +1,123 @@
+//! How a log line reads as text: time, level, target, message, then `name=value` pairs.
+//!
+//! The library's own format, which stays in use on terminals, colours every piece and costs a request
+//! several times as much as this one, which gathers a line in a buffer of its thread.
+
+use std::{
+    cell::RefCell,
+    fmt::{self, Debug, Write},
+    time::SystemTime,
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+thread_local! {
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// One event, one line, no colours.
+pub(super) struct PlainText;
+
+impl<S, N> FormatEvent<S, N> for PlainText
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            write_line(line, event)?;
+            writer.write_str(line)
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "when a line was written is no input of anything")]
+fn write_line(line: &mut String, event: &Event<'_>) -> fmt::Result {
+    let metadata = event.metadata();
+    write!(line, "{}", humantime::format_rfc3339_micros(SystemTime::now()))?;
+    write!(line, " {:>5} ", metadata.level().as_str())?;
+    line.push_str(metadata.target());
+    line.push(':');
+    event.record(&mut Pairs(line));
+    line.push('\n');
+    Ok(())
+}
+
+/// Writes fields as they come.
+struct Pairs<'a>(&'a mut String);
+
+impl Pairs<'_> {
+    fn name(&mut self, field: &Field) {
+        self.0.push(' ');
+        if field.name() != "message" {
+            self.0.push_str(field.name());
+            self.0.push('=');
+        }
+    }
+
+    fn format(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.name(field);
+        // Text can always be appended to a string; what can't be formatted is left out.
+        let _ = OneLine(self.0).write_fmt(value);
+    }
+}
+
+impl Visit for Pairs<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if value.is_empty() || !value.bytes().all(is_plain) {
+            return self.format(field, format_args!("{value:?}"));
+        }
+        self.name(field);
+        self.0.push_str(value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.format(field, format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.format(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.format(field, format_args!("{value:?}"));
+    }
+}
+
+/// Whether a text of such bytes reads the same without quotes.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'-' | b'_' | b'.' | b'/' | b':' | b',' | b'%')
+}
+
+/// Escapes what would end the line or reach a terminal as a command.
+struct OneLine<'a>(&'a mut String);
+
+impl Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        for char in text.chars() {
+            if char.is_control() {
+                self.0.extend(char.escape_default());
+            } else {
+                self.0.push(char);
+            }
+        }
+        Ok(())
+    }
+}
