@@ -79,11 +79,16 @@ CREATE TABLE transactions (
 CREATE UNIQUE INDEX transactions_store_id ON transactions (transaction_id)
     WHERE transaction_id IS NOT NULL;
 
--- The history, newest first: an index of a table with a rowid ends in the id. A page walks one range
--- per type and merges them, so these two serve every combination of filters.
-CREATE INDEX transactions_by_type ON transactions (user_id, type);
-CREATE INDEX transactions_by_model ON transactions (user_id, model_id, type)
-    WHERE model_id IS NOT NULL;
+-- The history, newest first: an index of a table with a rowid ends in the id. A page walks one index
+-- per type and merges them, so these serve every combination of filters; the type itself need not be
+-- stored in them.
+CREATE INDEX transactions_purchases ON transactions (user_id) WHERE type = 'purchase';
+CREATE INDEX transactions_allocations ON transactions (user_id) WHERE type = 'allocation';
+CREATE INDEX transactions_consumptions ON transactions (user_id) WHERE type = 'consumption';
+CREATE INDEX transactions_allocations_by_model ON transactions (user_id, model_id)
+    WHERE type = 'allocation';
+CREATE INDEX transactions_consumptions_by_model ON transactions (user_id, model_id)
+    WHERE type = 'consumption';
 
 CREATE TRIGGER transactions_never_change BEFORE UPDATE ON transactions
 BEGIN

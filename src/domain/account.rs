@@ -63,6 +63,14 @@ impl Account {
         self.reset
     }
 
+    /// The same account once its entries are kept elsewhere.
+    #[must_use]
+    pub fn saved(mut self) -> Self {
+        self.entries.clear();
+        self.reset = false;
+        self
+    }
+
     /// Adds the credits of a purchase and returns the new balance.
     ///
     /// # Errors

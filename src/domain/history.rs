@@ -31,7 +31,7 @@ pub struct Transaction {
 }
 
 /// Transactions, newest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HistoryPage {
     /// At most as many as were asked for.
     pub transactions: Vec<Transaction>,

@@ -101,7 +101,7 @@ impl Disk {
         Ok(loaded)
     }
 
-    fn save(&mut self, changed: &[&Account]) -> Result<(), StoreError> {
+    fn save(&mut self, accounts: &[Account]) -> Result<(), StoreError> {
         let open = self.open.take();
         self.misused |= open.is_none();
         match self.step(open.unwrap_or_default()) {
@@ -109,10 +109,10 @@ impl Disk {
             Some(Fault::Spoiled) => return Err(StoreError::Constraint(sqlx::Error::RowNotFound)),
             None => {}
         }
-        if changed.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
+        if accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
             return Err(StoreError::Constraint(sqlx::Error::RowNotFound));
         }
-        for account in changed {
+        for account in accounts {
             let entries = self.entries.entry(account.user().clone()).or_default();
             if account.is_reset() {
                 entries.clear();
@@ -189,8 +189,8 @@ impl Writer for FakeWriter {
         lock(&self.disk).load(wanted)
     }
 
-    async fn save(&mut self, changed: &[&Account], _: DateTime<Utc>) -> Result<(), StoreError> {
-        lock(&self.disk).save(changed)
+    async fn save(&mut self, accounts: Vec<Account>, _: DateTime<Utc>) -> Result<(), StoreError> {
+        lock(&self.disk).save(&accounts)
     }
 
     async fn abandon(&mut self) {

@@ -17,6 +17,9 @@ use crate::{
     store::{Loaded, StoreError, Wanted, Writer},
 };
 
+/// How often a batch is decided while other writers come in between.
+const ATTEMPTS_MAX: usize = 5;
+
 /// Writes until it is stopped, then what is still queued, then closes the database.
 pub(super) async fn run<W: Writer>(
     store: W,
@@ -52,6 +55,8 @@ struct Batches<W> {
 enum Failure {
     /// One operation is at fault: it panicked, or wrote what the schema refuses.
     Spoiled(String),
+    /// Another writer came in between.
+    Conflict,
     /// The database is at fault.
     Unavailable,
 }
@@ -81,6 +86,16 @@ impl<W: Writer> Batches<W> {
 
     /// Decides and writes all of `jobs` in one transaction, or none.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.attempt_once(jobs).await {
+                Err(Failure::Conflict) => {}
+                result => return result,
+            }
+        }
+        self.attempt_once(jobs).await
+    }
+
+    async fn attempt_once(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
         let loaded = self.store.load(&wanted(jobs)).await.map_err(Failure::from)?;
         let accounts = match decide(jobs, loaded, self.limits) {
             Ok(accounts) => accounts,
@@ -89,11 +104,7 @@ impl<W: Writer> Batches<W> {
                 return Err(Failure::Spoiled(panic));
             }
         };
-        let changed: Vec<&Account> = accounts
-            .iter()
-            .filter(|account| account.is_reset() || !account.entries().is_empty())
-            .collect();
-        self.store.save(&changed, (self.clock)()).await.map_err(Failure::from)
+        self.store.save(accounts, (self.clock)()).await.map_err(Failure::from)
     }
 }
 
@@ -101,6 +112,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Constraint(_) | StoreError::Corrupt(_) => Self::Spoiled(error.to_string()),
+            StoreError::Conflict => Self::Conflict,
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "a batch was not written");
                 Self::Unavailable
@@ -167,7 +179,7 @@ fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {
     let fault = match result {
         Ok(()) => None,
         Err(Failure::Spoiled(cause)) => Some(Fault::Failed(cause)),
-        Err(Failure::Unavailable) => Some(Fault::Unavailable),
+        Err(Failure::Conflict | Failure::Unavailable) => Some(Fault::Unavailable),
     };
     for job in jobs {
         job.answer(fault.clone());

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// What was written broke a constraint: one operation of the batch is at fault, not the database.
     #[error("the database refuses a value: {0}")]
     Constraint(#[source] sqlx::Error),
+    /// What the operations were decided on has changed since: load, decide and save again.
+    #[error("another writer came in between")]
+    Conflict,
     /// What was read can't be: somebody changed the data by hand into something impossible.
     #[error("the database holds an impossible value: {0}")]
     Corrupt(String),
@@ -55,22 +58,24 @@ pub struct Loaded {
 /// After an error the transaction is gone and nothing of it is kept; the next `load` starts afresh,
 /// on a new connection where needed.
 pub trait Writer: Send + 'static {
-    /// Begins a transaction, locks the accounts wanted, and reads them.
+    /// Begins a transaction and reads what is wanted.
     ///
     /// # Errors
-    /// Any [`StoreError`] but `Constraint`.
+    /// Any [`StoreError`] but `Constraint` and `Conflict`.
     fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Writes the entries of the accounts, with the balances that follow from them, and commits.
+    /// Writes the entries of the accounts that were loaded, with the balances that follow from them,
+    /// and commits.
     ///
-    /// When this returns `Ok`, everything is on disk.
+    /// When this returns `Ok`, everything is on disk, and the accounts were as they had been loaded
+    /// until then.
     ///
     /// # Errors
     /// Any [`StoreError`]; nothing was written then, unless the database went away during the commit
     /// itself.
     fn save(
         &mut self,
-        changed: &[&Account],
+        accounts: Vec<Account>,
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

@@ -4,6 +4,7 @@
 
 mod file;
 mod reader;
+mod recent;
 mod snapshot;
 mod writer;
 
@@ -238,21 +239,29 @@ fn describe(error: &sqlx::Error) -> String {
 
 /// SQLite's primary result code for every broken constraint.
 const SQLITE_CONSTRAINT: i32 = 19;
+/// SQLite's result code for an error in what a statement computes.
+const SQLITE_ERROR: i32 = 1;
 /// The low byte of a result code is the primary one.
 const PRIMARY_CODE_MASK: i32 = 0xff;
 
+/// SQLite's result code, if the error is one of SQLite's.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(database) => {
-                let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
-                if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT {
-                    Self::Constraint(error)
-                } else {
-                    Self::Unavailable(format!("{} (SQLite code {code})", database.message()))
-                }
+        let code = result_code(&error);
+        match (&error, code) {
+            (_, Some(code)) if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT => {
+                Self::Constraint(error)
             }
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+            (sqlx::Error::Database(database), _) => Self::Unavailable(format!(
+                "{} (SQLite code {})",
+                database.message(),
+                code.unwrap_or_default()
+            )),
+            (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => {
                 Self::Corrupt(error.to_string())
             }
             _ => Self::Unavailable(error.to_string()),

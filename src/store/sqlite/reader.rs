@@ -68,9 +68,10 @@ impl SqliteReader {
         filter: &HistoryFilter,
     ) -> Result<HistoryPage, StoreError> {
         self.file.check_present()?;
+        let Some(sql) = history_sql(filter) else { return Ok(HistoryPage::default()) };
         // One more than asked for tells whether there are more.
         let limit = usize::from(filter.limit);
-        let rows = sqlx::query(AssertSqlSafe(history_sql(filter)))
+        let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(user.as_str())
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit).saturating_add(1))
@@ -99,17 +100,19 @@ impl SqliteReader {
     async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         self.file.check_present()?;
         let mut connection = self.pool.acquire().await?;
-        snapshot::load(&mut connection, snapshot_sql!(), wanted).await
+        let snapshot = snapshot::load(&mut connection, snapshot_sql!(), wanted).await?;
+        Ok(snapshot.loaded)
     }
 }
 
-/// Merges one range of an index per kind, each read backwards only as far as the page needs: the
-/// cost is the page's length, however long the history is. The texts are all ours.
-fn history_sql(filter: &HistoryFilter) -> String {
-    let kinds = filter.kind.as_ref().map_or(&EntryKind::ALL[..], std::slice::from_ref);
+/// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
+/// page's length, however long the history is. The texts are all ours. `None` when nothing can match.
+fn history_sql(filter: &HistoryFilter) -> Option<String> {
     let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let ranges: Vec<String> = kinds
-        .iter()
+    let ranges: Vec<String> = EntryKind::ALL
+        .into_iter()
+        .filter(|kind| filter.kind.is_none_or(|wanted| wanted == *kind))
+        .filter(|kind| filter.model.is_none() || *kind != EntryKind::Purchase)
         .map(|kind| {
             format!(
                 "SELECT id, type, amount, model_id, created_at FROM transactions \
@@ -118,7 +121,8 @@ fn history_sql(filter: &HistoryFilter) -> String {
             )
         })
         .collect();
-    format!("{} ORDER BY id DESC LIMIT $3", ranges.join(" UNION ALL "))
+    (!ranges.is_empty())
+        .then(|| format!("{} ORDER BY id DESC LIMIT $3", ranges.join(" UNION ALL ")))
 }
 
 fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {

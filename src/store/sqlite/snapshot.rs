@@ -14,29 +14,38 @@ use crate::{
     store::{Loaded, Wanted},
 };
 
-/// `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
+/// Joined in this order (`CROSS`), so that each name is looked up in an index, and nothing is gathered
+/// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
 macro_rules! snapshot_sql {
     () => {
-        "SELECT 'credits' AS source, user_id AS owner, NULL AS name, credits AS amount
-         FROM credits WHERE user_id IN (SELECT value FROM json_each($1))
+        "SELECT 'credits' AS source, c.user_id AS owner, NULL AS name, c.credits AS amount
+         FROM json_each($1) AS wanted CROSS JOIN credits AS c ON c.user_id = wanted.value
          UNION ALL
-         SELECT 'tokens', user_id, model_id, allocated_tokens
-         FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1))
+         SELECT 'tokens', b.user_id, b.model_id, b.allocated_tokens
+         FROM json_each($1) AS wanted CROSS JOIN token_balances AS b ON b.user_id = wanted.value
          UNION ALL
          SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
          UNION ALL
-         SELECT 'granted', user_id, transaction_id, 0
-         FROM transactions WHERE transaction_id IN (SELECT value FROM json_each($3))"
+         SELECT 'granted', t.user_id, t.transaction_id, 0
+         FROM json_each($3) AS wanted
+         CROSS JOIN transactions AS t ON t.transaction_id = wanted.value"
     };
 }
 pub(super) use snapshot_sql;
 
-/// Runs `sql`, which must end in [`snapshot_sql`], and gathers what it finds.
+/// What a statement found.
+pub(super) struct Snapshot {
+    pub(super) loaded: Loaded,
+    /// The version of the database, if it was asked for.
+    pub(super) data_version: Option<i64>,
+}
+
+/// Runs `sql`, which must hold [`snapshot_sql`], and gathers what it finds.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     sql: impl SqlSafeStr,
     wanted: &Wanted,
-) -> Result<Loaded, StoreError> {
+) -> Result<Snapshot, StoreError> {
     let query = sqlx::query(sql)
         .bind(json(&wanted.users))
         .bind(wanted.prices)
@@ -46,7 +55,7 @@ pub(super) async fn load(
     while let Some(row) = rows.try_next().await? {
         found.take(&row)?;
     }
-    Ok(found.into_loaded(&wanted.users))
+    Ok(found.into_snapshot(&wanted.users))
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(list: &T) -> String {
@@ -59,6 +68,7 @@ struct Found {
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: Vec<(StoreTransactionId, UserId)>,
+    data_version: Option<i64>,
 }
 
 impl Found {
@@ -73,6 +83,7 @@ impl Found {
         }
         let name: &str = row.try_get(2)?;
         match source {
+            "version" => self.data_version = Some(amount),
             "tokens" => {
                 let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
                 let tokens = possible(Tokens::new(amount), "allocated_tokens", owner)?;
@@ -93,7 +104,7 @@ impl Found {
         Ok(())
     }
 
-    fn into_loaded(mut self, users: &[UserId]) -> Loaded {
+    fn into_snapshot(mut self, users: &[UserId]) -> Snapshot {
         let mut loaded = Loaded { prices: self.prices.into_iter().collect(), ..Loaded::default() };
         for user in users {
             let credits = self.credits.remove(user.as_str()).unwrap_or_default();
@@ -103,7 +114,7 @@ impl Found {
         for (id, user) in self.granted {
             loaded.granted.insert(id, user);
         }
-        loaded
+        Snapshot { loaded, data_version: self.data_version }
     }
 }
 
