@@ -1,10 +1,11 @@
 //! Starts and stops the service: settings, database, socket, signals, and the exit status.
 
-use std::{env, process::ExitCode, sync::Arc};
+use std::{env, num::NonZero, process::ExitCode, sync::Arc, thread};
 
 use chrono::Utc;
 use tokio::{
     net::TcpListener,
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
 };
 use tracing::{error, info};
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
     };
-    match run(&config, &database) {
+    let ran = runtime().and_then(|runtime| runtime.block_on(run(&config, &database)));
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("token-billing: {error:#}");
@@ -56,8 +58,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads for everything but SQLite, which has its own: one core is left to it, because every write
+/// passes through it, and two threads on one core only take turns.
+fn runtime() -> anyhow::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(cores.saturating_sub(1).max(1))
+        .enable_all()
+        .build()?;
+    Ok(runtime)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
-#[tokio::main]
 async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
