@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, WriterTask};
+use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, WriterTask, writer::ATTEMPTS_MAX};
 use crate::{
     domain::{
         Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
@@ -55,6 +55,8 @@ struct Disk {
     steps: Vec<Vec<String>>,
     /// The step that fails, once.
     fault: Option<(usize, Fault)>,
+    /// How many more calls of `save` find that another writer came in between.
+    conflicts: usize,
     unsavable: Option<UserId>,
     unloadable: Option<UserId>,
     /// The store transactions in the open transaction.
@@ -108,6 +110,10 @@ impl Disk {
             Some(Fault::Unavailable) => return Err(StoreError::Unavailable("save".to_owned())),
             Some(Fault::Spoiled) => return Err(StoreError::Constraint(sqlx::Error::RowNotFound)),
             None => {}
+        }
+        if let Some(left) = self.conflicts.checked_sub(1) {
+            self.conflicts = left;
+            return Err(StoreError::Conflict);
         }
         if accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
             return Err(StoreError::Constraint(sqlx::Error::RowNotFound));
@@ -460,4 +466,23 @@ async fn an_abandoned_operation_is_carried_through_only_once_begun() {
     task.stop().await;
     lock(&disk).assert_whole();
     assert_eq!(lock(&disk).granted_ids(), ["kept", "opener"]);
+}
+
+#[tokio::test]
+async fn a_batch_is_decided_again_while_others_come_in_between() {
+    for (conflicts, word_expected) in
+        [(1, "done"), (ATTEMPTS_MAX - 1, "done"), (ATTEMPTS_MAX, "unavailable")]
+    {
+        let Bench { disk, ledger, task, begun, go_on } =
+            bench(Disk { conflicts, ..Disk::default() });
+        let opener = queue(&ledger, "ann", Trial::new("opener"));
+        begun.await.expect("the writer begins");
+        go_on.send(()).expect("the writer waits");
+        assert_eq!(word(&opener.await), word_expected, "{conflicts} conflicts");
+        assert_eq!(word(&ledger.apply(user("bob"), Trial::new("next")).await), "done");
+        task.stop().await;
+        lock(&disk).assert_whole();
+        let opener_granted = lock(&disk).granted_ids().contains(&"opener".to_owned());
+        assert_eq!(opener_granted, word_expected == "done", "{conflicts} conflicts");
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often a batch is decided while other writers come in between.
-const ATTEMPTS_MAX: usize = 5;
+pub(super) const ATTEMPTS_MAX: usize = 5;
 
 /// Writes until it is stopped, then what is still queued, then closes the database.
 pub(super) async fn run<W: Writer>(

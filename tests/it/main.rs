@@ -16,6 +16,7 @@ mod history;
 mod log_lines;
 mod malformed_bodies;
 mod malformed_queries;
+mod other_writers;
 mod pricing;
 mod purchases;
 mod races;

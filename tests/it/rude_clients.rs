@@ -98,3 +98,27 @@ async fn two_requests_in_one_go_are_answered_in_order() {
     let balance = answers.find(r#""credits":5"#).expect("the second answer");
     assert!(new_balance < balance, "{answers}");
 }
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let server = Server::start();
+    let before = server.database().digest().await;
+    let whole = raw::post("/credits/add", &purchase(1, "GPA.1").to_string());
+    let mut connection = server.connect();
+    connection.send(&whole[..whole.len() - 1]);
+    let answer = connection.read_head();
+    assert!(answer.starts_with("http/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: "), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(server.database().digest().await, before);
+}
+
+#[tokio::test]
+async fn headers_that_never_end_are_given_up() {
+    let server = Server::start();
+    let mut connection = server.connect();
+    connection.send("GET /api/billing/health HTTP/1.1\r\nx-slow: 1");
+    // Nothing is left to answer to, so the connection just ends.
+    let answer = connection.read_to_end();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}

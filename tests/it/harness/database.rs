@@ -123,10 +123,28 @@ impl Database {
         rows
     }
 
+    /// Keeps everybody else from writing, as a stuck process would, until the lock is released.
+    pub(crate) async fn lock(&self) -> Lock {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.expect("nobody holds it");
+        Lock(connection)
+    }
+
     /// Checks that the books balance.
     pub(crate) async fn check_invariants(&self) {
         for (rule, sql) in VIOLATIONS {
             assert_eq!(self.texts(sql).await, Vec::<String>::new(), "{rule}");
         }
+    }
+}
+
+/// The right to write, held by a test.
+#[derive(Debug)]
+pub(crate) struct Lock(SqliteConnection);
+
+impl Lock {
+    pub(crate) async fn release(mut self) {
+        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await.expect("the lock is held");
+        self.0.close().await.expect("the database closes");
     }
 }
