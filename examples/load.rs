@@ -8,12 +8,13 @@
 use std::{
     fmt::Display,
     future::poll_fn,
+    hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
     pin::Pin,
     process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -65,33 +66,44 @@ async fn measure(duration: Duration) -> Result<()> {
     let bare = Server::spawn(Command::new(&executable).arg("bare"))?;
     let mut raw = open_by_hand(&directory.path().join("raw.db")).await?;
 
-    let [mut consume_many, mut bare_many, mut consume_one, mut bare_one, mut commits] =
-        [const { Vec::<Run>::new() }; 5];
+    let [
+        mut consume_many,
+        mut keyed_many,
+        mut bare_many,
+        mut consume_one,
+        mut bare_one,
+        mut commits,
+    ] = [const { Vec::<Run>::new() }; 6];
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
-        consume_many.push(load(service.address, CONNECTIONS, duration).await?);
-        bare_many.push(load(bare.address, CONNECTIONS, duration).await?);
-        consume_one.push(load(service.address, 1, duration).await?);
+        consume_many.push(load(service.address, CONNECTIONS, Keys::None, duration).await?);
+        bare_many.push(load(bare.address, CONNECTIONS, Keys::None, duration).await?);
+        keyed_many.push(load(service.address, CONNECTIONS, Keys::Random, duration).await?);
+        consume_one.push(load(service.address, 1, Keys::None, duration).await?);
         commits.push(commits_by_hand(&mut raw, duration).await?);
-        bare_one.push(load(bare.address, 1, duration).await?);
+        bare_one.push(load(bare.address, 1, Keys::None, duration).await?);
     }
     let resident_kib = resident_kib(service.child.id())?;
     service.stop()?;
 
     let size = usize::try_from(std::fs::metadata(&database)?.len())?;
     let recorded = count_consumptions(&database).await?;
-    let answered: usize = consume_many.iter().chain(&consume_one).map(|run| run.sorted.len()).sum();
+    let all = consume_many.iter().chain(&keyed_many).chain(&consume_one);
+    let answered: usize = all.map(|run| run.sorted.len()).sum();
     ensure!(recorded == answered, "{answered} answered with success, but {recorded} on disk");
     let (_service, second_start) = start_service(&binary, directory.path()).await?;
 
     println!();
     let consume_many = report("consume, 128 connections", &consume_many);
+    let keyed_many = report("consume with keys, 128 connections", &keyed_many);
     let bare_many = report("bare handler, 128 connections", &bare_many);
     let consume_one = report("consume, 1 connection", &consume_one);
     report("bare handler, 1 connection", &bare_one);
     let raw = report("durable commits, no HTTP", &commits);
     let (many, one) = (consume_many / bare_many, consume_one / raw);
+    let keyed = keyed_many / consume_many;
     verdict("consume / bare handler, 128 connections", many, "at least 0.5", many >= 0.5);
+    verdict("with keys / without, 128 connections", keyed, "at least 0.8", keyed >= 0.8);
     verdict("consume, 1 connection / durable commits", one, "at least 0.4", one >= 0.4);
     verdict("resident memory, KiB", resident_kib, "at most 40960", resident_kib <= 40_960);
     for (name, start) in [("new", first_start), ("filled", second_start)] {
@@ -172,7 +184,7 @@ async fn start_service(binary: &Path, directory: &Path) -> Result<(Server, Durat
         .env("NO_COLOR", "1");
     let started = Instant::now();
     let server = Server::spawn(&mut command)?;
-    let health = request("GET", "/api/billing/health", "");
+    let health = request("GET", "/api/billing/health", "", "");
     while send(server.address, &health).await.is_err() {
         ensure!(started.elapsed() < PATIENCE, "the service never became healthy");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -183,9 +195,9 @@ async fn start_service(binary: &Path, directory: &Path) -> Result<(Server, Durat
 /// Buys and allocates what a billion of the consumptions measured need.
 async fn fill(address: SocketAddr) -> Result<()> {
     let purchase = r#"{"credits":600000000,"purchase_record":{"transactionId":"load"}}"#;
-    send(address, &request("POST", "/api/billing/credits/add", purchase)).await?;
+    send(address, &request("POST", "/api/billing/credits/add", "", purchase)).await?;
     let allocation = r#"{"allocations":[{"model_id":"gemini-2.0-flash","credits":600000000}]}"#;
-    send(address, &request("POST", "/api/billing/credits/allocate", allocation)).await
+    send(address, &request("POST", "/api/billing/credits/allocate", "", allocation)).await
 }
 
 async fn send(address: SocketAddr, request: &[u8]) -> Result<()> {
@@ -277,31 +289,55 @@ fn answer_length(answer: &[u8]) -> Result<Option<usize>> {
     Ok(Some(end.saturating_add(4).saturating_add(body)))
 }
 
-fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
         "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
+         {headers}content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
 }
 
+/// What idempotency keys a load gives its requests.
+#[derive(Clone, Copy)]
+enum Keys {
+    None,
+    /// Each its own, without any order, as clients make them.
+    Random,
+}
+
+/// 36 characters, as a random UUID has.
+fn random_key() -> String {
+    // Every hasher of the standard library starts from other random keys.
+    let random = || RandomState::new().build_hasher().finish();
+    let (high, low) = (random(), random());
+    format!("{high:018x}{low:018x}")
+}
+
 /// Consumes over `connections` connections at once, each sending as soon as it was answered.
-async fn load(address: SocketAddr, connections: usize, duration: Duration) -> Result<Run> {
-    let request: Arc<[u8]> = request("POST", CONSUME, CONSUMPTION).into();
+async fn load(
+    address: SocketAddr,
+    connections: usize,
+    keys: Keys,
+    duration: Duration,
+) -> Result<Run> {
     let started = Instant::now();
-    let connect_and_consume = |request: Arc<[u8]>| async move {
+    let connect_and_consume = || async move {
         let mut connection = HttpConnection::open(address).await?;
+        let mut request = request("POST", CONSUME, "", CONSUMPTION);
         let mut latencies = Vec::new();
         while started.elapsed() < duration {
+            if let Keys::Random = keys {
+                let key = format!("idempotency-key: {}\r\n", random_key());
+                request = self::request("POST", CONSUME, &key, CONSUMPTION);
+            }
             let sent = Instant::now();
             connection.exchange(&request).await?;
             latencies.push(sent.elapsed());
         }
         anyhow::Ok(latencies)
     };
-    let tasks: Vec<_> =
-        (0..connections).map(|_| tokio::spawn(connect_and_consume(Arc::clone(&request)))).collect();
+    let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(connect_and_consume())).collect();
     let mut latencies = Vec::new();
     for task in tasks {
         let finished = tokio::time::timeout(duration.saturating_add(PATIENCE), task).await;

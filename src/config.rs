@@ -1,14 +1,19 @@
 //! The settings: one struct, read from environment variables, whose comments become `--help` and
 //! `.env.example`.
 
-use std::{env, ffi::OsString, net::SocketAddr};
+use std::{env, ffi::OsString, net::SocketAddr, ops::RangeInclusive};
 
 use clap::{
     ArgAction, CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::domain::{CapacityLimits, Tokens};
+use chrono::TimeDelta;
+
+use crate::{
+    domain::{CapacityLimits, Tokens},
+    ledger::Retention,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +56,10 @@ pub struct Config {
     /// Whether users may erase their own data with POST /api/billing/reset.
     #[arg(long, env = "BILLING_ALLOW_RESET", default_value = "false", action = ArgAction::Set)]
     pub allow_reset: bool,
+
+    /// Days a repeated request is known by its `Idempotency-Key`; at least 7.
+    #[arg(long, env = "BILLING_IDEMPOTENCY_DAYS", default_value = "7", value_parser = days)]
+    pub idempotency_days: TimeDelta,
 
     /// Most tokens a user's quick models may hold together through allocations.
     #[arg(long, env = "BILLING_CAPACITY_QUICK", default_value = "5000000", value_parser = tokens)]
@@ -97,6 +106,12 @@ impl Config {
         CapacityLimits { quick: self.capacity_quick, think: self.capacity_think }
     }
 
+    /// How long what is kept.
+    #[must_use]
+    pub const fn retention(&self) -> Retention {
+        Retention { keys: self.idempotency_days }
+    }
+
     /// What `.env.example` must hold: every setting with its default and a sentence.
     #[must_use]
     pub fn env_example() -> String {
@@ -117,6 +132,18 @@ impl Config {
         }
         text
     }
+}
+
+/// The contract promises a week; ten years are as good as for ever.
+const IDEMPOTENCY_DAYS: RangeInclusive<i64> = 7..=3_650;
+
+fn days(text: &str) -> Result<TimeDelta, String> {
+    let days: i64 = text.parse().map_err(|error| format!("{error}"))?;
+    let (least, most) = (IDEMPOTENCY_DAYS.start(), IDEMPOTENCY_DAYS.end());
+    Some(days)
+        .filter(|days| IDEMPOTENCY_DAYS.contains(days))
+        .and_then(TimeDelta::try_days)
+        .ok_or_else(|| format!("must be between {least} and {most}"))
 }
 
 fn tokens(text: &str) -> Result<Tokens, String> {

@@ -15,6 +15,7 @@
     )
 )]
 
+mod caught;
 pub mod config;
 pub mod domain;
 pub mod http;

@@ -1,14 +1,15 @@
 //! Starts and stops the service: settings, database, socket, signals, and the exit status.
 
-use std::{env, num::NonZero, process::ExitCode, sync::Arc, thread};
+use std::{env, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use chrono::Utc;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use token_billing::{
     config::{Config, ConfigError},
@@ -25,6 +26,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit status for settings that can't be used.
 const EXIT_USAGE: u8 = 2;
+/// How long a stop waits for the ledger to write what is queued. What takes longer was not
+/// acknowledged to anyone.
+const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
 
 fn main() -> ExitCode {
     if let Err(error) = dotenvy::dotenv()
@@ -76,7 +80,8 @@ async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
         anyhow::anyhow!("BILLING_LISTEN: cannot listen on {}: {error}", config.listen)
     })?;
     let (writer, reader) = database.open().await?;
-    let (ledger, mut writer_task) = Ledger::start(writer, config.capacity_limits(), Utc::now);
+    let (ledger, mut writer_task) =
+        Ledger::start(writer, config.capacity_limits(), config.retention(), Utc::now);
     let service = BillingService::new(ledger, reader.clone(), config.allow_reset);
     let server = Server::new(listener, Arc::new(service));
     info!(address = %server.local_addr()?, database = database.path(), "listening");
@@ -94,8 +99,10 @@ async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
         anyhow::bail!("the ledger's writer died; see the log");
     }
     reader.close().await;
-    writer_task.stop().await;
-    info!("stopped");
+    match timeout(LEDGER_GRACE, writer_task.stop()).await {
+        Ok(()) => info!("stopped"),
+        Err(_) => warn!("stopped without the last operations, for which the database was not free"),
+    }
     Ok(())
 }
 

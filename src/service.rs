@@ -9,9 +9,9 @@ use tracing::{error, info};
 use crate::{
     domain::{
         Account, Allocate, Allocation, Category, Consume, Credits, HistoryFilter, HistoryPage,
-        ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
+        Keyed, ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
     },
-    ledger::{Ledger, LedgerError},
+    ledger::{Applied, Ledger, LedgerError},
     store::{Reader, StoreError},
 };
 
@@ -75,19 +75,21 @@ impl BillingService {
         Ok(account.category_total(category, &prices))
     }
 
-    /// Adds bought credits; returns the new balance.
+    /// Adds bought credits; returns the new balance. Like every operation that takes `keyed`, it is
+    /// carried out at most once under a key.
     ///
     /// # Errors
     /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
     pub async fn add_credits(
         &self,
         caller: Caller,
+        keyed: Option<Keyed>,
         purchase: Purchase,
-    ) -> Result<Credits, ServiceError> {
+    ) -> Result<Applied<Credits>, ServiceError> {
         let Caller { user, request_id } = caller;
         let credits = purchase.credits.get();
-        let result = self.apply(&user, purchase).await;
-        let balance = result.as_ref().ok().map(|balance| balance.get());
+        let result = self.apply(&user, keyed, purchase).await;
+        let balance = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = user.as_str(),
             credits,
@@ -106,12 +108,13 @@ impl BillingService {
     pub async fn allocate(
         &self,
         caller: Caller,
+        keyed: Option<Keyed>,
         items: Vec<Allocation>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Applied<()>, ServiceError> {
         let Caller { user, request_id } = caller;
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
-        let result = self.apply(&user, Allocate { items }).await;
+        let result = self.apply(&user, keyed, Allocate { items }).await;
         info!(
             user = user.as_str(),
             credits,
@@ -130,13 +133,14 @@ impl BillingService {
     pub async fn consume(
         &self,
         caller: Caller,
+        keyed: Option<Keyed>,
         model: ModelId,
         usage: Usage,
-    ) -> Result<Tokens, ServiceError> {
+    ) -> Result<Applied<Tokens>, ServiceError> {
         let Caller { user, request_id } = caller;
         let tokens = usage.total().get();
-        let result = self.apply(&user, Consume { model: model.clone(), usage }).await;
-        let remaining = result.as_ref().ok().map(|remaining| remaining.get());
+        let result = self.apply(&user, keyed, Consume { model: model.clone(), usage }).await;
+        let remaining = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = user.as_str(),
             model = model.as_str(),
@@ -180,16 +184,20 @@ impl BillingService {
         }
     }
 
-    /// Forgets the user's credits, tokens and transactions.
+    /// Forgets the user's credits, tokens, transactions and idempotency keys.
     ///
     /// # Errors
     /// [`ServiceError::ResetDisabled`], or [`ServiceError::Ledger`].
-    pub async fn reset(&self, caller: Caller) -> Result<(), ServiceError> {
+    pub async fn reset(
+        &self,
+        caller: Caller,
+        keyed: Option<Keyed>,
+    ) -> Result<Applied<()>, ServiceError> {
         if !self.allow_reset {
             return Err(ServiceError::ResetDisabled);
         }
         let Caller { user, request_id } = caller;
-        let result = self.apply(&user, Reset).await;
+        let result = self.apply(&user, keyed, Reset).await;
         info!(user = user.as_str(), result = code(&result), id = &*request_id, "reset");
         result
     }
@@ -197,16 +205,19 @@ impl BillingService {
     async fn apply<O: Operation>(
         &self,
         user: &UserId,
+        keyed: Option<Keyed>,
         operation: O,
-    ) -> Result<O::Outcome, ServiceError> {
-        Ok(self.ledger.apply(user.clone(), operation).await?)
+    ) -> Result<Applied<O::Outcome>, ServiceError> {
+        Ok(self.ledger.apply(user.clone(), keyed, operation).await?)
     }
 }
 
 /// What the log calls a result.
-const fn code<T>(result: &Result<T, ServiceError>) -> &'static str {
+const fn code<T>(result: &Result<Applied<T>, ServiceError>) -> &'static str {
     match result {
-        Ok(_) => "ok",
+        Ok(Applied { replayed: false, .. }) => "ok",
+        Ok(Applied { replayed: true, .. }) => "replayed",
+        Err(ServiceError::Ledger(LedgerError::KeyReused)) => "idempotency_key_reused",
         Err(ServiceError::Ledger(LedgerError::Refused(refusal))) => refusal.code(),
         Err(ServiceError::Ledger(LedgerError::Overloaded)) => "overloaded",
         Err(ServiceError::Ledger(LedgerError::Stopping)) => "stopping",

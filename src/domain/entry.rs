@@ -98,6 +98,15 @@ impl Entry {
         }
     }
 
+    /// The store's id of a purchase, when it has one.
+    #[must_use]
+    pub const fn store_transaction_id(&self) -> Option<&StoreTransactionId> {
+        match self {
+            Self::Purchase { store_transaction_id, .. } => store_transaction_id.as_ref(),
+            Self::Allocation { .. } | Self::Consumption { .. } => None,
+        }
+    }
+
     /// By how much the account's credits changed.
     #[must_use]
     pub fn credits_delta(&self) -> i64 {

@@ -7,6 +7,7 @@ mod account;
 mod amount;
 mod entry;
 mod history;
+mod idempotency;
 mod identifier;
 mod operation;
 mod pricing;
@@ -19,6 +20,10 @@ pub use account::Account;
 pub use amount::{Credits, OutOfRange, Tokens, Usage};
 pub use entry::{Entry, EntryKind};
 pub use history::{HistoryFilter, HistoryPage, Transaction};
+pub use idempotency::{
+    Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, InvalidIdempotencyKey, Keyed, Receipt,
+    Receipts,
+};
 pub use identifier::{
     IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,
     StoreTransactionId, UserId,

@@ -5,17 +5,19 @@
 
 use std::{collections::HashMap, fmt};
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{
-    Account, CapacityLimits, Credits, ModelId, PriceList, Refusal, StoreTransactionId, Tokens,
-    Usage, UserId,
+    Account, CapacityLimits, Credits, ModelId, PriceList, Receipts, Refusal, StoreTransactionId,
+    Tokens, Usage, UserId,
 };
 
 /// A change one user asks for.
 ///
 /// Deciding must be repeatable: a batch that fails is decided again from freshly loaded accounts.
 pub trait Operation: fmt::Debug + Send + 'static {
-    /// What success tells the caller.
-    type Outcome: Send + 'static;
+    /// What success tells the caller, and tells again when the request is repeated.
+    type Outcome: Serialize + DeserializeOwned + Send + 'static;
 
     /// What must be loaded besides the account.
     fn needs(&self) -> Needs<'_>;
@@ -49,6 +51,8 @@ pub struct Context {
     pub limits: CapacityLimits,
     /// Store transactions that were granted, among those asked for.
     pub granted: GrantedPurchases,
+    /// Requests that were carried out before, among those asked for.
+    pub receipts: Receipts,
 }
 
 /// Which store transactions were granted, and to whom.
@@ -184,6 +188,7 @@ impl Operation for Reset {
 
     fn decide(&self, account: &mut Account, context: &mut Context) -> Result<(), Refusal> {
         account.reset(&mut context.granted);
+        context.receipts.forget(account.user());
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ pub(super) enum ApiError {
     HeadersTooLarge,
     BodyTooSlow,
     UnsupportedMediaType,
+    InvalidIdempotencyKey,
     DeadlinePassed,
     Internal(String),
     Service(ServiceError),
@@ -75,6 +76,11 @@ impl IntoResponse for ApiError {
                 "request_timeout",
                 "The request body did not arrive in time, please try again",
             )),
+            Self::InvalidIdempotencyKey => coded(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_idempotency_key",
+                "The Idempotency-Key header must be given once, with 1 to 255 visible ASCII characters",
+            ),
             Self::DeadlinePassed => unavailable(
                 "deadline_exceeded",
                 "The request took too long, please check the balance and try again",
@@ -88,6 +94,11 @@ impl IntoResponse for ApiError {
 fn service_error(error: ServiceError) -> Response {
     match error {
         ServiceError::Ledger(LedgerError::Refused(refusal)) => refused(&refusal),
+        ServiceError::Ledger(LedgerError::KeyReused) => coded(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request; send a new key",
+        ),
         ServiceError::Ledger(LedgerError::Overloaded) => {
             unavailable("overloaded", "The service is busy, please try again")
         }

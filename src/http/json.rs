@@ -32,13 +32,36 @@ impl<'a> Document<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, ApiError> {
         let mut scan = Scan::default();
         let members = scan.document(text).map_err(|Invalid| ApiError::json_invalid())?;
-        let duplicates = scan.duplicates.into_iter().map(|mut loc| {
-            loc.push(Step::from("body"));
-            loc.reverse();
-            Problem::duplicate_key(loc)
-        });
-        Ok(Self { members, duplicates: duplicates.collect() })
+        Ok(Self { members, duplicates: scan.duplicates })
     }
+}
+
+/// The names that the API gave. Only these lead to a problem; within a purchase's record most are the
+/// client's own.
+const FIELDS: [&str; 7] = [
+    "allocations",
+    "credits",
+    "input_tokens",
+    "model_id",
+    "output_tokens",
+    "purchase_record",
+    "transactionId",
+];
+
+/// The location of a member of what stands at `loc`, as far as it has one.
+fn member(loc: &[Step], key: &str) -> Location {
+    let mut loc = loc.to_vec();
+    loc.extend(FIELDS.into_iter().find(|field| *field == key).map(Step::from));
+    loc
+}
+
+/// The location of an item of the list at `loc`, as far as it has one.
+fn item(loc: &[Step], index: usize) -> Location {
+    let mut loc = loc.to_vec();
+    if loc.last() == Some(&Step::from("allocations")) {
+        loc.push(Step::Index(index));
+    }
+    loc
 }
 
 /// An object's members in their order, with the text of their values.
@@ -57,6 +80,51 @@ impl<'a> Members<'a> {
     }
 }
 
+/// The same JSON however it was written: members by key, no white space, strings with as few escapes as
+/// can be. Numbers stay as they were sent. `None` when the text is no JSON.
+pub(super) fn canonical(text: &str) -> Option<String> {
+    let mut canonical = String::with_capacity(text.len());
+    let value = serde_json::from_str(text).ok()?;
+    write_canonical(value, 0, &mut canonical).ok()?;
+    Some(canonical)
+}
+
+fn write_canonical(value: &RawValue, depth: usize, out: &mut String) -> Result<(), Invalid> {
+    let text = value.get();
+    let inside = depth.saturating_add(1);
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let Members(mut members) = read(text, inside)?;
+            members.sort_by(|(one, _), (other, _)| one.cmp(other));
+            out.push('{');
+            for (index, (key, value)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&serde_json::to_string(&key)?);
+                out.push(':');
+                write_canonical(value, inside, out)?;
+            }
+            out.push('}');
+        }
+        Some(b'[') => {
+            out.push('[');
+            for (index, item) in read::<Vec<&RawValue>>(text, inside)?.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, inside, out)?;
+            }
+            out.push(']');
+        }
+        Some(b'"') if text.contains('\\') => {
+            out.push_str(&serde_json::to_string(&read::<String>(text, depth)?)?);
+        }
+        _ => out.push_str(text),
+    }
+    Ok(())
+}
+
 /// The text is no JSON.
 struct Invalid;
 
@@ -66,70 +134,71 @@ impl From<serde_json::Error> for Invalid {
     }
 }
 
-/// The ways to the keys given twice, each from the inside out.
+/// Looks for keys given twice.
 #[derive(Default)]
 struct Scan {
-    duplicates: Vec<Location>,
+    duplicates: Vec<Problem>,
 }
 
 impl Scan {
     fn document<'a>(&mut self, text: &'a str) -> Result<Option<Members<'a>>, Invalid> {
+        let loc = [Step::from("body")];
         if text.trim_ascii_start().starts_with('{') {
-            return self.object(text, 1).map(Some);
+            return self.object(text, &loc, 1).map(Some);
         }
-        self.value(serde_json::from_str(text)?, 0)?;
+        self.value(serde_json::from_str(text)?, &loc, 0)?;
         Ok(None)
     }
 
-    fn value(&mut self, value: &RawValue, depth: usize) -> Result<(), Invalid> {
+    fn value(&mut self, value: &RawValue, loc: &[Step], depth: usize) -> Result<(), Invalid> {
         let text = value.get();
         let inside = depth.saturating_add(1);
         match text.as_bytes().first() {
-            Some(b'{') => self.object(text, inside).map(drop),
-            Some(b'[') => self.list(text, inside),
+            Some(b'{') => self.object(text, loc, inside).map(drop),
+            Some(b'[') => self.list(text, loc, inside),
             // The parser skips over what is escaped, without a look whether it makes a character.
             Some(b'"') if text.contains('\\') => read::<String>(text, depth).map(drop),
             _ => Ok(()),
         }
     }
 
-    fn object<'a>(&mut self, text: &'a str, depth: usize) -> Result<Members<'a>, Invalid> {
+    fn object<'a>(
+        &mut self,
+        text: &'a str,
+        loc: &[Step],
+        depth: usize,
+    ) -> Result<Members<'a>, Invalid> {
         let members: Members<'a> = read(text, depth)?;
         let mut keys: Vec<&str> = members.0.iter().map(|(key, _)| &**key).collect();
         keys.sort_unstable();
         for (key, next) in keys.iter().zip(keys.iter().skip(1)) {
             if key == next && self.duplicates.len() < DUPLICATES_LISTED {
-                self.duplicates.push(vec![Step::Key(Cow::Owned((*key).to_owned()))]);
+                self.duplicates.push(Problem::duplicate_key(member(loc, key)));
             }
         }
         for (key, value) in &members.0 {
-            self.inside(value, depth, || Step::Key(Cow::Owned(key.clone().into_owned())))?;
+            if is_nested(value) {
+                self.value(value, &member(loc, key), depth)?;
+            }
         }
         Ok(members)
     }
 
-    fn list(&mut self, text: &str, depth: usize) -> Result<(), Invalid> {
+    fn list(&mut self, text: &str, loc: &[Step], depth: usize) -> Result<(), Invalid> {
         let items: Vec<&RawValue> = read(text, depth)?;
-        for (index, item) in items.into_iter().enumerate() {
-            self.inside(item, depth, || Step::Index(index))?;
+        for (index, value) in items.into_iter().enumerate() {
+            if is_nested(value) {
+                self.value(value, &item(loc, index), depth)?;
+            }
         }
         Ok(())
     }
+}
 
-    /// Looks into a value; what is found there gets one more step.
-    fn inside(
-        &mut self,
-        value: &RawValue,
-        depth: usize,
-        step: impl Fn() -> Step,
-    ) -> Result<(), Invalid> {
-        let known = self.duplicates.len();
-        self.value(value, depth)?;
-        for duplicate in self.duplicates.iter_mut().skip(known) {
-            duplicate.push(step());
-        }
-        Ok(())
-    }
+/// Whether there is anything to look into.
+fn is_nested(value: &RawValue) -> bool {
+    let text = value.get();
+    text.starts_with(['{', '[']) || text.contains('\\')
 }
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str, depth: usize) -> Result<T, Invalid> {

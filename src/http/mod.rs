@@ -11,6 +11,7 @@ mod json;
 mod problem;
 mod query;
 mod request;
+mod retry;
 mod routes;
 mod server;
 
@@ -30,9 +31,9 @@ pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(4);
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(9);
 /// How long a stopping server waits for requests that are still arriving.
 pub const ARRIVAL_GRACE: Duration = Duration::from_secs(5);
-/// How long a stopping server waits for anything at all. The ledger may then still need the database's
-/// busy timeout for its last batch, and all together stay below 10 s.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(7);
+/// How long a stopping server waits for anything at all. With what `main` then allows the ledger, and
+/// the last lines of the log, a stop stays below 10 s.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(6_500);
 /// Most connections open at a time; more wait to be accepted.
 pub const CONNECTION_LIMIT: usize = 10_000;
 /// Answers at least this long are compressed for clients that take gzip.

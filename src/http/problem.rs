@@ -8,13 +8,15 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Step {
-    Key(Cow<'static, str>),
+    /// A name that the API gave it. What a client calls its own fields is never repeated: the app
+    /// takes certain words in an error for the end of a purchase.
+    Key(&'static str),
     Index(usize),
 }
 
 impl From<&'static str> for Step {
     fn from(key: &'static str) -> Self {
-        Self::Key(Cow::Borrowed(key))
+        Self::Key(key)
     }
 }
 

@@ -28,7 +28,7 @@ use super::{
     caller::RequestId,
     error::{ApiError, Cause},
 };
-use crate::ledger::panic_message;
+use crate::caught::panic_message;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most characters of a request id that is taken over from the client.

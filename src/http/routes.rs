@@ -21,6 +21,7 @@ use super::{
     fields::{Field, Object, noted, read_object},
     problem::{Lowest, Problem, Range},
     query::{history_filter, next_page},
+    retry::{RequestKey, answer},
 };
 use crate::{
     domain::{
@@ -157,12 +158,13 @@ struct CreditsAdded {
 async fn add_credits(
     State(service): Service,
     caller: Caller,
+    key: RequestKey,
     request: Request<Body>,
-) -> Result<Json<CreditsAdded>, ApiError> {
+) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
     let purchase = read_object(&json, purchase)?;
-    let new_balance = service.add_credits(caller, purchase).await?;
-    Ok(Json(CreditsAdded { success: true, new_balance }))
+    let applied = service.add_credits(caller, key.of(&json), purchase).await?;
+    Ok(answer(applied, |new_balance| CreditsAdded { success: true, new_balance }))
 }
 
 fn purchase(body: &Object<'_>, problems: &mut Vec<Problem>) -> Option<Purchase> {
@@ -191,14 +193,15 @@ struct Success {
 async fn allocate(
     State(service): Service,
     caller: Caller,
+    key: RequestKey,
     request: Request<Body>,
-) -> Result<Json<Success>, ApiError> {
+) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
     let items = read_object(&json, |body, problems| {
         body.required("allocations", problems)?.list(ALLOCATIONS_MAX, problems, allocation)
     })?;
-    service.allocate(caller, items).await?;
-    Ok(Json(Success { success: true }))
+    let applied = service.allocate(caller, key.of(&json), items).await?;
+    Ok(answer(applied, |()| Success { success: true }))
 }
 
 fn allocation(item: Field<'_>, problems: &mut Vec<Problem>) -> Option<Allocation> {
@@ -217,8 +220,9 @@ struct Consumed {
 async fn consume(
     State(service): Service,
     caller: Caller,
+    key: RequestKey,
     request: Request<Body>,
-) -> Result<Json<Consumed>, ApiError> {
+) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
     let (model, usage) = read_object(&json, |body, problems| {
         let model = body.identifier("model_id", ModelId::new, problems);
@@ -227,11 +231,15 @@ async fn consume(
         let usage = Usage::new(Tokens::new(input?).ok()?, Tokens::new(output?).ok()?).ok()?;
         Some((model?, usage))
     })?;
-    let remaining_tokens = service.consume(caller, model, usage).await?;
-    Ok(Json(Consumed { success: true, remaining_tokens }))
+    let applied = service.consume(caller, key.of(&json), model, usage).await?;
+    Ok(answer(applied, |remaining_tokens| Consumed { success: true, remaining_tokens }))
 }
 
-async fn reset(State(service): Service, caller: Caller) -> Result<Response, ApiError> {
-    service.reset(caller).await?;
-    Ok(Json(json!({ "success": true, "message": "All data reset successfully" })).into_response())
+async fn reset(
+    State(service): Service,
+    caller: Caller,
+    key: RequestKey,
+) -> Result<Response, ApiError> {
+    let applied = service.reset(caller, key.of_no_body()).await?;
+    Ok(answer(applied, |()| json!({ "success": true, "message": "All data reset successfully" })))
 }

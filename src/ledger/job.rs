@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::LedgerError;
-use crate::domain::{Account, Context, Needs, Operation, Refusal, UserId};
+use super::{Applied, LedgerError};
+use crate::domain::{Account, Context, Keyed, Needs, Operation, Receipt, Refusal, UserId};
 
 /// Why no job of a batch has an outcome, or why this one has none.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub(super) enum Fault {
 /// An operation of any kind. Decided once per attempt, then answered.
 pub(super) trait Job: Send {
     fn user(&self) -> &UserId;
+    fn keyed(&self) -> Option<&Keyed>;
     fn needs(&self) -> Needs<'_>;
     fn queued_at(&self) -> Instant;
     /// Whether nobody waits for the answer any more.
@@ -36,25 +37,74 @@ impl std::fmt::Debug for dyn Job {
 
 pub(super) struct Submission<O: Operation> {
     user: UserId,
+    keyed: Option<Keyed>,
     operation: O,
     queued_at: Instant,
-    verdict: Option<Result<O::Outcome, Refusal>>,
-    caller: oneshot::Sender<Result<O::Outcome, LedgerError>>,
+    verdict: Option<Verdict<O::Outcome>>,
+    caller: oneshot::Sender<Answer<O::Outcome>>,
+}
+
+type Answer<T> = Result<Applied<T>, LedgerError>;
+
+enum Verdict<T> {
+    Decided(Result<T, Refusal>),
+    Replayed(T),
+    /// Its key belongs to another request.
+    KeyReused,
+    /// What its key's receipt says can't be read.
+    Unreadable(String),
 }
 
 impl<O: Operation> Submission<O> {
     pub(super) fn new(
         user: UserId,
+        keyed: Option<Keyed>,
         operation: O,
-    ) -> (Self, oneshot::Receiver<Result<O::Outcome, LedgerError>>) {
+    ) -> (Self, oneshot::Receiver<Answer<O::Outcome>>) {
         let (caller, answer) = oneshot::channel();
-        (Self { user, operation, queued_at: Instant::now(), verdict: None, caller }, answer)
+        let queued_at = Instant::now();
+        (Self { user, keyed, operation, queued_at, verdict: None, caller }, answer)
+    }
+
+    fn verdict(&self, account: &mut Account, context: &mut Context) -> Verdict<O::Outcome> {
+        let Some(keyed) = &self.keyed else {
+            return Verdict::Decided(self.operation.decide(account, context));
+        };
+        if let Some(receipt) = context.receipts.get(&self.user, &keyed.key) {
+            return repeated(keyed, receipt);
+        }
+        let result = self.operation.decide(account, context);
+        if let Ok(outcome) = &result {
+            match serde_json::to_string(outcome) {
+                Ok(outcome) => {
+                    let receipt = Receipt { fingerprint: keyed.fingerprint, outcome };
+                    context.receipts.insert_new(self.user.clone(), keyed.key.clone(), receipt);
+                }
+                // The whole batch is undone by this, and the others run again without it.
+                Err(error) => panic!("an outcome without a JSON form: {error}"),
+            }
+        }
+        Verdict::Decided(result)
+    }
+}
+
+fn repeated<T: serde::de::DeserializeOwned>(keyed: &Keyed, receipt: &Receipt) -> Verdict<T> {
+    if receipt.fingerprint != keyed.fingerprint {
+        return Verdict::KeyReused;
+    }
+    match serde_json::from_str(&receipt.outcome) {
+        Ok(outcome) => Verdict::Replayed(outcome),
+        Err(error) => Verdict::Unreadable(format!("a kept outcome: {error}")),
     }
 }
 
 impl<O: Operation> Job for Submission<O> {
     fn user(&self) -> &UserId {
         &self.user
+    }
+
+    fn keyed(&self) -> Option<&Keyed> {
+        self.keyed.as_ref()
     }
 
     fn needs(&self) -> Needs<'_> {
@@ -70,12 +120,12 @@ impl<O: Operation> Job for Submission<O> {
     }
 
     fn decide(&mut self, account: &mut Account, context: &mut Context) {
-        self.verdict = Some(self.operation.decide(account, context));
+        self.verdict = Some(self.verdict(account, context));
     }
 
     fn answer(self: Box<Self>, fault: Option<Fault>) {
         let answer = match (fault, self.verdict) {
-            (None, Some(verdict)) => verdict.map_err(LedgerError::Refused),
+            (None, Some(verdict)) => verdict.into_answer(),
             (None, None) => Err(LedgerError::Failed("it was never decided".to_owned())),
             (Some(Fault::Overloaded), _) => Err(LedgerError::Overloaded),
             (Some(Fault::Unavailable), _) => Err(LedgerError::Unavailable),
@@ -83,5 +133,17 @@ impl<O: Operation> Job for Submission<O> {
         };
         // Whoever hung up does not need an answer.
         let _ = self.caller.send(answer);
+    }
+}
+
+impl<T> Verdict<T> {
+    fn into_answer(self) -> Answer<T> {
+        match self {
+            Self::Decided(Ok(outcome)) => Ok(Applied { outcome, replayed: false }),
+            Self::Decided(Err(refusal)) => Err(LedgerError::Refused(refusal)),
+            Self::Replayed(outcome) => Ok(Applied { outcome, replayed: true }),
+            Self::KeyReused => Err(LedgerError::KeyReused),
+            Self::Unreadable(cause) => Err(LedgerError::Failed(cause)),
+        }
     }
 }

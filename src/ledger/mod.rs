@@ -13,7 +13,7 @@ mod fault_test;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,11 +21,11 @@ use tokio::{
 };
 
 use crate::{
-    domain::{CapacityLimits, Operation, Refusal, UserId},
+    domain::{CapacityLimits, Keyed, Operation, Refusal, UserId},
     store,
 };
 use job::{Job, Submission};
-pub(crate) use writer::panic_message;
+use writer::Batches;
 
 /// Operations that may wait for the writer; one more is answered with [`LedgerError::Overloaded`].
 pub const QUEUE_LIMIT: usize = 1_024;
@@ -45,6 +45,9 @@ pub enum LedgerError {
     /// A rule said no.
     #[error("refused: {}", .0.code())]
     Refused(Refusal),
+    /// The idempotency key belongs to another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// More work is waiting than can be done in time.
     #[error("too many operations are waiting")]
     Overloaded,
@@ -58,6 +61,22 @@ pub enum LedgerError {
     /// A bug, ours: a panic, or a value the schema refuses.
     #[error("the operation failed: {0}")]
     Failed(String),
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied<T> {
+    /// What it came to.
+    pub outcome: T,
+    /// Whether that was told before: the request is a repetition, and nothing was changed.
+    pub replayed: bool,
+}
+
+/// How long what is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// How long a repeated request is known by its idempotency key.
+    pub keys: TimeDelta,
 }
 
 /// The queue in front of the writer.
@@ -78,15 +97,21 @@ impl Ledger {
     pub fn start<W: store::Writer>(
         store: W,
         limits: CapacityLimits,
+        retention: Retention,
         clock: Clock,
     ) -> (Self, WriterTask) {
         let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(writer::run(store, queued, stopped, limits, clock));
+        let task = tokio::spawn(writer::run(
+            Batches::new(store, limits, retention, clock),
+            queued,
+            stopped,
+        ));
         (Self { queue }, WriterTask { stop, task })
     }
 
-    /// Has `operation` decided and written; what it returns is on disk.
+    /// Has `operation` decided and written; what it returns is on disk. Under a key it is carried out
+    /// at most once, and then tells the same again.
     ///
     /// Once begun it is carried through, whether or not the caller still waits.
     ///
@@ -95,9 +120,10 @@ impl Ledger {
     pub async fn apply<O: Operation>(
         &self,
         user: UserId,
+        keyed: Option<Keyed>,
         operation: O,
-    ) -> Result<O::Outcome, LedgerError> {
-        let (submission, answer) = Submission::new(user, operation);
+    ) -> Result<Applied<O::Outcome>, LedgerError> {
+        let (submission, answer) = Submission::new(user, keyed, operation);
         self.queue.try_send(Box::new(submission)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,

@@ -1,34 +1,33 @@
 //! The task that writes: batch after batch, each load → decide → save → answer.
 
 use std::{
-    any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    BATCH_LIMIT, Clock, MAX_QUEUE_WAIT,
+    BATCH_LIMIT, Clock, MAX_QUEUE_WAIT, Retention,
     job::{Fault, Job},
 };
 use crate::{
-    domain::{Account, CapacityLimits, Context},
+    caught::panic_message,
+    domain::{Account, CapacityLimits, Context, Receipts},
     store::{Loaded, StoreError, Wanted, Writer},
 };
 
-/// How often a batch is decided while other writers come in between.
-pub(super) const ATTEMPTS_MAX: usize = 5;
+/// How long to wait after all old idempotency keys were forgotten before looking for more.
+const PRUNE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// Writes until it is stopped, then what is still queued, then closes the database.
 pub(super) async fn run<W: Writer>(
-    store: W,
+    mut batches: Batches<W>,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     mut stop: oneshot::Receiver<()>,
-    limits: CapacityLimits,
-    clock: Clock,
 ) {
-    let mut batches = Batches { store, limits, clock };
     let mut stopping = false;
     loop {
         let mut jobs = Vec::new();
@@ -41,14 +40,18 @@ pub(super) async fn run<W: Writer>(
             }
         }
         batches.run(jobs).await;
+        batches.prune_keys().await;
     }
     batches.store.close().await;
 }
 
-struct Batches<W> {
+pub(super) struct Batches<W> {
     store: W,
     limits: CapacityLimits,
+    retention: Retention,
     clock: Clock,
+    /// When all old idempotency keys had been forgotten.
+    pruned_at: Option<DateTime<Utc>>,
 }
 
 /// Why a batch as a whole came to nothing.
@@ -62,20 +65,41 @@ enum Failure {
 }
 
 impl<W: Writer> Batches<W> {
-    async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
-        let mut jobs = begin_in_time(jobs);
-        if jobs.is_empty() {
+    pub(super) fn new(
+        store: W,
+        limits: CapacityLimits,
+        retention: Retention,
+        clock: Clock,
+    ) -> Self {
+        Self { store, limits, retention, clock, pruned_at: None }
+    }
+
+    /// Forgets a few old keys when it is time to; while there are many, a few after every batch.
+    async fn prune_keys(&mut self) {
+        let now = (self.clock)();
+        // A clock that was set back does not put it off.
+        let just_done = self.pruned_at.is_some_and(|pruned_at| {
+            (TimeDelta::zero()..PRUNE_INTERVAL).contains(&now.signed_duration_since(pruned_at))
+        });
+        if just_done {
             return;
         }
+        let before = now.checked_sub_signed(self.retention.keys).unwrap_or(DateTime::UNIX_EPOCH);
+        match self.store.prune_keys(before).await {
+            Ok(true) => {}
+            Ok(false) => self.pruned_at = Some(now),
+            Err(error) => tracing::warn!(%error, "old idempotency keys were not forgotten"),
+        }
+    }
+
+    async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
+        let mut jobs = begin_in_time(jobs);
         match self.attempt(&mut jobs).await {
             Err(Failure::Spoiled(_)) if jobs.len() > 1 => {
                 // Nobody's neighbour shall suffer: each again, alone.
                 for job in jobs {
                     // The ones before it may have taken long; what is late now is not begun again.
                     let mut alone = begin_in_time(vec![job]);
-                    if alone.is_empty() {
-                        continue;
-                    }
                     let result = self.attempt(&mut alone).await;
                     answer(alone, result);
                 }
@@ -85,26 +109,30 @@ impl<W: Writer> Batches<W> {
     }
 
     /// Decides and writes all of `jobs` in one transaction, or none.
-    async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        for _ in 1..ATTEMPTS_MAX {
-            match self.attempt_once(jobs).await {
-                Err(Failure::Conflict) => {}
-                result => return result,
+    async fn attempt(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Failure> {
+        match self.attempt_once(jobs).await {
+            Err(Failure::Conflict) => {
+                // Getting there may have taken long; what is late now is not begun again.
+                *jobs = begin_in_time(mem::take(jobs));
+                self.attempt_once(jobs).await
             }
+            result => result,
         }
-        self.attempt_once(jobs).await
     }
 
     async fn attempt_once(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
         let loaded = self.store.load(&wanted(jobs)).await.map_err(Failure::from)?;
-        let accounts = match decide(jobs, loaded, self.limits) {
-            Ok(accounts) => accounts,
+        let (accounts, receipts) = match decide(jobs, loaded, self.limits) {
+            Ok(decided) => decided,
             Err(panic) => {
                 self.store.abandon().await;
                 return Err(Failure::Spoiled(panic));
             }
         };
-        self.store.save(accounts, (self.clock)()).await.map_err(Failure::from)
+        self.store.save(accounts, &receipts, (self.clock)()).await.map_err(Failure::from)
     }
 }
 
@@ -112,7 +140,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Constraint(_) | StoreError::Corrupt(_) => Self::Spoiled(error.to_string()),
-            StoreError::Conflict => Self::Conflict,
+            StoreError::Conflict => {
+                tracing::debug!("a batch is decided again");
+                Self::Conflict
+            }
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "a batch was not written");
                 Self::Unavailable
@@ -140,21 +171,23 @@ fn wanted(jobs: &[Box<dyn Job>]) -> Wanted {
         wanted.users.push(job.user().clone());
         wanted.prices |= needs.prices;
         wanted.store_transaction_ids.extend(needs.store_transaction_id.cloned());
+        wanted.keys.extend(job.keyed().map(|keyed| (job.user().clone(), keyed.key.clone())));
     }
-    // One fixed order, so that two writers never lock each other's accounts crosswise.
+    // Each once.
     wanted.users.sort_unstable();
     wanted.users.dedup();
     wanted
 }
 
-/// Decides every job in order and returns the accounts as they are then, or what a panic said.
+/// Decides every job in order and returns the accounts and receipts as they are then, or what a panic
+/// said.
 fn decide(
     jobs: &mut [Box<dyn Job>],
     loaded: Loaded,
     limits: CapacityLimits,
-) -> Result<Vec<Account>, String> {
-    let mut accounts = loaded.accounts;
-    let mut context = Context { prices: loaded.prices, limits, granted: loaded.granted };
+) -> Result<(Vec<Account>, Receipts), String> {
+    let Loaded { mut accounts, prices, granted, receipts } = loaded;
+    let mut context = Context { prices, limits, granted, receipts };
     for job in jobs {
         let account = accounts
             .entry(job.user().clone())
@@ -163,23 +196,15 @@ fn decide(
         catch_unwind(AssertUnwindSafe(|| job.decide(account, &mut context)))
             .map_err(|panic| panic_message(&*panic))?;
     }
-    Ok(accounts.into_values().collect())
-}
-
-/// What a caught panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", message.unwrap_or("without a message"))
+    Ok((accounts.into_values().collect(), context.receipts))
 }
 
 fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {
     let fault = match result {
         Ok(()) => None,
         Err(Failure::Spoiled(cause)) => Some(Fault::Failed(cause)),
-        Err(Failure::Conflict | Failure::Unavailable) => Some(Fault::Unavailable),
+        Err(Failure::Unavailable) => Some(Fault::Unavailable),
+        Err(Failure::Conflict) => Some(Fault::Failed("a conflict under the lock".to_owned())),
     };
     for job in jobs {
         job.answer(fault.clone());

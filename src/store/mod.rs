@@ -10,7 +10,9 @@ use std::{collections::HashMap, future::Future};
 use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
-use crate::domain::{Account, GrantedPurchases, PriceList, StoreTransactionId, UserId};
+use crate::domain::{
+    Account, GrantedPurchases, IdempotencyKey, PriceList, Receipts, StoreTransactionId, UserId,
+};
 
 pub use sqlite::SqliteReader as Reader;
 
@@ -19,8 +21,9 @@ pub use sqlite::SqliteReader as Reader;
 pub enum StoreError {
     /// What was written broke a constraint: one operation of the batch is at fault, not the database.
     #[error("the database refuses a value: {0}")]
-    Constraint(#[source] sqlx::Error),
-    /// What the operations were decided on has changed since: load, decide and save again.
+    Constraint(String),
+    /// What the operations were decided on may not be so any more: load, decide and save again. What is
+    /// loaded then is read in the transaction that saves, so it does not happen twice.
     #[error("another writer came in between")]
     Conflict,
     /// What was read can't be: somebody changed the data by hand into something impossible.
@@ -34,12 +37,14 @@ pub enum StoreError {
 /// What a batch needs to be decided.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Accounts to load and lock, each once.
+    /// Accounts to load, each once.
     pub users: Vec<UserId>,
     /// Whether the prices are needed.
     pub prices: bool,
     /// Store transactions of which to know whether they were granted.
     pub store_transaction_ids: Vec<StoreTransactionId>,
+    /// Requests of which to know whether they were carried out.
+    pub keys: Vec<(UserId, IdempotencyKey)>,
 }
 
 /// What the database holds of what was [`Wanted`].
@@ -51,6 +56,8 @@ pub struct Loaded {
     pub prices: PriceList,
     /// Who got which of the store transactions asked for.
     pub granted: GrantedPurchases,
+    /// The receipts of those of the requests that were carried out.
+    pub receipts: Receipts,
 }
 
 /// The one connection that writes, one transaction at a time: `load`, then `save` or `abandon`.
@@ -58,14 +65,14 @@ pub struct Loaded {
 /// After an error the transaction is gone and nothing of it is kept; the next `load` starts afresh,
 /// on a new connection where needed.
 pub trait Writer: Send + 'static {
-    /// Begins a transaction and reads what is wanted.
+    /// Gives what is wanted: read in a transaction that stays open, or remembered, which `save` proves.
     ///
     /// # Errors
     /// Any [`StoreError`] but `Constraint` and `Conflict`.
     fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Writes the entries of the accounts that were loaded, with the balances that follow from them,
-    /// and commits.
+    /// Writes the entries of the accounts that were loaded, with the balances that follow from them, and
+    /// the new receipts, and commits.
     ///
     /// When this returns `Ok`, everything is on disk, and the accounts were as they had been loaded
     /// until then.
@@ -76,11 +83,22 @@ pub trait Writer: Send + 'static {
     fn save(
         &mut self,
         accounts: Vec<Account>,
+        receipts: &Receipts,
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends the transaction without a trace.
     fn abandon(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Forgets some of the idempotency keys given before `before`, oldest first, between transactions.
+    /// Tells whether more may be left.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    fn prune_keys(
+        &mut self,
+        before: DateTime<Utc>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Brings the database into the state a stopped service leaves behind.
     fn close(self) -> impl Future<Output = ()> + Send;

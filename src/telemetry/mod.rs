@@ -9,7 +9,7 @@ mod text;
 use std::{
     io::{self, IsTerminal, Write, stdout},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use crate::config::LogFormat;
 
 /// Bytes of log that may wait for whoever reads it.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// How long the end of the program waits for the last lines to be read.
+const LAST_LINES_WAIT: Duration = Duration::from_millis(400);
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -30,7 +32,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let buffer = Arc::new(Buffer::default());
     let writing = Arc::clone(&buffer);
-    let thread = thread::Builder::new()
+    thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || writing.write_all_out())
         .map_err(|error| error.to_string())?;
@@ -43,24 +45,22 @@ pub fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
         LogFormat::Text => logs.event_format(text::PlainText).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
-    Ok(LogGuard { buffer, thread: Some(thread) })
+    Ok(LogGuard { buffer })
 }
 
 /// Keeps the log going.
 #[derive(Debug)]
 pub struct LogGuard {
     buffer: Arc<Buffer>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.buffer.lock().closed = true;
-        self.buffer.filled.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has nowhere left to be told.
-            let _ = thread.join();
-        }
+        let mut state = self.buffer.lock();
+        state.closed = true;
+        self.buffer.changed.notify_all();
+        // Not joined: if nobody reads the log, the thread is stuck.
+        drop(self.buffer.changed.wait_timeout_while(state, LAST_LINES_WAIT, |state| !state.done));
     }
 }
 
@@ -68,7 +68,8 @@ impl Drop for LogGuard {
 #[derive(Debug, Default)]
 struct Buffer {
     state: Mutex<State>,
-    filled: Condvar,
+    /// There are lines, or no more of them.
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ struct State {
     bytes: Vec<u8>,
     dropped: u64,
     closed: bool,
+    done: bool,
 }
 
 impl Buffer {
@@ -94,7 +96,7 @@ impl Buffer {
         state.bytes.extend_from_slice(line);
         drop(state);
         if first {
-            self.filled.notify_one();
+            self.changed.notify_one();
         }
     }
 
@@ -106,6 +108,8 @@ impl Buffer {
             let _ = write_out(&bytes, dropped);
             bytes.clear();
             if closed {
+                self.lock().done = true;
+                self.changed.notify_all();
                 return;
             }
             thread::sleep(GATHER);
@@ -116,7 +120,7 @@ impl Buffer {
     fn take(&self, bytes: &mut Vec<u8>) -> (u64, bool) {
         let state = self.lock();
         let mut state = self
-            .filled
+            .changed
             .wait_while(state, |state| state.bytes.is_empty() && !state.closed)
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.bytes, bytes);

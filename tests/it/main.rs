@@ -13,6 +13,7 @@ mod crashes;
 mod full_disk;
 mod harness;
 mod history;
+mod idempotency;
 mod log_lines;
 mod malformed_bodies;
 mod malformed_queries;

@@ -254,7 +254,7 @@ impl From<sqlx::Error> for StoreError {
         let code = result_code(&error);
         match (&error, code) {
             (_, Some(code)) if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT => {
-                Self::Constraint(error)
+                Self::Constraint(error.to_string())
             }
             (sqlx::Error::Database(database), _) => Self::Unavailable(format!(
                 "{} (SQLite code {})",

@@ -31,7 +31,8 @@ impl Recent {
     /// Gives away what is wanted, if all of it is remembered. Whoever takes an account gives it back
     /// with [`Self::keep`] once it is saved, or it is forgotten.
     ///
-    /// Whether a store transaction was granted is not remembered; the table refuses a second grant.
+    /// Whether a store transaction was granted or a request carried out is not remembered: the tables
+    /// refuse both a second time.
     pub(super) fn take(&mut self, wanted: &Wanted) -> Option<Loaded> {
         let known = wanted.users.iter().all(|user| self.accounts.contains_key(user));
         if !known || (wanted.prices && self.prices.is_none()) {

@@ -7,7 +7,7 @@
 //! doubt later statements would commit one by one.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     iter::successors,
     sync::{Arc, LazyLock},
 };
@@ -26,7 +26,10 @@ use super::{
     snapshot::{Snapshot, json, snapshot_sql},
 };
 use crate::{
-    domain::{Account, Credits, Entry, EntryKind, ModelId, StoreTransactionId, Tokens, UserId},
+    domain::{
+        Account, Credits, Entry, EntryKind, IdempotencyKey, ModelId, Receipt, Receipts,
+        StoreTransactionId, Tokens, UserId,
+    },
     store::{Loaded, Wanted, Writer, timestamp},
 };
 
@@ -37,7 +40,7 @@ const NULL: Option<i64> = None;
 const BEGIN_AND_LOAD: &str = concat!(
     "BEGIN IMMEDIATE;\n",
     snapshot_sql!(),
-    " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
+    " UNION ALL SELECT 'version', '', '', data_version, NULL FROM pragma_data_version"
 );
 
 /// Begins, and fails when the database is not of the version bound: SQL has no other way to stop here
@@ -51,10 +54,12 @@ const RESET: &str = "
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
-    WHERE user_id IN (SELECT value FROM json_each($1))";
+    WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1))";
 
 /// The lists are JSON arrays: `json_each` makes one statement serve any number of rows. Balances are
-/// written as the rules left them; the transaction holds the lock under which they were read.
+/// written as the rules left them; the transaction holds the lock under which they were read, or their
+/// version compared.
 ///
 /// Every `?` is bound in its order: sqlx looks numbered ones up one by one.
 const SAVE_ACCOUNTS: &str = "
@@ -82,34 +87,63 @@ const SAVE_ENTRIES: &str = "
     SELECT *, ? FROM (VALUES ";
 const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?)";
 
-/// Most entries in one statement.
-const ENTRIES_MAX: usize = 512;
+/// The time, then receipts as `bind_receipt` binds them.
+const SAVE_RECEIPTS: &str = "
+    INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
+    SELECT *, ? FROM (VALUES ";
+const RECEIPT_PLACES: &str = "(?,?,?,?)";
 
-/// Statements with places for a number of entries; places left over are not bound, and not saved.
+/// What an idempotency key is forgotten by: the oldest first, which are the lowest ids, and some at a
+/// time.
+const PRUNE_KEYS: &str = "
+    DELETE FROM idempotency_keys WHERE id IN (
+        SELECT id FROM (SELECT id, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
+        WHERE created_at < $1)";
+/// Most idempotency keys that are forgotten at once.
+const PRUNED_AT_ONCE: i64 = 256;
+
+/// Most rows in one statement.
+const PLACES_MAX: usize = 512;
+
+/// Statements with places for a number of rows; places left over are bound to nothing, and not saved.
 struct SaveStatements {
     places: usize,
     entries: String,
-    all_and_commit: String,
-    begin_all_and_commit: String,
+    receipts: String,
+    /// Everything up to the commit: without receipts, and with.
+    whole: [String; 2],
+    /// The same for a transaction that has to begin yet.
+    begin_whole: [String; 2],
 }
 
-/// For 1, 2, 4, 8 … entries: so few that each stays prepared.
+/// For 1, 2, 4, 8 … rows: so few that each stays prepared.
 static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
     let sizes = successors(Some(1_usize), |places| places.checked_mul(2));
     let statements = |places| {
-        let rows = vec![ENTRY_PLACES; places].join(",");
-        let entries = format!("{SAVE_ENTRIES}{rows}) WHERE column1 IS NOT NULL;");
-        let all_and_commit = format!("{SAVE_ACCOUNTS}{entries}COMMIT");
-        let begin_all_and_commit = format!("{BEGIN_IF_CURRENT}{all_and_commit}");
-        SaveStatements { places, entries, all_and_commit, begin_all_and_commit }
+        let rows = |row| vec![row; places].join(",");
+        let only_bound = "WHERE column1 IS NOT NULL;";
+        let entries = format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES));
+        let receipts = format!("{SAVE_RECEIPTS}{}) {only_bound}", rows(RECEIPT_PLACES));
+        let whole = [
+            format!("{SAVE_ACCOUNTS}{entries}COMMIT"),
+            format!("{receipts}{SAVE_ACCOUNTS}{entries}COMMIT"),
+        ];
+        let begin_whole = whole.each_ref().map(|whole| format!("{BEGIN_IF_CURRENT}{whole}"));
+        SaveStatements { places, entries, receipts, whole, begin_whole }
     };
-    sizes.take_while(|places| *places <= ENTRIES_MAX).map(statements).collect()
+    sizes.take_while(|places| *places <= PLACES_MAX).map(statements).collect()
 });
 
 impl SaveStatements {
-    /// The smallest with places for `entries`, if there are any so large.
-    fn for_entries(entries: usize) -> Option<&'static Self> {
-        SAVE_STATEMENTS.iter().find(|statements| statements.places >= entries)
+    /// The smallest with places for so many rows, if there are any so large.
+    fn for_rows(rows: usize) -> Option<&'static Self> {
+        SAVE_STATEMENTS.iter().find(|statements| statements.places >= rows)
+    }
+
+    /// All of a batch in one text.
+    fn whole(&'static self, receipts: bool, begun: bool) -> &'static str {
+        let [without, with] = if begun { &self.whole } else { &self.begin_whole };
+        if receipts { with } else { without }
     }
 }
 
@@ -118,11 +152,32 @@ impl SaveStatements {
 pub struct SqliteWriter {
     /// `None` after a failure, until the next batch.
     connection: Option<SqliteConnection>,
-    /// Whether its transaction is open, or what was loaded is only remembered.
-    begun: bool,
+    basis: Basis,
     recent: Recent,
     options: SqliteConnectOptions,
     file: DatabaseFile,
+}
+
+/// What the batch at hand is decided on.
+#[derive(Debug)]
+enum Basis {
+    /// What was read in the transaction that is open.
+    Read,
+    /// What was remembered, and that all these purchases and requests are new.
+    Remembered { ids: Vec<StoreTransactionId>, keys: Vec<(UserId, IdempotencyKey)> },
+}
+
+impl Basis {
+    /// Whether the tables will tell if something was not new: they do of all that is written. Of what
+    /// was refused nothing is, and after a reset they would know nothing any more.
+    fn will_be_proved(&self, changes: &Changes<'_>, receipts: &Receipts) -> bool {
+        let Self::Remembered { ids, keys } = self else { return true };
+        let written: HashSet<&StoreTransactionId> =
+            changes.entries.iter().filter_map(|(_, entry)| entry.store_transaction_id()).collect();
+        changes.reset.is_empty()
+            && ids.iter().all(|id| written.contains(id))
+            && keys.iter().all(|(user, key)| receipts.get(user, key).is_some())
+    }
 }
 
 impl SqliteWriter {
@@ -131,13 +186,20 @@ impl SqliteWriter {
         options: SqliteConnectOptions,
         file: DatabaseFile,
     ) -> Self {
-        let recent = Recent::default();
-        Self { connection: Some(connection), begun: false, recent, options, file }
+        let (basis, recent) = (Basis::Read, Recent::default());
+        Self { connection: Some(connection), basis, recent, options, file }
+    }
+
+    /// The version of the database to be found, where nothing was read.
+    fn expected_version(&self) -> Option<i64> {
+        matches!(self.basis, Basis::Remembered { .. }).then(|| self.recent.version())
     }
 
     async fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         self.file.check_writable()?;
         if let Some(loaded) = self.recent.take(wanted) {
+            let (ids, keys) = (wanted.store_transaction_ids.clone(), wanted.keys.clone());
+            self.basis = Basis::Remembered { ids, keys };
             return Ok(loaded);
         }
         let connection = match self.connection.take() {
@@ -147,24 +209,26 @@ impl SqliteWriter {
         let connection = self.connection.insert(connection);
         let Snapshot { loaded, data_version } =
             snapshot::load(connection, BEGIN_AND_LOAD, wanted).await?;
-        self.begun = true;
+        self.basis = Basis::Read;
         self.recent.renew(data_version.unwrap_or_default(), wanted, &loaded);
         Ok(loaded)
     }
 
     async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), sqlx::Error> {
+        let version = self.expected_version();
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        let version = (!self.begun).then(|| self.recent.version());
         let now: Arc<str> = now.into();
-        match SaveStatements::for_entries(changes.entries.len()) {
-            Some(statements) if changes.are_entries_only() => {
-                let query = match version {
-                    None => sqlx::query(statements.all_and_commit.as_str()),
-                    Some(version) => {
-                        sqlx::query(statements.begin_all_and_commit.as_str()).bind(version)
-                    }
-                };
-                let query = bind_accounts(query, changes, &now);
+        match SaveStatements::for_rows(changes.rows()) {
+            Some(statements) if changes.are_usual() => {
+                let receipts = !changes.receipts.is_empty();
+                let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
+                if let Some(version) = version {
+                    query = query.bind(version);
+                }
+                if receipts {
+                    query = bind_receipts(query, statements.places, &changes.receipts, &now);
+                }
+                query = bind_accounts(query, changes, &now);
                 bind_entries(query, &changes.entries, &now).execute(connection).await?;
             }
             _ => {
@@ -177,11 +241,19 @@ impl SqliteWriter {
         Ok(())
     }
 
+    async fn try_prune(&mut self, before: &str) -> Result<bool, sqlx::Error> {
+        let Some(connection) = self.connection.as_mut() else { return Ok(false) };
+        let query = sqlx::query(PRUNE_KEYS).bind(before.to_owned()).bind(PRUNED_AT_ONCE);
+        let pruned = query.execute(connection).await?.rows_affected();
+        Ok(i64::try_from(pruned).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
+    }
+
     /// What an error of `try_save` means, and the transaction's end.
     async fn saving_failed(&mut self, error: sqlx::Error) -> StoreError {
         let code = result_code(&error).map(|code| code & PRIMARY_CODE_MASK);
         // Of what was read under the lock nothing can have changed.
-        let conflict = !self.begun && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
+        let conflict = self.expected_version().is_some()
+            && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
         if conflict && self.roll_back().await.is_ok() {
             return StoreError::Conflict;
         }
@@ -211,8 +283,14 @@ async fn save_in_pieces(
         let query = bind_accounts(sqlx::query(SAVE_ACCOUNTS), changes, now);
         query.execute(&mut *connection).await?;
     }
-    for entries in changes.entries.chunks(ENTRIES_MAX) {
-        let Some(statements) = SaveStatements::for_entries(entries.len()) else { continue };
+    for receipts in changes.receipts.chunks(PLACES_MAX) {
+        let Some(statements) = SaveStatements::for_rows(receipts.len()) else { continue };
+        let query = sqlx::query(statements.receipts.as_str());
+        let query = bind_receipts(query, statements.places, receipts, now);
+        query.execute(&mut *connection).await?;
+    }
+    for entries in changes.entries.chunks(PLACES_MAX) {
+        let Some(statements) = SaveStatements::for_rows(entries.len()) else { continue };
         let query = sqlx::query(statements.entries.as_str());
         bind_entries(query, entries, now).execute(&mut *connection).await?;
     }
@@ -222,7 +300,6 @@ async fn save_in_pieces(
 
 impl Writer for SqliteWriter {
     async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        self.begun = false;
         let loaded = self.try_load(wanted).await;
         if loaded.is_err() {
             self.abandon().await;
@@ -230,8 +307,18 @@ impl Writer for SqliteWriter {
         loaded
     }
 
-    async fn save(&mut self, accounts: Vec<Account>, now: DateTime<Utc>) -> Result<(), StoreError> {
-        match self.try_save(&Changes::of(&accounts), &timestamp(now)).await {
+    async fn save(
+        &mut self,
+        accounts: Vec<Account>,
+        receipts: &Receipts,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let changes = Changes::of(&accounts, receipts);
+        if !self.basis.will_be_proved(&changes, receipts) {
+            // Nothing has begun; the accounts taken from memory are not given back, and read next.
+            return Err(StoreError::Conflict);
+        }
+        match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
                 self.recent.keep(accounts);
                 Ok(())
@@ -249,10 +336,19 @@ impl Writer for SqliteWriter {
         }
     }
 
+    async fn prune_keys(&mut self, before: DateTime<Utc>) -> Result<bool, StoreError> {
+        let pruned = self.try_prune(&timestamp(before)).await;
+        if pruned.is_err() {
+            self.abandon().await;
+        }
+        Ok(pruned?)
+    }
+
     async fn close(self) {
         let Some(mut connection) = self.connection else { return };
-        if let Err(error) =
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await
+        if let Err(error) = sqlx::query("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut connection)
+            .await
         {
             tracing::warn!(%error, "the write-ahead log stays for the next start");
         }
@@ -271,19 +367,26 @@ struct Changes<'a> {
     credits: Vec<(&'a UserId, Credits)>,
     tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
     entries: Vec<(&'a UserId, &'a Entry)>,
+    receipts: Vec<(&'a UserId, &'a IdempotencyKey, &'a Receipt)>,
 }
 
 impl<'a> Changes<'a> {
-    fn of(accounts: &'a [Account]) -> Self {
-        let mut changes = Self::default();
+    fn of(accounts: &'a [Account], receipts: &'a Receipts) -> Self {
+        let mut changes = Self { receipts: receipts.new_ones().collect(), ..Self::default() };
         for account in accounts {
             changes.add(account);
         }
         changes
     }
 
-    fn are_entries_only(&self) -> bool {
+    /// Whether they are what nearly every batch comes to.
+    fn are_usual(&self) -> bool {
         self.reset.is_empty() && !self.entries.is_empty()
+    }
+
+    /// Places needed in the larger of the two long lists.
+    fn rows(&self) -> usize {
+        self.entries.len().max(self.receipts.len())
     }
 
     fn add(&mut self, account: &'a Account) {
@@ -322,6 +425,28 @@ fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> S
         .bind(json(&changes.tokens))
 }
 
+/// Fills all places: what is bound after these would move into those left over.
+fn bind_receipts(
+    query: SqliteQuery,
+    places: usize,
+    receipts: &[(&UserId, &IdempotencyKey, &Receipt)],
+    now: &Arc<str>,
+) -> SqliteQuery {
+    let mut query = query.bind(Arc::clone(now));
+    for (user, key, receipt) in receipts {
+        query = query
+            .bind(user.shared())
+            .bind(key.shared())
+            .bind(receipt.fingerprint.get())
+            .bind(receipt.outcome.clone());
+    }
+    for _ in receipts.len()..places {
+        query = query.bind(NULL).bind(NULL).bind(NULL).bind(NULL);
+    }
+    query
+}
+
+/// Leaves the places left over alone; they are the last of their text.
 fn bind_entries(query: SqliteQuery, entries: &[(&UserId, &Entry)], now: &Arc<str>) -> SqliteQuery {
     let query = query.bind(Arc::clone(now));
     entries.iter().fold(query, |query, (user, entry)| bind_entry(query, user, entry))
@@ -334,8 +459,8 @@ fn bind_entry(query: SqliteQuery, user: &UserId, entry: &Entry) -> SqliteQuery {
         .bind(entry.amount())
         .bind(entry.model().map(ModelId::shared));
     let query = match entry {
-        Entry::Purchase { store_transaction_id, record, .. } => {
-            let id = store_transaction_id.as_ref().map(StoreTransactionId::shared);
+        Entry::Purchase { record, .. } => {
+            let id = entry.store_transaction_id().map(StoreTransactionId::shared);
             query.bind(id).bind(record.as_json().to_owned()).bind(NULL).bind(NULL).bind(NULL)
         }
         Entry::Allocation { price_per_m_token, .. } => {

@@ -63,6 +63,12 @@ impl Client {
         Reply::to(request.header("content-type", content_type).body(body.into())).await
     }
 
+    /// POSTs JSON under an idempotency key.
+    pub(crate) async fn post_keyed(&self, key: &str, path: &str, body: &Value) -> Reply {
+        let request = self.request(Method::POST, &format!("{API}{path}"));
+        Reply::to(request.header("idempotency-key", key).json(body)).await
+    }
+
     /// Buys credits.
     pub(crate) async fn add(&self, credits: i64, transaction_id: &str) -> Reply {
         self.post("/credits/add", &purchase(credits, transaction_id)).await
@@ -142,6 +148,11 @@ impl Reply {
     /// Checks status and body.
     pub(crate) fn is(&self, status: u16, body: &Value) {
         assert_eq!((self.status, &self.json()), (status, body), "{self:?}");
+    }
+
+    /// Whether it was given before, and is only told again.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.header("idempotency-replayed") == Some("true")
     }
 
     /// A header as text, when it is there.
