@@ -31,7 +31,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Parser)]
 #[command(version, name = "token-billing", disable_help_subcommand = true)]
 pub struct Config {
-    /// Address and port to listen on; port 0 picks a free one, which the first log line names.
+    /// Address and port to listen on; port 0 picks a free one, which the first log line names (at `info`
+    /// or finer).
     #[arg(long, env = "BILLING_LISTEN", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
 
@@ -39,7 +40,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billing.db")]
     pub database_url: String,
 
-    /// Most bytes the database file may grow to; purchases and chats are answered with 503 beyond.
+    /// Most bytes the database file may grow to, without its write-ahead log; purchases and chats are answered with 503 beyond.
     /// Unset, only the disk limits it.
     #[arg(long, env = "BILLING_DATABASE_MAX_BYTES")]
     pub database_max_bytes: Option<u64>,

@@ -99,9 +99,10 @@ async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
         anyhow::bail!("the ledger's writer died; see the log");
     }
     reader.close().await;
-    match timeout(LEDGER_GRACE, writer_task.stop()).await {
-        Ok(()) => info!("stopped"),
-        Err(_) => warn!("stopped without the last operations, for which the database was not free"),
+    if timeout(LEDGER_GRACE, writer_task.stop()).await.is_ok() {
+        info!("stopped");
+    } else {
+        warn!("stopped without the last operations, for which the database was not free");
     }
     Ok(())
 }

@@ -173,7 +173,7 @@ impl BillingService {
         Ok(self.reader.prices().await?)
     }
 
-    /// Whether the database answers, and may be written.
+    /// Whether the database can be read, and its file's permissions let somebody write.
     pub async fn is_healthy(&self) -> bool {
         match self.reader.ping().await {
             Ok(()) => true,

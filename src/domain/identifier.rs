@@ -1,7 +1,7 @@
 //! Names given by others: users, models, and the app store's transaction ids.
 //!
 //! Each is checked once, when it is made, so that no code behind the door meets an empty name or a
-//! control character (SQLite stores a NUL inside text, PostgreSQL refuses it).
+//! control character (SQLite stores a NUL inside a text, and measures the text only up to it).
 
 use std::{fmt, sync::Arc};
 
@@ -85,12 +85,6 @@ macro_rules! identifier {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl std::borrow::Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
             }
         }
     };

@@ -88,8 +88,8 @@ impl Price {
         Tokens::new(i64::try_from(tokens).ok()?).ok()
     }
 
-    /// The largest amount of credits whose tokens still fit into `free`, zero when not even one
-    /// token does. The inverse of [`Self::tokens_for`]: the largest `c` with
+    /// The largest amount of credits whose tokens still fit into `free`, zero when not even the
+    /// tokens of one credit do. The inverse of [`Self::tokens_for`]: the largest `c` with
     /// c × 1,000,000 < (free + 1) × price.
     #[must_use]
     pub fn max_credits_within(self, free: Tokens) -> Credits {

@@ -36,7 +36,7 @@ pub const ARRIVAL_GRACE: Duration = Duration::from_secs(5);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(6_500);
 /// Most connections open at a time; more wait to be accepted.
 pub const CONNECTION_LIMIT: usize = 10_000;
-/// Answers at least this long are compressed for clients that take gzip.
+/// History pages at least this long are compressed for clients that take gzip.
 pub const COMPRESS_FROM_BYTES: u64 = 1_024;
 /// What `Retry-After` tells clients, in seconds.
 pub const RETRY_AFTER_SECONDS: &str = "1";

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderName, Request, StatusCode, Uri, header},
+    http::{HeaderValue, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -141,12 +141,12 @@ async fn transactions(
         .filter(|_| page.more)
         .map(|last| format!("<{}?{}>; rel=\"next\"", uri.path(), next_page(&filter, last.id)));
     let lines: Vec<HistoryLine> = page.transactions.into_iter().map(HistoryLine::from).collect();
-    let link: Option<[(HeaderName, String); 1]> = next.map(|next| [(header::LINK, next)]);
-    Ok((link.map_or_else(Default::default, header_map), Json(lines)).into_response())
-}
-
-fn header_map([(name, value)]: [(HeaderName, String); 1]) -> axum::http::HeaderMap {
-    value.parse().map(|value| [(name, value)].into_iter().collect()).unwrap_or_default()
+    let mut response = Json(lines).into_response();
+    if let Some(next) = next {
+        let next = HeaderValue::try_from(next).expect("a path and a percent-encoded query");
+        response.headers_mut().insert(header::LINK, next);
+    }
+    Ok(response)
 }
 
 #[derive(Serialize)]

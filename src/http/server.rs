@@ -1,4 +1,5 @@
-//! The connections: accepted, limited in number and patience, and ended in good order.
+//! The connections: accepted, limited in number and in how long they may take to ask, and ended in good
+//! order.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ use crate::service::BillingService;
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a stopping server looks whether the last answers are out.
+/// How often a stopping server looks whether anything is still being answered.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// A listening socket, and what answers on it.

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTask};
+use super::{Applied, BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTask};
 use crate::{
     domain::{
         Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
@@ -270,9 +270,9 @@ type Answer = Result<(), LedgerError>;
 type Call<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 
 async fn apply(ledger: &Ledger, user: UserId, trial: Trial) -> Answer {
-    let applied = ledger.apply(user, None, trial).await?;
-    assert!(!applied.replayed, "there are no keys");
-    Ok(applied.outcome)
+    let Applied { outcome: (), replayed } = ledger.apply(user, None, trial).await?;
+    assert!(!replayed, "there are no keys");
+    Ok(())
 }
 
 /// Queues an operation without letting the writer run.

@@ -121,3 +121,55 @@ impl Write for OneLine<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test panics with it").write(line)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_says() {
+        let lines = Lines::default();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(lines.clone()).event_format(PlainText).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let (none, esc): (Option<i64>, _) = (None, "\u{1b}[31m");
+            tracing::info!(
+                plain = "a-b_c.d/e:f,%", spaced = "a b", broken = "a\nb", empty = "", japanese = "日本",
+                number = -7, count = 7_u64, none, shown = %esc, "it\nhappened"
+            );
+        });
+        let text = String::from_utf8(lines.0.lock().expect("no test panics with it").clone());
+        let text = text.expect("UTF-8");
+        let (time, rest) = text.split_once(' ').expect("a time and more");
+        assert_eq!(time.len(), "2026-11-24T10:34:57.699913Z".len(), "{time}");
+        let expected = " INFO token_billing::telemetry::text::tests: it\\nhappened plain=a-b_c.d/e:f,% \
+            spaced=\"a b\" broken=\"a\\nb\" empty=\"\" japanese=\"日本\" number=-7 count=7 \
+            shown=\\u{1b}[31m\n";
+        assert_eq!(rest, expected);
+    }
+}

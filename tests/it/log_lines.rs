@@ -1,9 +1,14 @@
 //! What the log says: one line per request, one per movement of money, and never a purchase token.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Command,
+};
+
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Reply, Server, client::purchase};
+use crate::harness::{Client, Launch, PATIENCE, Reply, Server, client::purchase};
 
 const TOKEN: &str = "a-secret-token";
 
@@ -72,6 +77,33 @@ async fn a_purchase_token_is_never_logged() {
     let log = server.stop().await;
     assert!(log.len() > 4, "the log says something: {log:#?}");
     assert_eq!(count(&log, &[TOKEN]), 0, "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
+    let mut child = Launch::new().command(directory.path()).spawn().expect("the binary starts");
+    let mut log = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let mut first = String::new();
+    log.read_line(&mut first).expect("the first line comes");
+    let (_, address) = first.split_once("address=").expect("it names the address");
+    let address = address.split_whitespace().next().expect("an address follows");
+    let client = Client::new(address.parse().expect("a socket address"));
+    // Far more than a pipe holds.
+    for _ in 0..2_000 {
+        client.get("/health").await.ok();
+    }
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().expect("kill starts");
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || ended.send(child.wait()));
+    let Ok(status) = tokio::time::timeout(PATIENCE, end).await else {
+        Command::new("kill").args(["-KILL", &pid]).status().expect("kill starts");
+        panic!("the service waits for a reader of its log");
+    };
+    let status = status.expect("the thread sends").expect("our own child can be waited for");
+    assert_eq!(status.code(), Some(0));
+    drop(log);
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub use writer::SqliteWriter;
 use super::StoreError;
 use file::{DatabaseFile, StartsWith};
 
+/// One that was released is never edited: by its checksum every database made with it would look like
+/// another program's.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for another process's lock. Well below the deadline of a request, so

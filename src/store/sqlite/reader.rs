@@ -82,7 +82,7 @@ impl SqliteReader {
         Ok(HistoryPage { transactions, more: rows.len() > limit })
     }
 
-    /// Whether the database answers, and may be written.
+    /// Whether the database can be read, and its file's permissions let somebody write.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
