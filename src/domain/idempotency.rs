@@ -49,6 +49,19 @@ impl IdempotencyKey {
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
+
+    /// A number by which the key is found among all users' keys. Others may have the same.
+    #[must_use]
+    pub fn digest(&self, user: &UserId) -> i64 {
+        // A user's name holds no line break.
+        digest(&[user.as_str(), "\n", &self.0])
+    }
+}
+
+/// The first 64 bits of the SHA-256 of all parts. Kept for days, so it may not change with the program.
+fn digest(parts: &[&str]) -> i64 {
+    let digest = parts.iter().fold(Sha256::new(), Digest::chain_update).finalize();
+    i64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default())
 }
 
 /// Tells requests apart: equal ones have the same, others almost certainly not.
@@ -60,10 +73,7 @@ impl Fingerprint {
     #[must_use]
     pub fn of(path: &str, body: &str) -> Self {
         // A path holds no line break, so the two can't flow into each other.
-        let digest = Sha256::new().chain_update(path).chain_update("\n").chain_update(body);
-        let digest = digest.finalize();
-        let first = digest.first_chunk().copied().unwrap_or_default();
-        Self(i64::from_be_bytes(first))
+        Self(digest(&[path, "\n", body]))
     }
 
     /// One that was kept.
@@ -155,7 +165,6 @@ mod tests {
         assert_eq!(fingerprint, Fingerprint::of("/a", "{}"));
         assert_ne!(fingerprint, Fingerprint::of("/a", "{ }"));
         assert_ne!(fingerprint, Fingerprint::of("/b", "{}"));
-        // Kept for days, so it may not change with the program.
         assert_eq!(fingerprint.get(), -7_695_854_171_873_750_332);
     }
 }

@@ -210,7 +210,7 @@ impl Writer for FakeWriter {
         disk.misused |= open.is_none();
     }
 
-    async fn prune_keys(&mut self, _: DateTime<Utc>) -> Result<bool, StoreError> {
+    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
         Ok(false)
     }
 

@@ -40,7 +40,7 @@ pub(super) async fn run<W: Writer>(
             }
         }
         batches.run(jobs).await;
-        batches.prune_keys().await;
+        batches.tidy().await;
     }
     batches.store.close().await;
 }
@@ -74,21 +74,19 @@ impl<W: Writer> Batches<W> {
         Self { store, limits, retention, clock, pruned_at: None }
     }
 
-    /// Forgets a few old keys when it is time to; while there are many, a few after every batch.
-    async fn prune_keys(&mut self) {
+    /// Has the store do what could wait until the callers were answered. Old keys are forgotten when it
+    /// is time to; while there are many, a few after every batch.
+    async fn tidy(&mut self) {
         let now = (self.clock)();
         // A clock that was set back does not put it off.
         let just_done = self.pruned_at.is_some_and(|pruned_at| {
             (TimeDelta::zero()..PRUNE_INTERVAL).contains(&now.signed_duration_since(pruned_at))
         });
-        if just_done {
-            return;
-        }
-        let before = now.checked_sub_signed(self.retention.keys).unwrap_or(DateTime::UNIX_EPOCH);
-        match self.store.prune_keys(before).await {
-            Ok(true) => {}
-            Ok(false) => self.pruned_at = Some(now),
-            Err(error) => tracing::warn!(%error, "old idempotency keys were not forgotten"),
+        let before = now.checked_sub_signed(self.retention.keys).filter(|_| !just_done);
+        match self.store.tidy(before).await {
+            Ok(false) if before.is_some() => self.pruned_at = Some(now),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "idempotency keys were not tidied up"),
         }
     }
 

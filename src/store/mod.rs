@@ -90,14 +90,15 @@ pub trait Writer: Send + 'static {
     /// Ends the transaction without a trace.
     fn abandon(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Forgets some of the idempotency keys given before `before`, oldest first, between transactions.
-    /// Tells whether more may be left.
+    /// Does some of what need not be done before callers are answered, between transactions. Among it,
+    /// when asked to: forgets some of the idempotency keys given before `before`, oldest first; tells
+    /// whether more of them may be left.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    fn prune_keys(
+    fn tidy(
         &mut self,
-        before: DateTime<Utc>,
+        before: Option<DateTime<Utc>>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Brings the database into the state a stopped service leaves behind.

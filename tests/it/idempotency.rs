@@ -251,11 +251,11 @@ async fn old_keys_are_forgotten_a_few_at_a_time() {
         .database()
         .execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
-             INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
-             SELECT 'default_user', 'old-' || i, 1, '0', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-8 days')
+             INSERT INTO idempotency_keys (digest, user_id, key, fingerprint, outcome, created_at)
+             SELECT i, 'default_user', 'old-' || i, 1, '0', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-8 days')
              FROM n;
-             INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
-             VALUES ('default_user', 'young', 1, '0', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-6 days'))",
+             INSERT INTO idempotency_keys (digest, user_id, key, fingerprint, outcome, created_at)
+             VALUES (0, 'default_user', 'young', 1, '0', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-6 days'))",
         )
         .await;
     // The service may just have looked, and looks again after a minute, or a start.
@@ -269,4 +269,57 @@ async fn old_keys_are_forgotten_a_few_at_a_time() {
     })
     .await;
     assert_eq!(left, ["young"]);
+}
+
+#[tokio::test]
+async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
+    let mut server = Server::start();
+    let first = |number: usize| (format!("key-{number}"), purchase(1, &format!("GPA.{number}")));
+    for number in 0..3 {
+        let (key, body) = first(number);
+        server.client().post_keyed(&key, "/credits/add", &body).await.ok();
+    }
+    server.stop().await;
+    // Enough to be worth the way; spread over all digests.
+    server
+        .database()
+        .execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
+             INSERT INTO idempotency_keys (digest, user_id, key, fingerprint, outcome, created_at)
+             SELECT random(), 'somebody', 'key-' || i, 1, '0', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
+             FROM n",
+        )
+        .await;
+    server.start_again();
+    let client = server.client();
+    let index = "SELECT CAST(id AS TEXT) FROM idempotency_indexed";
+    let mut number = 3;
+    eventually("all of them are in the index", async || {
+        let (key, body) = first(number);
+        assert!(!client.post_keyed(&key, "/credits/add", &body).await.is_replayed(), "{key}");
+        for known in [0, 1, 2, number / 2, number] {
+            let (key, body) = first(known);
+            let again = client.post_keyed(&key, "/credits/add", &body).await;
+            assert!(again.status == 200 && again.is_replayed(), "{key}: {again:?}");
+        }
+        number += 1;
+        let up_to: i64 = server.database().texts(index).await[0].parse().expect("a number");
+        (up_to >= 70_003).then_some(())
+    })
+    .await;
+
+    let check = async |client: &crate::harness::Client| {
+        for known in 0..number {
+            let (key, body) = first(known);
+            let again = client.post_keyed(&key, "/credits/add", &body).await;
+            assert!(again.status == 200 && again.is_replayed(), "{key}: {again:?}");
+            let other = client.post_keyed(&key, "/credits/add", &purchase(2, "GPA.0")).await;
+            assert_eq!(other.json()["code"], "idempotency_key_reused", "{key}");
+        }
+        assert_eq!(client.balance().await["credits"], number);
+    };
+    check(&client).await;
+    server.kill();
+    server.start_again();
+    check(&server.client()).await;
 }

@@ -4,7 +4,11 @@
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Database, Server, eventually};
+use crate::harness::{
+    Client, Database, Launch, Server,
+    client::{consumption, purchase},
+    eventually,
+};
 
 const MODEL: &str = "gemini-2.0-flash";
 
@@ -138,4 +142,51 @@ async fn a_stop_does_not_wait_for_a_lock_for_ever() {
     assert_eq!(calls.join_all().await, [503; 40]);
     lock.release().await;
     assert_eq!(server.database().digest().await, before);
+}
+
+#[tokio::test]
+async fn two_services_share_a_database() {
+    let server = Server::start();
+    let other = Launch::new().start(server.directory());
+    let clients = [server.client(), Client::new(other.address)];
+    clients[0].buy_tokens(MODEL, 75).await;
+    let mut calls = JoinSet::new();
+    for number in 0..200_i64 {
+        let client = clients[usize::from(number % 2 == 1)].clone();
+        calls.spawn(async move {
+            // Each key and each purchase on both services, several times.
+            let key = format!("key-{}", number / 2 % 10);
+            let used = client.post_keyed(&key, "/tokens/consume", &consumption(MODEL, 7, 0)).await;
+            used.ok();
+            let id = format!("GPA.{}", number / 2 % 10);
+            let bought = client.post("/credits/add", &purchase(1, &id)).await;
+            assert!([200, 409].contains(&bought.status), "{bought:?}");
+            (!used.is_replayed(), bought.status == 200)
+        });
+    }
+    let done = calls.join_all().await;
+    assert_eq!(done.iter().filter(|(used, _)| *used).count(), 10);
+    assert_eq!(done.iter().filter(|(_, bought)| *bought).count(), 10);
+    for client in clients {
+        let balance = json!({"credits": 10, "allocated_tokens": {MODEL: 1_000_000 - 70}});
+        assert_eq!(client.balance().await, balance);
+    }
+}
+
+#[tokio::test]
+async fn several_services_start_at_once_on_a_new_database() {
+    for _ in 0..5 {
+        let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
+        let path = directory.path().to_owned();
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || Launch::new().start(&path))
+            })
+            .collect();
+        for start in starts {
+            let running = start.join().expect("it starts");
+            Client::new(running.address).get("/health").await.ok();
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! One connection writes ([`SqliteWriter`]), a small pool reads ([`SqliteReader`]).
 
 mod file;
+mod keys;
 mod reader;
 mod recent;
 mod snapshot;
@@ -12,7 +13,7 @@ use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use thiserror::Error;
@@ -127,10 +128,7 @@ impl SqliteDatabase {
         self.inspect().await?;
         let create = self.options.clone().create_if_missing(true);
         let mut connection = create.connect().await.map_err(|error| self.failed(&error))?;
-        MIGRATIONS
-            .run_direct(None, &mut connection, false)
-            .await
-            .map_err(|error| self.failed(&error))?;
+        migrate(&mut connection).await.map_err(|error| self.failed(&error))?;
 
         let options = self.options.clone().create_if_missing(false);
         let file =
@@ -193,6 +191,17 @@ impl SqliteDatabase {
         }
         OpenError::Failed { path: self.path.clone(), reason }
     }
+}
+
+/// Applies what is missing. Where another process is doing the same, its migration is one that ours
+/// finds already there, so we look again; each is applied whole or not at all.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+    for _ in 0..MIGRATIONS.iter().count() {
+        if MIGRATIONS.run_direct(None, connection, false).await.is_ok() {
+            return Ok(());
+        }
+    }
+    MIGRATIONS.run_direct(None, connection, false).await
 }
 
 /// What an existing database file holds.

@@ -10,35 +10,25 @@ use sqlx::{Row, SqlSafeStr, SqliteConnection, sqlite::SqliteRow};
 
 use super::StoreError;
 use crate::{
-    domain::{
-        Account, Category, Credits, Fingerprint, IdempotencyKey, ModelId, Price, Receipt, Receipts,
-        StoreTransactionId, Tokens, UserId,
-    },
+    domain::{Account, Category, Credits, ModelId, Price, StoreTransactionId, Tokens, UserId},
     store::{Loaded, Wanted},
 };
 
 /// Joined in this order (`CROSS`), so that each name is looked up in an index, and nothing is gathered
-/// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids, `$4` idempotency keys with
-/// their users; lists are JSON arrays.
+/// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
 macro_rules! snapshot_sql {
     () => {
-        "SELECT 'credits' AS source, c.user_id AS owner, NULL AS name, c.credits AS amount,
-             NULL AS outcome
+        "SELECT 'credits' AS source, c.user_id AS owner, NULL AS name, c.credits AS amount
          FROM json_each($1) AS wanted CROSS JOIN credits AS c ON c.user_id = wanted.value
          UNION ALL
-         SELECT 'tokens', b.user_id, b.model_id, b.allocated_tokens, NULL
+         SELECT 'tokens', b.user_id, b.model_id, b.allocated_tokens
          FROM json_each($1) AS wanted CROSS JOIN token_balances AS b ON b.user_id = wanted.value
          UNION ALL
-         SELECT 'price', category, model_id, price_per_m_token, NULL FROM token_pricing WHERE $2
+         SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
          UNION ALL
-         SELECT 'granted', t.user_id, t.transaction_id, 0, NULL
+         SELECT 'granted', t.user_id, t.transaction_id, 0
          FROM json_each($3) AS wanted
-         CROSS JOIN transactions AS t ON t.transaction_id = wanted.value
-         UNION ALL
-         SELECT 'receipt', k.user_id, k.key, k.fingerprint, k.outcome
-         FROM json_each($4) AS wanted
-         CROSS JOIN idempotency_keys AS k
-             ON k.user_id = wanted.value ->> 0 AND k.key = wanted.value ->> 1"
+         CROSS JOIN transactions AS t ON t.transaction_id = wanted.value"
     };
 }
 pub(super) use snapshot_sql;
@@ -59,8 +49,7 @@ pub(super) async fn load(
     let query = sqlx::query(sql)
         .bind(json(&wanted.users))
         .bind(wanted.prices)
-        .bind(json(&wanted.store_transaction_ids))
-        .bind(json(&wanted.keys));
+        .bind(json(&wanted.store_transaction_ids));
     let mut rows = query.fetch(connection);
     let mut found = Found::default();
     while let Some(row) = rows.try_next().await? {
@@ -79,7 +68,6 @@ struct Found {
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: Vec<(StoreTransactionId, UserId)>,
-    receipts: Receipts,
     data_version: Option<i64>,
 }
 
@@ -107,13 +95,6 @@ impl Found {
                     .ok_or_else(|| StoreError::Corrupt(format!("category of {name}")))?;
                 self.prices.push((model, possible(Price::new(amount, category), "price", name)?));
             }
-            "receipt" => {
-                let key = possible(IdempotencyKey::new(name), "idempotency_keys.key", owner)?;
-                let user = possible(UserId::new(owner), "user_id", owner)?;
-                let fingerprint = Fingerprint::kept(amount);
-                let outcome = row.try_get(4)?;
-                self.receipts.insert_kept(user, key, Receipt { fingerprint, outcome });
-            }
             _ => {
                 let id = possible(StoreTransactionId::new(name), "transaction_id", owner)?;
                 let user = possible(UserId::new(owner), "user_id", owner)?;
@@ -124,11 +105,7 @@ impl Found {
     }
 
     fn into_snapshot(mut self, users: &[UserId]) -> Snapshot {
-        let mut loaded = Loaded {
-            prices: self.prices.into_iter().collect(),
-            receipts: self.receipts,
-            ..Loaded::default()
-        };
+        let mut loaded = Loaded { prices: self.prices.into_iter().collect(), ..Loaded::default() };
         for user in users {
             let credits = self.credits.remove(user.as_str()).unwrap_or_default();
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();

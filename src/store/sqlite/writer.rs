@@ -21,6 +21,7 @@ use sqlx::{
 
 use super::{
     DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR, StoreError,
+    keys::YoungKeys,
     recent::Recent,
     result_code, snapshot,
     snapshot::{Snapshot, json, snapshot_sql},
@@ -40,7 +41,7 @@ const NULL: Option<i64> = None;
 const BEGIN_AND_LOAD: &str = concat!(
     "BEGIN IMMEDIATE;\n",
     snapshot_sql!(),
-    " UNION ALL SELECT 'version', '', '', data_version, NULL FROM pragma_data_version"
+    " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
 );
 
 /// Begins, and fails when the database is not of the version bound: SQL has no other way to stop here
@@ -55,6 +56,8 @@ const RESET: &str = "
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM idempotency_index WHERE (digest, id) IN (
+        SELECT digest, id FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1)));
     DELETE FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1))";
 
 /// The lists are JSON arrays: `json_each` makes one statement serve any number of rows. Balances are
@@ -87,18 +90,28 @@ const SAVE_ENTRIES: &str = "
     SELECT *, ? FROM (VALUES ";
 const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?)";
 
-/// The time, then receipts as `bind_receipt` binds them.
-const SAVE_RECEIPTS: &str = "
-    INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
-    SELECT *, ? FROM (VALUES ";
-const RECEIPT_PLACES: &str = "(?,?,?,?)";
+/// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does. Whoever knows better has looked.
+const FAIL_IF_INDEXED: &str = "
+    SELECT abs(min(i.id, -9223372036854775807 - 1))
+    FROM (VALUES ";
+const DIGEST_PLACE: &str = "(?)";
 
-/// What an idempotency key is forgotten by: the oldest first, which are the lowest ids, and some at a
-/// time.
-const PRUNE_KEYS: &str = "
+/// The time, then receipts as `bind_receipts` binds them.
+const SAVE_RECEIPTS: &str = "
+    INSERT INTO idempotency_keys (id, digest, user_id, key, fingerprint, outcome, created_at)
+    SELECT *, ? FROM (VALUES ";
+const RECEIPT_PLACES: &str = "(?,?,?,?,?,?)";
+
+/// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at.
+const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
+    DELETE FROM idempotency_index WHERE (digest, id) IN (
+        SELECT digest, id
+        FROM (SELECT id, digest, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
+        WHERE created_at < $1);
     DELETE FROM idempotency_keys WHERE id IN (
         SELECT id FROM (SELECT id, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1)";
+        WHERE created_at < $1);
+    COMMIT";
 /// Most idempotency keys that are forgotten at once.
 const PRUNED_AT_ONCE: i64 = 256;
 
@@ -112,7 +125,7 @@ struct SaveStatements {
     receipts: String,
     /// Everything up to the commit: without receipts, and with.
     whole: [String; 2],
-    /// The same for a transaction that has to begin yet.
+    /// The same for a transaction that has to begin yet, and prove that the receipts are new.
     begin_whole: [String; 2],
 }
 
@@ -124,11 +137,16 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
         let only_bound = "WHERE column1 IS NOT NULL;";
         let entries = format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES));
         let receipts = format!("{SAVE_RECEIPTS}{}) {only_bound}", rows(RECEIPT_PLACES));
-        let whole = [
-            format!("{SAVE_ACCOUNTS}{entries}COMMIT"),
-            format!("{receipts}{SAVE_ACCOUNTS}{entries}COMMIT"),
+        let indexed = format!(
+            "{FAIL_IF_INDEXED}{}) AS new CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
+            rows(DIGEST_PLACE)
+        );
+        let rest = format!("{SAVE_ACCOUNTS}{entries}COMMIT");
+        let whole = [rest.clone(), format!("{receipts}{rest}")];
+        let begin_whole = [
+            format!("{BEGIN_IF_CURRENT}{rest}"),
+            format!("{BEGIN_IF_CURRENT}{indexed}{receipts}{rest}"),
         ];
-        let begin_whole = whole.each_ref().map(|whole| format!("{BEGIN_IF_CURRENT}{whole}"));
         SaveStatements { places, entries, receipts, whole, begin_whole }
     };
     sizes.take_while(|places| *places <= PLACES_MAX).map(statements).collect()
@@ -154,6 +172,7 @@ pub struct SqliteWriter {
     connection: Option<SqliteConnection>,
     basis: Basis,
     recent: Recent,
+    young_keys: YoungKeys,
     options: SqliteConnectOptions,
     file: DatabaseFile,
 }
@@ -177,6 +196,7 @@ impl Basis {
         changes.reset.is_empty()
             && ids.iter().all(|id| written.contains(id))
             && keys.iter().all(|(user, key)| receipts.get(user, key).is_some())
+            && (keys.is_empty() || changes.usual_statements().is_some())
     }
 }
 
@@ -186,8 +206,8 @@ impl SqliteWriter {
         options: SqliteConnectOptions,
         file: DatabaseFile,
     ) -> Self {
-        let (basis, recent) = (Basis::Read, Recent::default());
-        Self { connection: Some(connection), basis, recent, options, file }
+        let (basis, recent, young_keys) = (Basis::Read, Recent::default(), YoungKeys::default());
+        Self { connection: Some(connection), basis, recent, young_keys, options, file }
     }
 
     /// The version of the database to be found, where nothing was read.
@@ -197,7 +217,9 @@ impl SqliteWriter {
 
     async fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         self.file.check_writable()?;
-        if let Some(loaded) = self.recent.take(wanted) {
+        if self.young_keys.has_none_of(&wanted.keys, self.recent.version())
+            && let Some(loaded) = self.recent.take(wanted)
+        {
             let (ids, keys) = (wanted.store_transaction_ids.clone(), wanted.keys.clone());
             self.basis = Basis::Remembered { ids, keys };
             return Ok(loaded);
@@ -207,10 +229,14 @@ impl SqliteWriter {
             None => self.options.connect().await?,
         };
         let connection = self.connection.insert(connection);
-        let Snapshot { loaded, data_version } =
+        let Snapshot { mut loaded, data_version } =
             snapshot::load(connection, BEGIN_AND_LOAD, wanted).await?;
+        let version = data_version.unwrap_or_default();
+        if !wanted.keys.is_empty() {
+            loaded.receipts = self.young_keys.find(connection, &wanted.keys, version).await?;
+        }
         self.basis = Basis::Read;
-        self.recent.renew(data_version.unwrap_or_default(), wanted, &loaded);
+        self.recent.renew(version, wanted, &loaded);
         Ok(loaded)
     }
 
@@ -218,12 +244,15 @@ impl SqliteWriter {
         let version = self.expected_version();
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let now: Arc<str> = now.into();
-        match SaveStatements::for_rows(changes.rows()) {
-            Some(statements) if changes.are_usual() => {
+        match changes.usual_statements() {
+            Some(statements) => {
                 let receipts = !changes.receipts.is_empty();
                 let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
                 if let Some(version) = version {
                     query = query.bind(version);
+                    if receipts {
+                        query = bind_digests(query, statements.places, &changes.receipts);
+                    }
                 }
                 if receipts {
                     query = bind_receipts(query, statements.places, &changes.receipts, &now);
@@ -231,7 +260,7 @@ impl SqliteWriter {
                 query = bind_accounts(query, changes, &now);
                 bind_entries(query, &changes.entries, &now).execute(connection).await?;
             }
-            _ => {
+            None => {
                 if let Some(version) = version {
                     sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
                 }
@@ -241,9 +270,11 @@ impl SqliteWriter {
         Ok(())
     }
 
-    async fn try_prune(&mut self, before: &str) -> Result<bool, sqlx::Error> {
+    async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
         let Some(connection) = self.connection.as_mut() else { return Ok(false) };
-        let query = sqlx::query(PRUNE_KEYS).bind(before.to_owned()).bind(PRUNED_AT_ONCE);
+        self.young_keys.move_some(connection).await?;
+        let Some(before) = before else { return Ok(false) };
+        let query = sqlx::query(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
         let pruned = query.execute(connection).await?.rows_affected();
         Ok(i64::try_from(pruned).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
     }
@@ -313,13 +344,14 @@ impl Writer for SqliteWriter {
         receipts: &Receipts,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let changes = Changes::of(&accounts, receipts);
+        let changes = Changes::of(&accounts, receipts, self.young_keys.next_id());
         if !self.basis.will_be_proved(&changes, receipts) {
             // Nothing has begun; the accounts taken from memory are not given back, and read next.
             return Err(StoreError::Conflict);
         }
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
+                self.young_keys.saved(changes.receipts.iter().map(|new| new.digest));
                 self.recent.keep(accounts);
                 Ok(())
             }
@@ -329,6 +361,7 @@ impl Writer for SqliteWriter {
 
     async fn abandon(&mut self) {
         self.recent.clear();
+        self.young_keys = YoungKeys::default();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close_hard().await
         {
@@ -336,12 +369,12 @@ impl Writer for SqliteWriter {
         }
     }
 
-    async fn prune_keys(&mut self, before: DateTime<Utc>) -> Result<bool, StoreError> {
-        let pruned = self.try_prune(&timestamp(before)).await;
-        if pruned.is_err() {
+    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
+        let tidied = self.try_tidy(before).await;
+        if tidied.is_err() {
             self.abandon().await;
         }
-        Ok(pruned?)
+        Ok(tidied?)
     }
 
     async fn close(self) {
@@ -367,26 +400,37 @@ struct Changes<'a> {
     credits: Vec<(&'a UserId, Credits)>,
     tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
     entries: Vec<(&'a UserId, &'a Entry)>,
-    receipts: Vec<(&'a UserId, &'a IdempotencyKey, &'a Receipt)>,
+    receipts: Vec<NewReceipt<'a>>,
+}
+
+/// A row of `idempotency_keys`.
+#[derive(Debug)]
+struct NewReceipt<'a> {
+    id: i64,
+    digest: i64,
+    user: &'a UserId,
+    key: &'a IdempotencyKey,
+    receipt: &'a Receipt,
 }
 
 impl<'a> Changes<'a> {
-    fn of(accounts: &'a [Account], receipts: &'a Receipts) -> Self {
-        let mut changes = Self { receipts: receipts.new_ones().collect(), ..Self::default() };
+    /// The receipts get ids from `first_id` on.
+    fn of(accounts: &'a [Account], receipts: &'a Receipts, first_id: i64) -> Self {
+        let receipts = receipts.new_ones().zip(first_id..).map(|((user, key, receipt), id)| {
+            NewReceipt { id, digest: key.digest(user), user, key, receipt }
+        });
+        let mut changes = Self { receipts: receipts.collect(), ..Self::default() };
         for account in accounts {
             changes.add(account);
         }
         changes
     }
 
-    /// Whether they are what nearly every batch comes to.
-    fn are_usual(&self) -> bool {
-        self.reset.is_empty() && !self.entries.is_empty()
-    }
-
-    /// Places needed in the larger of the two long lists.
-    fn rows(&self) -> usize {
-        self.entries.len().max(self.receipts.len())
+    /// The statements for what nearly every batch comes to, if this one does.
+    fn usual_statements(&self) -> Option<&'static SaveStatements> {
+        let usual = self.reset.is_empty() && !self.entries.is_empty();
+        usual.then_some(())?;
+        SaveStatements::for_rows(self.entries.len().max(self.receipts.len()))
     }
 
     fn add(&mut self, account: &'a Account) {
@@ -426,22 +470,30 @@ fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> S
 }
 
 /// Fills all places: what is bound after these would move into those left over.
+fn bind_digests(query: SqliteQuery, places: usize, receipts: &[NewReceipt<'_>]) -> SqliteQuery {
+    let query = receipts.iter().fold(query, |query, receipt| query.bind(receipt.digest));
+    (receipts.len()..places).fold(query, |query, _| query.bind(NULL))
+}
+
+/// Fills all places, too.
 fn bind_receipts(
     query: SqliteQuery,
     places: usize,
-    receipts: &[(&UserId, &IdempotencyKey, &Receipt)],
+    receipts: &[NewReceipt<'_>],
     now: &Arc<str>,
 ) -> SqliteQuery {
     let mut query = query.bind(Arc::clone(now));
-    for (user, key, receipt) in receipts {
+    for new in receipts {
         query = query
-            .bind(user.shared())
-            .bind(key.shared())
-            .bind(receipt.fingerprint.get())
-            .bind(receipt.outcome.clone());
+            .bind(new.id)
+            .bind(new.digest)
+            .bind(new.user.shared())
+            .bind(new.key.shared())
+            .bind(new.receipt.fingerprint.get())
+            .bind(new.receipt.outcome.clone());
     }
     for _ in receipts.len()..places {
-        query = query.bind(NULL).bind(NULL).bind(NULL).bind(NULL);
+        query = query.bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL);
     }
     query
 }

@@ -1,0 +1,156 @@
+//! Idempotency keys: those not yet in the index, held in memory; finding one; and moving many into the
+//! index at once, in its order.
+//!
+//! A key is new if its digest is neither here nor in the index. Here are all keys above the id up to
+//! which the table `idempotency_indexed` says the index is complete, as of a version of the database.
+
+use std::collections::BTreeSet;
+
+use sqlx::{Row, SqliteConnection};
+
+use super::{StoreError, snapshot::json, snapshot::possible};
+use crate::domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId};
+
+/// How many keys are gathered before they go into the index. Each takes some 30 bytes of memory.
+const GATHERED: usize = 65_536;
+/// How many of them go into the index at once.
+const SLICE: usize = 4_096;
+
+/// Rows whose digest may be in the index or not.
+const NEWER: &str = "SELECT id, digest FROM idempotency_keys
+    WHERE id > max(?, (SELECT id FROM idempotency_indexed))";
+
+/// The highest id in use. Those above what is in the index are never given twice.
+const LAST_ID: &str = "SELECT max(
+    (SELECT id FROM idempotency_indexed), (SELECT coalesce(max(id), 0) FROM idempotency_keys))";
+
+/// `$1` digests, `$2` ids, both JSON arrays. A key may be found both ways.
+const FIND: &str = "
+    SELECT k.user_id, k.key, k.fingerprint, k.outcome
+    FROM json_each($1) AS wanted
+    CROSS JOIN idempotency_index AS i ON i.digest = wanted.value
+    CROSS JOIN idempotency_keys AS k ON k.id = i.id
+    UNION ALL
+    SELECT k.user_id, k.key, k.fingerprint, k.outcome
+    FROM json_each($2) AS wanted CROSS JOIN idempotency_keys AS k ON k.id = wanted.value";
+
+/// `$1` pairs of digest and id, a JSON array; `$2` the id up to which the index is complete then.
+const INDEX: &str = "BEGIN IMMEDIATE;
+    INSERT OR IGNORE INTO idempotency_index (digest, id)
+    SELECT value ->> 0, value ->> 1 FROM jsonb_each($1);
+    UPDATE idempotency_indexed SET id = max(id, $2);
+    COMMIT";
+
+/// The keys that may not be in the index yet.
+#[derive(Debug, Default)]
+pub(super) struct YoungKeys {
+    /// The version of the database up to which all are known; `None` when none is known yet.
+    version: Option<i64>,
+    by_digest: BTreeSet<(i64, i64)>,
+    last_id: i64,
+    moving: Option<Moving>,
+}
+
+/// On the way into the index: all keys up to an id, of which those up to a digest are there.
+#[derive(Debug, Clone, Copy)]
+struct Moving {
+    up_to_id: i64,
+    after: (i64, i64),
+}
+
+impl YoungKeys {
+    /// Whether all these keys are certainly not among the young ones, as of `version`.
+    pub(super) fn has_none_of(&self, keys: &[(UserId, IdempotencyKey)], version: i64) -> bool {
+        keys.is_empty()
+            || self.version == Some(version)
+                && keys.iter().all(|(user, key)| self.ids(key.digest(user)).next().is_none())
+    }
+
+    /// The id after all that are known.
+    pub(super) const fn next_id(&self) -> i64 {
+        self.last_id.saturating_add(1)
+    }
+
+    /// Takes note of keys just saved, which got the ids from [`Self::next_id`] on.
+    pub(super) fn saved(&mut self, digests: impl IntoIterator<Item = i64>) {
+        for digest in digests {
+            self.last_id = self.next_id();
+            self.by_digest.insert((digest, self.last_id));
+        }
+    }
+
+    /// Finds the receipts of keys, in the transaction open on `connection`, which sees `version`.
+    pub(super) async fn find(
+        &mut self,
+        connection: &mut SqliteConnection,
+        keys: &[(UserId, IdempotencyKey)],
+        version: i64,
+    ) -> Result<Receipts, StoreError> {
+        self.catch_up(connection, version).await?;
+        let digests: Vec<i64> = keys.iter().map(|(user, key)| key.digest(user)).collect();
+        let ids: Vec<i64> = digests.iter().flat_map(|digest| self.ids(*digest)).collect();
+        let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
+        let mut receipts = Receipts::default();
+        for row in rows.fetch_all(connection).await? {
+            let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+            let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
+            let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
+            let fingerprint = Fingerprint::kept(row.try_get(2)?);
+            receipts.insert_kept(user, key, Receipt { fingerprint, outcome: row.try_get(3)? });
+        }
+        Ok(receipts)
+    }
+
+    /// Learns of the keys that others have saved, or of all at first.
+    async fn catch_up(
+        &mut self,
+        connection: &mut SqliteConnection,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        if self.version == Some(version) {
+            return Ok(());
+        }
+        for row in sqlx::query(NEWER).bind(self.last_id).fetch_all(&mut *connection).await? {
+            self.by_digest.insert((row.try_get(1)?, row.try_get(0)?));
+        }
+        let last_id: i64 = sqlx::query_scalar(LAST_ID).fetch_one(connection).await?;
+        self.last_id = self.last_id.max(last_id);
+        self.version = Some(version);
+        Ok(())
+    }
+
+    /// Moves some keys into the index, when there are many. No transaction may be open.
+    pub(super) async fn move_some(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), sqlx::Error> {
+        let start = Moving { up_to_id: self.last_id, after: (i64::MIN, i64::MIN) };
+        let moving = match self.moving {
+            Some(moving) => moving,
+            None if self.by_digest.len() < GATHERED => return Ok(()),
+            None => start,
+        };
+        let slice: Vec<(i64, i64)> = self
+            .by_digest
+            .range(moving.after..)
+            .filter(|young| **young != moving.after && young.1 <= moving.up_to_id)
+            .take(SLICE)
+            .copied()
+            .collect();
+        let done = slice.len() < SLICE;
+        let complete_up_to = if done { moving.up_to_id } else { 0 };
+        sqlx::query(INDEX).bind(json(&slice)).bind(complete_up_to).execute(connection).await?;
+        if done {
+            self.by_digest.retain(|young| young.1 > moving.up_to_id);
+            self.moving = None;
+        } else {
+            let after = slice.last().copied().unwrap_or(moving.after);
+            self.moving = Some(Moving { after, ..moving });
+        }
+        Ok(())
+    }
+
+    fn ids(&self, digest: i64) -> impl Iterator<Item = i64> {
+        self.by_digest.range((digest, i64::MIN)..=(digest, i64::MAX)).map(|(_, id)| *id)
+    }
+}
