@@ -244,30 +244,13 @@ impl SqliteWriter {
         let version = self.expected_version();
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let now: Arc<str> = now.into();
-        match changes.usual_statements() {
-            Some(statements) => {
-                let receipts = !changes.receipts.is_empty();
-                let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
-                if let Some(version) = version {
-                    query = query.bind(version);
-                    if receipts {
-                        query = bind_digests(query, statements.places, &changes.receipts);
-                    }
-                }
-                if receipts {
-                    query = bind_receipts(query, statements.places, &changes.receipts, &now);
-                }
-                query = bind_accounts(query, changes, &now);
-                bind_entries(query, &changes.entries, &now).execute(connection).await?;
-            }
-            None => {
-                if let Some(version) = version {
-                    sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
-                }
-                save_in_pieces(connection, changes, &now).await?;
-            }
+        if let Some(statements) = changes.usual_statements() {
+            return save_whole(connection, statements, changes, version, &now).await;
         }
-        Ok(())
+        if let Some(version) = version {
+            sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
+        }
+        save_in_pieces(connection, changes, &now).await
     }
 
     async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
@@ -298,6 +281,30 @@ impl SqliteWriter {
         sqlx::query("ROLLBACK").execute(connection).await?;
         Ok(())
     }
+}
+
+/// Writes all with one message, and commits; first begins, where a version to be found is given.
+async fn save_whole(
+    connection: &mut SqliteConnection,
+    statements: &'static SaveStatements,
+    changes: &Changes<'_>,
+    version: Option<i64>,
+    now: &Arc<str>,
+) -> Result<(), sqlx::Error> {
+    let receipts = !changes.receipts.is_empty();
+    let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
+    if let Some(version) = version {
+        query = query.bind(version);
+        if receipts {
+            query = bind_digests(query, statements.places, &changes.receipts);
+        }
+    }
+    if receipts {
+        query = bind_receipts(query, statements.places, &changes.receipts, now);
+    }
+    query = bind_accounts(query, changes, now);
+    bind_entries(query, &changes.entries, now).execute(connection).await?;
+    Ok(())
 }
 
 /// Writes what is too much for one statement, or seldom, and commits.
