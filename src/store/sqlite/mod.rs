@@ -6,6 +6,7 @@ mod file;
 mod keys;
 mod reader;
 mod recent;
+mod save;
 mod snapshot;
 mod writer;
 

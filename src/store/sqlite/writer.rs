@@ -6,35 +6,24 @@
 //! away with its transaction: SQLite may or may not have rolled back by itself, and on a connection in
 //! doubt later statements would commit one by one.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    iter::successors,
-    sync::{Arc, LazyLock},
-};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteConnectOptions},
-};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
     DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR, StoreError,
     keys::YoungKeys,
     recent::Recent,
-    result_code, snapshot,
-    snapshot::{Snapshot, json, snapshot_sql},
+    result_code,
+    save::{Changes, save},
+    snapshot,
+    snapshot::{Snapshot, snapshot_sql},
 };
 use crate::{
-    domain::{
-        Account, Credits, Entry, EntryKind, IdempotencyKey, ModelId, Receipt, Receipts,
-        StoreTransactionId, Tokens, UserId,
-    },
+    domain::{Account, IdempotencyKey, Receipts, StoreTransactionId, UserId},
     store::{Loaded, Wanted, Writer, timestamp},
 };
-
-const NULL: Option<i64> = None;
 
 /// Not deferred: a transaction that first reads and then writes would fail at once, whatever the
 /// busy timeout, when another process wrote in between.
@@ -43,64 +32,6 @@ const BEGIN_AND_LOAD: &str = concat!(
     snapshot_sql!(),
     " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
 );
-
-/// Begins, and fails when the database is not of the version bound: SQL has no other way to stop here
-/// than to compute what can't be, the absolute value of the lowest integer.
-const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
-    SELECT abs(min(data_version, -9223372036854775807 - 1))
-    FROM pragma_data_version WHERE data_version <> ?;";
-
-/// The users to reset, a JSON array, and the time.
-const RESET: &str = "
-    DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
-    DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
-    UPDATE credits SET credits = 0, updated_at = $2
-    WHERE user_id IN (SELECT value FROM json_each($1));
-    DELETE FROM idempotency_index WHERE (digest, id) IN (
-        SELECT digest, id FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1)));
-    DELETE FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1))";
-
-/// The lists are JSON arrays: `json_each` makes one statement serve any number of rows. Balances are
-/// written as the rules left them; the transaction holds the lock under which they were read, or their
-/// version compared.
-///
-/// Every `?` is bound in its order: sqlx looks numbered ones up one by one.
-const SAVE_ACCOUNTS: &str = "
-    INSERT INTO users (user_id, created_at)
-    SELECT value, ? FROM json_each(?) WHERE true
-    ON CONFLICT DO NOTHING;
-
-    INSERT INTO credits (user_id, credits, updated_at)
-    SELECT value ->> 0, value ->> 1, ? FROM jsonb_each(?) WHERE true
-    ON CONFLICT (user_id) DO UPDATE
-    SET credits = excluded.credits, updated_at = excluded.updated_at;
-
-    INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, ? FROM jsonb_each(?) WHERE true
-    ON CONFLICT (user_id, model_id) DO UPDATE
-    SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
-";
-
-/// The time, then entries as `bind_entry` binds them. They are the many, and JSON would be taken
-/// apart once for every column of each.
-const SAVE_ENTRIES: &str = "
-    INSERT INTO transactions
-        (user_id, type, amount, model_id, transaction_id, metadata, input_tokens, output_tokens,
-         price_per_m_token, credits_delta, tokens_delta, created_at)
-    SELECT *, ? FROM (VALUES ";
-const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?)";
-
-/// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does. Whoever knows better has looked.
-const FAIL_IF_INDEXED: &str = "
-    SELECT abs(min(i.id, -9223372036854775807 - 1))
-    FROM (VALUES ";
-const DIGEST_PLACE: &str = "(?)";
-
-/// The time, then receipts as `bind_receipts` binds them.
-const SAVE_RECEIPTS: &str = "
-    INSERT INTO idempotency_keys (id, digest, user_id, key, fingerprint, outcome, created_at)
-    SELECT *, ? FROM (VALUES ";
-const RECEIPT_PLACES: &str = "(?,?,?,?,?,?)";
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at.
 const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
@@ -114,56 +45,6 @@ const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
     COMMIT";
 /// Most idempotency keys that are forgotten at once.
 const PRUNED_AT_ONCE: i64 = 256;
-
-/// Most rows in one statement.
-const PLACES_MAX: usize = 512;
-
-/// Statements with places for a number of rows; places left over are bound to nothing, and not saved.
-struct SaveStatements {
-    places: usize,
-    entries: String,
-    receipts: String,
-    /// Everything up to the commit: without receipts, and with.
-    whole: [String; 2],
-    /// The same for a transaction that has to begin yet, and prove that the receipts are new.
-    begin_whole: [String; 2],
-}
-
-/// For 1, 2, 4, 8 … rows: so few that each stays prepared.
-static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
-    let sizes = successors(Some(1_usize), |places| places.checked_mul(2));
-    let statements = |places| {
-        let rows = |row| vec![row; places].join(",");
-        let only_bound = "WHERE column1 IS NOT NULL;";
-        let entries = format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES));
-        let receipts = format!("{SAVE_RECEIPTS}{}) {only_bound}", rows(RECEIPT_PLACES));
-        let indexed = format!(
-            "{FAIL_IF_INDEXED}{}) AS new CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
-            rows(DIGEST_PLACE)
-        );
-        let rest = format!("{SAVE_ACCOUNTS}{entries}COMMIT");
-        let whole = [rest.clone(), format!("{receipts}{rest}")];
-        let begin_whole = [
-            format!("{BEGIN_IF_CURRENT}{rest}"),
-            format!("{BEGIN_IF_CURRENT}{indexed}{receipts}{rest}"),
-        ];
-        SaveStatements { places, entries, receipts, whole, begin_whole }
-    };
-    sizes.take_while(|places| *places <= PLACES_MAX).map(statements).collect()
-});
-
-impl SaveStatements {
-    /// The smallest with places for so many rows, if there are any so large.
-    fn for_rows(rows: usize) -> Option<&'static Self> {
-        SAVE_STATEMENTS.iter().find(|statements| statements.places >= rows)
-    }
-
-    /// All of a batch in one text.
-    fn whole(&'static self, receipts: bool, begun: bool) -> &'static str {
-        let [without, with] = if begun { &self.whole } else { &self.begin_whole };
-        if receipts { with } else { without }
-    }
-}
 
 /// The one connection that writes.
 #[derive(Debug)]
@@ -196,7 +77,7 @@ impl Basis {
         changes.reset.is_empty()
             && ids.iter().all(|id| written.contains(id))
             && keys.iter().all(|(user, key)| receipts.get(user, key).is_some())
-            && (keys.is_empty() || changes.usual_statements().is_some())
+            && (keys.is_empty() || changes.are_usual())
     }
 }
 
@@ -243,14 +124,7 @@ impl SqliteWriter {
     async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), sqlx::Error> {
         let version = self.expected_version();
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        let now: Arc<str> = now.into();
-        if let Some(statements) = changes.usual_statements() {
-            return save_whole(connection, statements, changes, version, &now).await;
-        }
-        if let Some(version) = version {
-            sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
-        }
-        save_in_pieces(connection, changes, &now).await
+        save(connection, changes, version, now).await
     }
 
     async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
@@ -281,59 +155,6 @@ impl SqliteWriter {
         sqlx::query("ROLLBACK").execute(connection).await?;
         Ok(())
     }
-}
-
-/// Writes all with one message, and commits; first begins, where a version to be found is given.
-async fn save_whole(
-    connection: &mut SqliteConnection,
-    statements: &'static SaveStatements,
-    changes: &Changes<'_>,
-    version: Option<i64>,
-    now: &Arc<str>,
-) -> Result<(), sqlx::Error> {
-    let receipts = !changes.receipts.is_empty();
-    let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
-    if let Some(version) = version {
-        query = query.bind(version);
-        if receipts {
-            query = bind_digests(query, statements.places, &changes.receipts);
-        }
-    }
-    if receipts {
-        query = bind_receipts(query, statements.places, &changes.receipts, now);
-    }
-    query = bind_accounts(query, changes, now);
-    bind_entries(query, &changes.entries, now).execute(connection).await?;
-    Ok(())
-}
-
-/// Writes what is too much for one statement, or seldom, and commits.
-async fn save_in_pieces(
-    connection: &mut SqliteConnection,
-    changes: &Changes<'_>,
-    now: &Arc<str>,
-) -> Result<(), sqlx::Error> {
-    if !changes.reset.is_empty() {
-        let query = sqlx::query(RESET).bind(json(&changes.reset)).bind(Arc::clone(now));
-        query.execute(&mut *connection).await?;
-    }
-    if !changes.entries.is_empty() {
-        let query = bind_accounts(sqlx::query(SAVE_ACCOUNTS), changes, now);
-        query.execute(&mut *connection).await?;
-    }
-    for receipts in changes.receipts.chunks(PLACES_MAX) {
-        let Some(statements) = SaveStatements::for_rows(receipts.len()) else { continue };
-        let query = sqlx::query(statements.receipts.as_str());
-        let query = bind_receipts(query, statements.places, receipts, now);
-        query.execute(&mut *connection).await?;
-    }
-    for entries in changes.entries.chunks(PLACES_MAX) {
-        let Some(statements) = SaveStatements::for_rows(entries.len()) else { continue };
-        let query = sqlx::query(statements.entries.as_str());
-        bind_entries(query, entries, now).execute(&mut *connection).await?;
-    }
-    sqlx::query("COMMIT").execute(connection).await?;
-    Ok(())
 }
 
 impl Writer for SqliteWriter {
@@ -396,141 +217,4 @@ impl Writer for SqliteWriter {
             tracing::warn!(%error, "the database connection did not close cleanly");
         }
     }
-}
-
-/// What the accounts' entries come to.
-#[derive(Debug, Default)]
-struct Changes<'a> {
-    reset: Vec<&'a UserId>,
-    /// Users who may be new.
-    users: Vec<&'a UserId>,
-    credits: Vec<(&'a UserId, Credits)>,
-    tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
-    entries: Vec<(&'a UserId, &'a Entry)>,
-    receipts: Vec<NewReceipt<'a>>,
-}
-
-/// A row of `idempotency_keys`.
-#[derive(Debug)]
-struct NewReceipt<'a> {
-    id: i64,
-    digest: i64,
-    user: &'a UserId,
-    key: &'a IdempotencyKey,
-    receipt: &'a Receipt,
-}
-
-impl<'a> Changes<'a> {
-    /// The receipts get ids from `first_id` on.
-    fn of(accounts: &'a [Account], receipts: &'a Receipts, first_id: i64) -> Self {
-        let receipts = receipts.new_ones().zip(first_id..).map(|((user, key, receipt), id)| {
-            NewReceipt { id, digest: key.digest(user), user, key, receipt }
-        });
-        let mut changes = Self { receipts: receipts.collect(), ..Self::default() };
-        for account in accounts {
-            changes.add(account);
-        }
-        changes
-    }
-
-    /// The statements for what nearly every batch comes to, if this one does.
-    fn usual_statements(&self) -> Option<&'static SaveStatements> {
-        let usual = self.reset.is_empty() && !self.entries.is_empty();
-        usual.then_some(())?;
-        SaveStatements::for_rows(self.entries.len().max(self.receipts.len()))
-    }
-
-    fn add(&mut self, account: &'a Account) {
-        let user = account.user();
-        if account.is_reset() {
-            self.reset.push(user);
-        }
-        if account.entries().is_empty() {
-            return;
-        }
-        let kinds: BTreeSet<EntryKind> = account.entries().iter().map(Entry::kind).collect();
-        if kinds.contains(&EntryKind::Purchase) {
-            self.users.push(user);
-        }
-        if kinds.contains(&EntryKind::Purchase) || kinds.contains(&EntryKind::Allocation) {
-            self.credits.push((user, account.credits()));
-        }
-        let models: BTreeSet<&ModelId> =
-            account.entries().iter().filter_map(Entry::model).collect();
-        let held = models.into_iter().filter_map(|model| account.tokens().get_key_value(model));
-        self.tokens.extend(held.map(|(model, tokens)| (user, model, *tokens)));
-        self.entries.extend(account.entries().iter().map(|entry| (user, entry)));
-    }
-}
-
-type SqliteQuery = Query<'static, Sqlite, SqliteArguments>;
-
-fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> SqliteQuery {
-    let now = || Arc::clone(now);
-    query
-        .bind(now())
-        .bind(json(&changes.users))
-        .bind(now())
-        .bind(json(&changes.credits))
-        .bind(now())
-        .bind(json(&changes.tokens))
-}
-
-/// Fills all places: what is bound after these would move into those left over.
-fn bind_digests(query: SqliteQuery, places: usize, receipts: &[NewReceipt<'_>]) -> SqliteQuery {
-    let query = receipts.iter().fold(query, |query, receipt| query.bind(receipt.digest));
-    (receipts.len()..places).fold(query, |query, _| query.bind(NULL))
-}
-
-/// Fills all places, too.
-fn bind_receipts(
-    query: SqliteQuery,
-    places: usize,
-    receipts: &[NewReceipt<'_>],
-    now: &Arc<str>,
-) -> SqliteQuery {
-    let mut query = query.bind(Arc::clone(now));
-    for new in receipts {
-        query = query
-            .bind(new.id)
-            .bind(new.digest)
-            .bind(new.user.shared())
-            .bind(new.key.shared())
-            .bind(new.receipt.fingerprint.get())
-            .bind(new.receipt.outcome.clone());
-    }
-    for _ in receipts.len()..places {
-        query = query.bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL);
-    }
-    query
-}
-
-/// Leaves the places left over alone; they are the last of their text.
-fn bind_entries(query: SqliteQuery, entries: &[(&UserId, &Entry)], now: &Arc<str>) -> SqliteQuery {
-    let query = query.bind(Arc::clone(now));
-    entries.iter().fold(query, |query, (user, entry)| bind_entry(query, user, entry))
-}
-
-fn bind_entry(query: SqliteQuery, user: &UserId, entry: &Entry) -> SqliteQuery {
-    let query = query
-        .bind(user.shared())
-        .bind(entry.kind().name())
-        .bind(entry.amount())
-        .bind(entry.model().map(ModelId::shared));
-    let query = match entry {
-        Entry::Purchase { record, .. } => {
-            let id = entry.store_transaction_id().map(StoreTransactionId::shared);
-            query.bind(id).bind(record.as_json().to_owned()).bind(NULL).bind(NULL).bind(NULL)
-        }
-        Entry::Allocation { price_per_m_token, .. } => {
-            query.bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(*price_per_m_token)
-        }
-        Entry::Consumption { usage, .. } => query
-            .bind(NULL)
-            .bind(NULL)
-            .bind(usage.input().get())
-            .bind(usage.output().get())
-            .bind(NULL),
-    };
-    query.bind(entry.credits_delta()).bind(entry.tokens_delta())
 }
