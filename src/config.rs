@@ -1,7 +1,7 @@
 //! The settings: one struct, read from environment variables, whose comments become `--help` and
 //! `.env.example`.
 
-use std::{env, ffi::OsString, net::SocketAddr, ops::RangeInclusive};
+use std::{env, ffi::OsString, fs, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{
     ArgAction, CommandFactory, Parser,
@@ -12,6 +12,7 @@ use chrono::TimeDelta;
 
 use crate::{
     domain::{CapacityLimits, Tokens},
+    http::{Authentication, Expected, TokenVerifier},
     ledger::Retention,
 };
 
@@ -22,6 +23,15 @@ pub enum LogFormat {
     Text,
     /// For programs: one JSON object per line.
     Json,
+}
+
+/// Whether callers have to say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuthMode {
+    /// Everyone is the same user.
+    None,
+    /// A JSON Web Token says who it is.
+    Jwt,
 }
 
 /// A billing backend for LLM apps: credits in, tokens out, correct to the last token.
@@ -35,6 +45,27 @@ pub struct Config {
     /// or finer).
     #[arg(long, env = "BILLING_LISTEN", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
+
+    /// Whether callers prove who they are: `none` (everyone is `default_user`) or `jwt`. It must be set
+    /// where others than this machine can connect.
+    #[arg(long, env = "BILLING_AUTH")]
+    pub auth: Option<AuthMode>,
+
+    /// Secret of HS256 tokens, at least 32 bytes; two, separated by a comma, while one replaces the other.
+    #[arg(long, env = "BILLING_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<String>,
+
+    /// PEM file with the public key of RS256, ES256 or EdDSA tokens, instead of a secret.
+    #[arg(long, env = "BILLING_JWT_PUBLIC_KEY")]
+    pub jwt_public_key: Option<PathBuf>,
+
+    /// What tokens must say as `iss`; unset, it does not matter.
+    #[arg(long, env = "BILLING_JWT_ISSUER")]
+    pub jwt_issuer: Option<String>,
+
+    /// What tokens must say as `aud`; unset, it does not matter.
+    #[arg(long, env = "BILLING_JWT_AUDIENCE")]
+    pub jwt_audience: Option<String>,
 
     /// The database; an SQLite file is created on first start.
     #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billing.db")]
@@ -105,6 +136,41 @@ impl Config {
     #[must_use]
     pub const fn capacity_limits(&self) -> CapacityLimits {
         CapacityLimits { quick: self.capacity_quick, think: self.capacity_think }
+    }
+
+    /// How callers prove who they are.
+    ///
+    /// # Errors
+    /// A line that says which variable to set, or what is wrong with it.
+    pub fn authentication(&self) -> Result<Authentication, String> {
+        match self.auth {
+            Some(AuthMode::Jwt) => self.token_verifier().map(Box::new).map(Authentication::Jwt),
+            Some(AuthMode::None) => Ok(Authentication::None),
+            None if self.jwt_secret.is_some() || self.jwt_public_key.is_some() => {
+                Err("BILLING_AUTH: set it to jwt, or unset the keys of tokens".to_owned())
+            }
+            None if self.listen.ip().is_loopback() => Ok(Authentication::None),
+            None => Err(format!(
+                "BILLING_AUTH: others can connect to {}; set it to jwt (tokens say who asks) or to none \
+                 (everyone is default_user)",
+                self.listen
+            )),
+        }
+    }
+
+    fn token_verifier(&self) -> Result<TokenVerifier, String> {
+        let expected =
+            Expected { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
+        match (&self.jwt_secret, &self.jwt_public_key) {
+            (Some(secrets), None) => TokenVerifier::with_secrets(secrets, expected)
+                .map_err(|reason| format!("BILLING_JWT_SECRET: {reason}")),
+            (None, Some(path)) => fs::read(path)
+                .map_err(|error| format!("cannot read '{}': {error}", path.display()))
+                .and_then(|pem| TokenVerifier::with_public_key(&pem, expected))
+                .map_err(|reason| format!("BILLING_JWT_PUBLIC_KEY: {reason}")),
+            _ => Err("BILLING_AUTH: jwt needs either BILLING_JWT_SECRET or BILLING_JWT_PUBLIC_KEY"
+                .to_owned()),
+        }
     }
 
     /// How long what is kept.

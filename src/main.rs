@@ -1,6 +1,6 @@
 //! Starts and stops the service: settings, database, socket, signals, and the exit status.
 
-use std::{env, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{env, num::NonZero, process::ExitCode, thread, time::Duration};
 
 use chrono::Utc;
 use tokio::{
@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use token_billing::{
     config::{Config, ConfigError},
-    http::Server,
+    http::{Authentication, Server},
     ledger::Ledger,
     service::BillingService,
     store::sqlite::SqliteDatabase,
@@ -44,6 +44,10 @@ fn main() -> ExitCode {
         }
         Err(ConfigError::Invalid(line)) => return usage(&line),
     };
+    let authentication = match config.authentication() {
+        Ok(authentication) => authentication,
+        Err(line) => return usage(&line),
+    };
     let database = match SqliteDatabase::from_url(&config.database_url, config.database_max_bytes) {
         Ok(database) => database,
         Err(error) => return usage(&error.to_string()),
@@ -52,7 +56,8 @@ fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
     };
-    let ran = runtime().and_then(|runtime| runtime.block_on(run(&config, &database)));
+    let ran =
+        runtime().and_then(|runtime| runtime.block_on(run(&config, authentication, &database)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,7 +79,11 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
-async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
+async fn run(
+    config: &Config,
+    authentication: Authentication,
+    database: &SqliteDatabase,
+) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         anyhow::anyhow!("BILLING_LISTEN: cannot listen on {}: {error}", config.listen)
@@ -83,8 +92,13 @@ async fn run(config: &Config, database: &SqliteDatabase) -> anyhow::Result<()> {
     let (ledger, mut writer_task) =
         Ledger::start(writer, config.capacity_limits(), config.retention(), Utc::now);
     let service = BillingService::new(ledger, reader.clone(), config.allow_reset);
-    let server = Server::new(listener, Arc::new(service));
+    let unprotected =
+        matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
+    let server = Server::new(listener, service, authentication);
     info!(address = %server.local_addr()?, database = database.path(), "listening");
+    if unprotected {
+        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
+    }
 
     let died = {
         let serving = server.run(stop.requested());

@@ -1,20 +1,37 @@
-//! Who is asking. Everyone is the same user while nobody has to log in.
+//! Who is asking: the extractor that every endpoint with an account of its own begins with, before
+//! anything is read or written.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
 
-use crate::{domain::UserId, service::Caller};
+use super::{
+    auth::{Authentication, Unauthorized},
+    error::ApiError,
+};
+use crate::service::Caller;
 
 /// The id of the request being answered; every request carries one in its extensions.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
+impl<S> FromRequestParts<S> for Caller
+where
+    Arc<Authentication>: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let authentication = Arc::<Authentication>::from_ref(state);
+        let user = authentication
+            .user(&parts.headers)
+            .map_err(|Unauthorized| ApiError::Unauthorized.into_response())?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
-        Ok(Self { user: UserId::default_user(), request_id: request_id.unwrap_or_default() })
+        Ok(Self { user, request_id: request_id.unwrap_or_default() })
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum ApiError {
     BodyTooSlow,
     UnsupportedMediaType,
     InvalidIdempotencyKey,
+    Unauthorized,
     DeadlinePassed,
     Internal(String),
     Service(ServiceError),
@@ -81,6 +82,7 @@ impl IntoResponse for ApiError {
                 "invalid_idempotency_key",
                 "The Idempotency-Key header must be given once, with 1 to 255 visible ASCII characters",
             ),
+            Self::Unauthorized => unauthorized(),
             Self::DeadlinePassed => unavailable(
                 "deadline_exceeded",
                 "The request took too long, please check the balance and try again",
@@ -177,6 +179,17 @@ fn plain(status: StatusCode, detail: &str) -> Response {
 
 fn coded(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail, "code": code }))).into_response()
+}
+
+/// Always the same: whoever guesses tokens learns nothing from it.
+fn unauthorized() -> Response {
+    let mut response = coded(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "Invalid or expired token. Please login again.",
+    );
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 /// Tells the client that the connection ends, because the rest of its request is not read.

@@ -3,6 +3,7 @@
 //! The rules of billing are `domain`'s and reached only through the service. What clients may rely on
 //! is in the README's API table.
 
+mod auth;
 mod body;
 mod caller;
 mod error;
@@ -17,6 +18,7 @@ mod server;
 
 use std::time::Duration;
 
+pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, TokenVerifier};
 pub use server::Server;
 
 /// Most bytes of a request body.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{FromRef, Path, State, rejection::PathRejection},
     http::{HeaderValue, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -15,7 +15,7 @@ use serde_json::json;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 use super::{
-    COMPRESS_FROM_BYTES,
+    Authentication, COMPRESS_FROM_BYTES,
     body::read_json,
     error::{ApiError, retry_later},
     fields::{Field, Object, noted, read_object},
@@ -40,8 +40,27 @@ const ALLOCATIONS_MAX: usize = 50;
 
 type Service = State<Arc<BillingService>>;
 
+/// What the endpoints work with.
+#[derive(Clone)]
+struct Api {
+    service: Arc<BillingService>,
+    authentication: Arc<Authentication>,
+}
+
+impl FromRef<Api> for Arc<BillingService> {
+    fn from_ref(api: &Api) -> Self {
+        Self::clone(&api.service)
+    }
+}
+
+impl FromRef<Api> for Arc<Authentication> {
+    fn from_ref(api: &Api) -> Self {
+        Self::clone(&api.authentication)
+    }
+}
+
 /// The whole API.
-pub(super) fn router(service: Arc<BillingService>) -> Router {
+pub(super) fn router(service: BillingService, authentication: Authentication) -> Router {
     let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
     Router::new()
         .route("/api/billing/transactions", get(transactions))
@@ -56,7 +75,7 @@ pub(super) fn router(service: Arc<BillingService>) -> Router {
         .route("/api/billing/reset", post(reset))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .with_state(service)
+        .with_state(Api { service: Arc::new(service), authentication: Arc::new(authentication) })
 }
 
 #[derive(Serialize)]

@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use super::{
-    ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT, SHUTDOWN_GRACE,
+    ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
+    SHUTDOWN_GRACE,
     request::{InFlight, handle},
     routes::router,
 };
@@ -39,8 +40,12 @@ pub struct Server {
 impl Server {
     /// Serves `service` on a bound socket; nothing is accepted before [`Self::run`].
     #[must_use]
-    pub fn new(listener: TcpListener, service: Arc<BillingService>) -> Self {
-        Self { listener, router: router(service), in_flight: InFlight::default() }
+    pub fn new(
+        listener: TcpListener,
+        service: BillingService,
+        authentication: Authentication,
+    ) -> Self {
+        Self { listener, router: router(service, authentication), in_flight: InFlight::default() }
     }
 
     /// The address clients reach it at.

@@ -15,6 +15,7 @@ mod harness;
 mod history;
 mod idempotency;
 mod log_lines;
+mod login;
 mod malformed_bodies;
 mod malformed_queries;
 mod other_writers;

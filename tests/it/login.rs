@@ -1,0 +1,333 @@
+//! Who may ask: tokens that prove it, tokens that don't, and users who never see each other.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Launch, Reply, Server, client::purchase};
+
+const SECRET: &str = "a shared secret of thirty-two bytes";
+const OLD_SECRET: &str = "the secret that is being replaced now";
+const MODEL: &str = "gemini-2.0-flash";
+
+/// Every endpoint that has an account of its own, with a body that would do something.
+fn endpoints() -> [(Method, &'static str, Value); 7] {
+    let allocation = json!({"allocations": [{"model_id": MODEL, "credits": 1}]});
+    let consumption = json!({"model_id": MODEL, "input_tokens": 1, "output_tokens": 0});
+    [
+        (Method::GET, "/balance", Value::Null),
+        (Method::GET, "/balance/category/quick", Value::Null),
+        (Method::GET, "/transactions", Value::Null),
+        (Method::POST, "/credits/add", purchase(1, "GPA.intruder")),
+        (Method::POST, "/credits/allocate", allocation),
+        (Method::POST, "/tokens/consume", consumption),
+        (Method::POST, "/reset", json!({})),
+    ]
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokens are only good for a time")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// What the app's tokens say.
+fn claims(user: &str) -> Value {
+    json!({"sub": user, "device_id": "d-1", "type": "access", "exp": now() + 600, "iat": now()})
+}
+
+fn changed(name: &str, value: Value) -> Value {
+    let mut claims = claims("ann");
+    claims[name] = value;
+    claims
+}
+
+fn signed(algorithm: Algorithm, claims: &Value, secret: &[u8]) -> String {
+    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret)).expect("it signs")
+}
+
+fn token(claims: &Value) -> String {
+    signed(Algorithm::HS256, claims, SECRET.as_bytes())
+}
+
+fn start(settings: &[(&str, &str)]) -> Server {
+    let jwt = [("BILLING_AUTH", "jwt"), ("BILLING_ALLOW_RESET", "true")];
+    Server::start_with(&[&jwt, settings].concat())
+}
+
+async fn call(
+    client: &Client,
+    method: &Method,
+    path: &str,
+    body: &Value,
+    headers: &[&str],
+) -> Reply {
+    let mut request = client.request(method.clone(), &format!("/api/billing{path}"));
+    for header in headers {
+        request = request.header("authorization", *header);
+    }
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    Reply::to(request).await
+}
+
+async fn as_user(client: &Client, user: &str, path: &str, body: &Value) -> Reply {
+    let method = if body.is_null() { Method::GET } else { Method::POST };
+    let header = format!("Bearer {}", token(&claims(user)));
+    call(client, &method, path, body, &[&header]).await
+}
+
+#[tokio::test]
+async fn what_proves_nothing_is_refused_before_anything_happens() {
+    let server = start(&[("BILLING_JWT_SECRET", SECRET)]);
+    let client = server.client();
+    let before = server.database().digest().await;
+    let good = token(&claims("ann"));
+    let (head, rest) = good.split_once('.').expect("three parts");
+    let mut kid = Header::new(Algorithm::HS256);
+    kid.kid = Some("../../etc/passwd' OR 1=1 --".to_owned());
+    let other_key = EncodingKey::from_secret(OLD_SECRET.as_bytes());
+    let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+    let mut attempts: Vec<Vec<String>> = [
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        "Bearer nonsense".to_owned(),
+        "Basic YW5uOnBhc3N3b3Jk".to_owned(),
+        good.clone(),
+        format!("Bearer {head}.{rest}x"),
+        format!("Bearer {none}.{}", rest.rsplit_once('.').expect("a signature").0.to_owned() + "."),
+        format!("Bearer {none}.{rest}"),
+        format!("Bearer {}", signed(Algorithm::HS384, &claims("ann"), SECRET.as_bytes())),
+        format!("Bearer {}", signed(Algorithm::HS256, &claims("ann"), OLD_SECRET.as_bytes())),
+        format!("Bearer {}", encode(&kid, &claims("ann"), &other_key).expect("it signs")),
+    ]
+    .map(|header| vec![header])
+    .to_vec();
+    for bad in [
+        changed("exp", json!(now() - 7)),
+        changed("exp", json!("never")),
+        changed("exp", Value::Null),
+        changed("nbf", json!(now() + 60)),
+        changed("type", json!("refresh")),
+        changed("type", json!(7)),
+        changed("sub", json!("")),
+        changed("sub", json!(7)),
+        changed("sub", Value::Null),
+        changed("sub", json!("a\nb")),
+        changed("sub", json!("u".repeat(129))),
+        changed("sub", json!("u".repeat(10_000))),
+        json!({"sub": "ann"}),
+        json!({"exp": now() + 600}),
+        json!([]),
+    ] {
+        attempts.push(vec![format!("Bearer {}", token(&bad))]);
+    }
+    attempts.push(vec![]);
+    attempts.push(vec![format!("Bearer {good}"), format!("Bearer {good}")]);
+    for (method, path, body) in endpoints() {
+        for headers in &attempts {
+            let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+            let reply = call(&client, &method, path, &body, &headers).await;
+            let answer = json!({
+                "detail": "Invalid or expired token. Please login again.", "code": "unauthorized",
+            });
+            reply.is(401, &answer);
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{headers:?}");
+        }
+    }
+    assert_eq!(server.database().digest().await, before);
+}
+
+#[tokio::test]
+async fn what_proves_it_is_taken() {
+    let server = start(&[("BILLING_JWT_SECRET", &format!("{SECRET},{OLD_SECRET}"))]);
+    let client = server.client();
+    let empty = json!({"credits": 0, "allocated_tokens": {}});
+    let mut without_type = claims("ann");
+    without_type.as_object_mut().expect("an object").remove("type");
+    for claims in [
+        claims("ann"),
+        without_type,
+        // Clocks may differ by a few seconds.
+        changed("exp", json!(now() - 2)),
+        changed("nbf", json!(now() + 2)),
+        changed("sub", json!("u".repeat(128))),
+        changed("sub", json!("ユーザー 1=1; --")),
+    ] {
+        for secret in [SECRET, OLD_SECRET] {
+            for scheme in ["Bearer", "bearer", "BEARER"] {
+                let token = signed(Algorithm::HS256, &claims, secret.as_bytes());
+                let header = format!("{scheme} {token}");
+                call(&client, &Method::GET, "/balance", &Value::Null, &[&header])
+                    .await
+                    .is(200, &empty);
+            }
+        }
+    }
+    // Nobody was written down for having looked.
+    let users = server.database().texts("SELECT user_id FROM users").await;
+    assert_eq!(users, ["default_user"]);
+    client.get("/pricing").await.ok();
+    client.get("/health").await.ok();
+}
+
+#[tokio::test]
+async fn users_never_meet() {
+    let server = start(&[("BILLING_JWT_SECRET", SECRET)]);
+    let client = server.client();
+    let allocation = json!({"allocations": [{"model_id": MODEL, "credits": 75}]});
+    as_user(&client, "ann", "/credits/add", &purchase(100, "GPA.1")).await.ok();
+    as_user(&client, "ann", "/credits/allocate", &allocation).await.ok();
+    let ann = as_user(&client, "ann", "/balance", &Value::Null).await.ok();
+    let ann_history = as_user(&client, "ann", "/transactions", &Value::Null).await.ok();
+
+    // The other one finds nothing, and can do nothing with what is not his.
+    let empty = json!({"credits": 0, "allocated_tokens": {}});
+    as_user(&client, "bob", "/balance", &Value::Null).await.is(200, &empty);
+    as_user(&client, "bob", "/transactions", &Value::Null).await.is(200, &json!([]));
+    let total = as_user(&client, "bob", "/balance/category/quick", &Value::Null).await.ok();
+    assert_eq!(total["total_tokens"], 0);
+    let used = json!({"model_id": MODEL, "input_tokens": 1, "output_tokens": 0});
+    let reply = as_user(&client, "bob", "/tokens/consume", &used).await;
+    assert_eq!(reply.json()["code"], "no_token_balance");
+    let reply = as_user(&client, "bob", "/credits/allocate", &allocation).await;
+    assert_eq!(reply.json()["code"], "insufficient_credits");
+    assert_eq!(as_user(&client, "bob", "/credits/add", &purchase(100, "GPA.1")).await.status, 409);
+    as_user(&client, "bob", "/credits/add", &purchase(5, "GPA.2")).await.ok();
+    as_user(&client, "bob", "/reset", &json!({})).await.ok();
+
+    assert_eq!(as_user(&client, "ann", "/balance", &Value::Null).await.ok(), ann);
+    assert_eq!(as_user(&client, "ann", "/transactions", &Value::Null).await.ok(), ann_history);
+
+    // A key is its user's own, too.
+    for user in ["ann", "bob"] {
+        let request = client
+            .request(Method::POST, "/api/billing/credits/add")
+            .bearer_auth(token(&claims(user)))
+            .header("idempotency-key", "k")
+            .json(&json!({"credits": 1, "purchase_record": {}}));
+        let reply = Reply::to(request).await;
+        assert!(reply.status == 200 && !reply.is_replayed(), "{user}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn issuer_and_audience_count_when_they_are_set() {
+    let server = start(&[
+        ("BILLING_JWT_SECRET", SECRET),
+        ("BILLING_JWT_ISSUER", "https://login.example"),
+        ("BILLING_JWT_AUDIENCE", "billing"),
+    ]);
+    let client = server.client();
+    let with = |iss: Value, aud: Value| {
+        let mut claims = claims("ann");
+        claims["iss"] = iss;
+        claims["aud"] = aud;
+        format!("Bearer {}", token(&claims))
+    };
+    let (iss, aud) = (json!("https://login.example"), json!("billing"));
+    for good in [with(iss.clone(), aud.clone()), with(iss.clone(), json!(["app", "billing"]))] {
+        call(&client, &Method::GET, "/balance", &Value::Null, &[&good]).await.ok();
+    }
+    for bad in [
+        with(json!("https://other.example"), aud.clone()),
+        with(iss.clone(), json!("other")),
+        with(Value::Null, aud),
+        with(iss, Value::Null),
+        format!("Bearer {}", token(&claims("ann"))),
+    ] {
+        let reply = call(&client, &Method::GET, "/balance", &Value::Null, &[&bad]).await;
+        assert_eq!(reply.status, 401, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn public_keys_take_what_their_other_half_signed() {
+    let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).expect("a key");
+    let ec = EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).expect("a key");
+    let ed = EncodingKey::from_ed_pem(include_bytes!("keys/ed.pem")).expect("a key");
+    let signed_by = |key: &EncodingKey, algorithm| {
+        let token = encode(&Header::new(algorithm), &claims("ann"), key).expect("it signs");
+        format!("Bearer {token}")
+    };
+    let tokens = [
+        ("rsa.pub.pem", signed_by(&rsa, Algorithm::RS256)),
+        ("ec.pub.pem", signed_by(&ec, Algorithm::ES256)),
+        ("ed.pub.pem", signed_by(&ed, Algorithm::EdDSA)),
+    ];
+    for (file, _) in &tokens {
+        let path = format!("{}/tests/it/keys/{file}", env!("CARGO_MANIFEST_DIR"));
+        let server = start(&[("BILLING_JWT_PUBLIC_KEY", &path)]);
+        let client = server.client();
+        for (made_for, header) in &tokens {
+            let reply = call(&client, &Method::GET, "/balance", &Value::Null, &[header]).await;
+            assert_eq!(
+                reply.status,
+                if made_for == file { 200 } else { 401 },
+                "{made_for} at {file}"
+            );
+        }
+        // The public key is no secret, so nothing signed with it counts.
+        let pem = std::fs::read(&path).expect("the key is there");
+        let forged = format!("Bearer {}", signed(Algorithm::HS256, &claims("ann"), &pem));
+        let other =
+            format!("Bearer {}", signed(Algorithm::HS256, &claims("ann"), SECRET.as_bytes()));
+        for header in [forged, other, signed_by(&rsa, Algorithm::RS512)] {
+            let reply = call(&client, &Method::GET, "/balance", &Value::Null, &[&header]).await;
+            assert_eq!(reply.status, 401, "{file}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_others_can_connect_the_choice_is_asked_for() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
+    let open = Launch::new().set("BILLING_LISTEN", "0.0.0.0:0");
+    let failed = open.fail_to_start(directory.path());
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    assert!(failed.stderr[0].contains("BILLING_AUTH"), "{failed:?}");
+    assert_eq!(failed.stderr.len(), 1, "{failed:?}");
+
+    let running = open.clone().set("BILLING_AUTH", "none").start(directory.path());
+    running
+        .log
+        .wait_for(|line| line.contains("WARN") && line.contains("BILLING_AUTH=none"))
+        .expect("it warns");
+    drop(running);
+    open.set("BILLING_AUTH", "jwt").set("BILLING_JWT_SECRET", SECRET).start(directory.path());
+}
+
+#[tokio::test]
+async fn keys_that_are_none_stop_the_start() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
+    let nothing = directory.path().join("nothing.pem");
+    std::fs::write(&nothing, "nothing").expect("it can be written");
+    let nothing = nothing.to_str().expect("UTF-8");
+    for (variable, settings) in [
+        ("BILLING_AUTH", &[("BILLING_AUTH", "jwt")][..]),
+        ("BILLING_AUTH", &[("BILLING_JWT_SECRET", SECRET)]),
+        ("BILLING_JWT_SECRET", &[("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", "short")]),
+        (
+            "BILLING_JWT_SECRET",
+            &[
+                ("BILLING_AUTH", "jwt"),
+                ("BILLING_JWT_SECRET", "a shared secret of thirty-two bytes,x"),
+            ],
+        ),
+        ("BILLING_JWT_PUBLIC_KEY", &[("BILLING_AUTH", "jwt"), ("BILLING_JWT_PUBLIC_KEY", nothing)]),
+        (
+            "BILLING_JWT_PUBLIC_KEY",
+            &[("BILLING_AUTH", "jwt"), ("BILLING_JWT_PUBLIC_KEY", "/missing")],
+        ),
+    ] {
+        let launch =
+            settings.iter().fold(Launch::new(), |launch, (name, value)| launch.set(name, *value));
+        let failed = launch.fail_to_start(directory.path());
+        assert_eq!(failed.code, Some(2), "{failed:?}");
+        assert_eq!(failed.stderr.len(), 1, "{failed:?}");
+        assert!(failed.stderr[0].contains(variable), "{failed:?}");
+        assert!(!failed.stderr[0].contains("shared secret"), "{failed:?}");
+    }
+}
