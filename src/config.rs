@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 
 use crate::{
     domain::{CapacityLimits, Tokens},
-    http::{Authentication, Expected, TokenVerifier},
+    http::{Authentication, Expected, KeySet},
     ledger::Retention,
 };
 
@@ -58,6 +58,11 @@ pub struct Config {
     /// PEM file with the public key of RS256, ES256 or EdDSA tokens, instead of a secret.
     #[arg(long, env = "BILLING_JWT_PUBLIC_KEY")]
     pub jwt_public_key: Option<PathBuf>,
+
+    /// Address of a JSON Web Key Set with the public keys of tokens, instead of a secret; https, or http on
+    /// this machine. It is fetched again, at most once a minute, when a token names an unknown key.
+    #[arg(long, env = "BILLING_JWKS_URL")]
+    pub jwks_url: Option<String>,
 
     /// What tokens must say as `iss`; unset, it does not matter.
     #[arg(long, env = "BILLING_JWT_ISSUER")]
@@ -144,9 +149,9 @@ impl Config {
     /// A line that says which variable to set, or what is wrong with it.
     pub fn authentication(&self) -> Result<Authentication, String> {
         match self.auth {
-            Some(AuthMode::Jwt) => self.token_verifier().map(Box::new).map(Authentication::Jwt),
+            Some(AuthMode::Jwt) => self.token_authentication(),
             Some(AuthMode::None) => Ok(Authentication::None),
-            None if self.jwt_secret.is_some() || self.jwt_public_key.is_some() => {
+            None if self.key_sources() > 0 => {
                 Err("BILLING_AUTH: set it to jwt, or unset the keys of tokens".to_owned())
             }
             None if self.listen.ip().is_loopback() => Ok(Authentication::None),
@@ -158,19 +163,36 @@ impl Config {
         }
     }
 
-    fn token_verifier(&self) -> Result<TokenVerifier, String> {
+    fn key_sources(&self) -> usize {
+        [self.jwt_secret.is_some(), self.jwt_public_key.is_some(), self.jwks_url.is_some()]
+            .into_iter()
+            .filter(|set| *set)
+            .count()
+    }
+
+    fn token_authentication(&self) -> Result<Authentication, String> {
+        if self.key_sources() != 1 {
+            return Err(
+                "BILLING_AUTH: jwt needs one of BILLING_JWT_SECRET, BILLING_JWT_PUBLIC_KEY and \
+                        BILLING_JWKS_URL"
+                    .to_owned(),
+            );
+        }
         let expected =
             Expected { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
-        match (&self.jwt_secret, &self.jwt_public_key) {
-            (Some(secrets), None) => TokenVerifier::with_secrets(secrets, expected)
-                .map_err(|reason| format!("BILLING_JWT_SECRET: {reason}")),
-            (None, Some(path)) => fs::read(path)
-                .map_err(|error| format!("cannot read '{}': {error}", path.display()))
-                .and_then(|pem| TokenVerifier::with_public_key(&pem, expected))
-                .map_err(|reason| format!("BILLING_JWT_PUBLIC_KEY: {reason}")),
-            _ => Err("BILLING_AUTH: jwt needs either BILLING_JWT_SECRET or BILLING_JWT_PUBLIC_KEY"
-                .to_owned()),
+        if let Some(secrets) = &self.jwt_secret {
+            return Authentication::with_secrets(secrets, &expected)
+                .map_err(|reason| format!("BILLING_JWT_SECRET: {reason}"));
         }
+        if let Some(path) = &self.jwt_public_key {
+            return fs::read(path)
+                .map_err(|error| format!("cannot read '{}': {error}", path.display()))
+                .and_then(|pem| Authentication::with_public_key(&pem, &expected))
+                .map_err(|reason| format!("BILLING_JWT_PUBLIC_KEY: {reason}"));
+        }
+        KeySet::at(self.jwks_url.as_deref().unwrap_or_default(), expected)
+            .map(|keys| Authentication::KeySet(Box::new(keys)))
+            .map_err(|reason| format!("BILLING_JWKS_URL: {reason}"))
     }
 
     /// How long what is kept.

@@ -30,6 +30,7 @@ where
         let authentication = Arc::<Authentication>::from_ref(state);
         let user = authentication
             .user(&parts.headers)
+            .await
             .map_err(|Unauthorized| ApiError::Unauthorized.into_response())?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
         Ok(Self { user, request_id: request_id.unwrap_or_default() })

@@ -9,6 +9,7 @@ mod caller;
 mod error;
 mod fields;
 mod json;
+mod key_set;
 mod problem;
 mod query;
 mod request;
@@ -18,7 +19,8 @@ mod server;
 
 use std::time::Duration;
 
-pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, TokenVerifier};
+pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, Verifier};
+pub use key_set::KeySet;
 pub use server::Server;
 
 /// Most bytes of a request body.
