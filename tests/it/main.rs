@@ -9,13 +9,16 @@
 
 mod acceptance;
 mod business_rules;
+mod clocks;
 mod crashes;
+mod crowds;
 mod full_disk;
 mod harness;
 mod history;
 mod idempotency;
 mod log_lines;
 mod login;
+mod lost_files;
 mod malformed_bodies;
 mod malformed_queries;
 mod other_writers;
