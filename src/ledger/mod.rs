@@ -9,6 +9,8 @@ mod job;
 mod writer;
 
 #[cfg(test)]
+mod death_test;
+#[cfg(test)]
 mod fault_test;
 
 use std::time::Duration;
