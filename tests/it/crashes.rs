@@ -1,22 +1,45 @@
 //! SIGKILL in the middle of the work: what was acknowledged is there.
 
-use crate::harness::{Load, Server};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::harness::{Load, Server, load::Journal};
+
+/// How often the service is killed under load.
+const ROUNDS: usize = 20;
+/// Most requests and answers before it is.
+const MOST_STEPS: u64 = 400;
+
+fn random_steps() -> usize {
+    let random = RandomState::new().build_hasher().finish();
+    usize::try_from(random % MOST_STEPS).expect("a small number")
+}
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() {
-    let mut server = Server::start();
+async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated() {
+    let mut server = Server::start_with(&Load::SETTINGS);
     Load::prepare(&server.client()).await;
-    let mut load = Load::start(&server.client());
-    load.reach(300).await;
-    server.kill();
-    let journal = load.journal().await;
+    let mut journal = Journal::default();
+    let (mut lost, mut happened) = (0, 0);
+    for _ in 0..ROUNDS {
+        let mut load = Load::go_on(&server.client(), journal);
+        load.reach(random_steps()).await;
+        server.kill();
+        journal = load.journal().await;
+        lost += journal.unsettled();
 
-    server.start_again();
-    // Work goes on where it stopped, and nothing is done again by itself.
-    let balance = server.client().balance().await;
-    journal.compare(&server.database()).await;
-    server.client().consume("gemini-2.0-flash", 0, 0).await.ok();
-    assert_eq!(server.client().balance().await, balance);
+        server.start_again();
+        // Nothing is done again by itself.
+        let balance = server.client().balance().await;
+        journal.compare(&server.database()).await;
+        server.client().consume("gemini-2.0-flash", 0, 0).await.ok();
+        assert_eq!(server.client().balance().await, balance);
+        happened += journal.settle(&server.client(), &server.database()).await;
+        assert_eq!(journal.unsettled(), 0);
+        server.database().check_invariants().await;
+    }
+    // Else the kills came when nothing was going on.
+    assert!(lost > ROUNDS && happened > 0, "{lost} answers lost, {happened} of them happened");
+    assert!(journal.acknowledged() > ROUNDS * 10, "{}", journal.acknowledged());
     server.stop().await;
 }
 

@@ -4,10 +4,10 @@ use crate::harness::{Load, Server, raw};
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_stop_under_load() {
-    let mut server = Server::start();
+    let mut server = Server::start_with(&Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
-    load.reach(300).await;
+    load.reach(600).await;
     server.terminate();
     server.ended().await;
     assert_eq!(server.database().wal_bytes(), 0, "the write-ahead log was taken in");

@@ -8,7 +8,7 @@
 
 pub(crate) mod client;
 mod database;
-mod load;
+pub(crate) mod load;
 mod log;
 mod process;
 pub(crate) mod raw;
