@@ -1,16 +1,14 @@
 //! A database that may grow no further: writes are unavailable, and come back without a restart.
 
-use crate::harness::{Server, eventually};
+use crate::harness::{Load, Server, eventually};
 
+const MAKE_ROOM: &str = "DROP TABLE junk";
 const MODEL: &str = "gemini-2.0-flash";
 /// More operations than fit into the room left to them.
 const MOST: i64 = 5_000;
 
-#[tokio::test]
-async fn writes_come_back_when_there_is_room_again() {
-    let mut server = Server::start();
-    server.client().buy_tokens(MODEL, 375).await;
-    server.stop().await;
+/// Starts the stopped service again with little room left. Once [`MAKE_ROOM`] was done there is more.
+async fn start_with_little_room(server: &mut Server) {
     let database = server.database();
     database
         .execute("CREATE TABLE junk (x BLOB); INSERT INTO junk VALUES (zeroblob(1000000))")
@@ -18,6 +16,15 @@ async fn writes_come_back_when_there_is_room_again() {
     let size = std::fs::metadata(database.path()).expect("the file is there").len();
     let cap = (size + 32_768).to_string();
     server.start_again_with(&[("BILLING_DATABASE_MAX_BYTES", &cap)]);
+}
+
+#[tokio::test]
+async fn writes_come_back_when_there_is_room_again() {
+    let mut server = Server::start();
+    server.client().buy_tokens(MODEL, 375).await;
+    server.stop().await;
+    let database = server.database();
+    start_with_little_room(&mut server).await;
     let client = server.client();
 
     let mut written = 0;
@@ -37,7 +44,7 @@ async fn writes_come_back_when_there_is_room_again() {
     assert_eq!(tokens, 5_000_000 - written);
     database.check_invariants().await;
 
-    database.execute("DROP TABLE junk").await;
+    database.execute(MAKE_ROOM).await;
     let remaining = eventually("a write succeeds again", async || {
         let reply = client.consume(MODEL, 1, 0).await;
         (reply.status == 200).then(|| reply.json()["remaining_tokens"].clone())
@@ -45,4 +52,22 @@ async fn writes_come_back_when_there_is_room_again() {
     .await;
     assert_eq!(remaining, 5_000_000 - written - 1);
     client.add(1, "GPA.1").await.ok();
+}
+
+#[tokio::test]
+async fn what_many_clients_wrote_into_the_last_room_can_be_repeated() {
+    let mut server = Server::start_with(&Load::SETTINGS);
+    Load::prepare(&server.client()).await;
+    server.stop().await;
+    start_with_little_room(&mut server).await;
+    let load = Load::start(&server.client());
+    let mut journal = load.journal().await;
+    assert!(journal.acknowledged() > 0, "the disk was full from the start");
+    assert!(journal.unsettled() > 0, "the disk never fills up");
+    journal.compare(&server.database()).await;
+
+    server.database().execute(MAKE_ROOM).await;
+    let happened = journal.settle(&server.client(), &server.database()).await;
+    assert_eq!(happened, 0, "what was refused left a trace");
+    assert_eq!(journal.unsettled(), 0);
 }

@@ -16,6 +16,7 @@ mod history;
 mod idempotency;
 mod log_lines;
 mod login;
+mod lost_files;
 mod malformed_bodies;
 mod malformed_queries;
 mod other_writers;

@@ -1,7 +1,7 @@
 //! What HTTP itself refuses or adds: paths, methods, media types, sizes, HEAD, request ids, gzip.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{RawConnection, Reply, Server, client::purchase};
 
@@ -201,27 +201,4 @@ async fn a_long_history_is_compressed_for_who_can_read_it() {
     assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
     assert!(head.contains("vary: accept-encoding"), "{head}");
     assert!(packed.len() < plain.len() / 2, "{} of {} bytes", packed.len(), plain.len());
-}
-
-#[tokio::test]
-async fn a_missing_database_is_unavailable_until_it_is_back() {
-    let server = Server::start();
-    let client = server.client();
-    client.buy_tokens("gemini-2.0-flash", 75).await;
-    let away = server.directory().join("away.db");
-    std::fs::rename(server.database().path(), &away).expect("the file can be moved");
-    let health = client.get("/health").await;
-    assert_eq!((health.status, &health.json()["status"]), (503, &json!("unavailable")));
-    for reply in [client.consume("gemini-2.0-flash", 1, 0).await, client.add(1, "GPA.1").await] {
-        assert_eq!(reply.status, 503, "{reply:?}");
-        assert!(reply.header("retry-after").is_some(), "{reply:?}");
-        assert!(reply.json()["code"].is_string(), "{reply:?}");
-        let detail: Value = reply.json()["detail"].clone();
-        let detail = detail.as_str().expect("a text");
-        assert!(!detail.contains(|c: char| c.is_ascii_digit()), "no digits: {detail}");
-    }
-    std::fs::rename(&away, server.database().path()).expect("the file can be moved");
-    client.get("/health").await.ok();
-    let remaining = json!({"success": true, "remaining_tokens": 999_999});
-    client.consume("gemini-2.0-flash", 1, 0).await.is(200, &remaining);
 }
