@@ -1,10 +1,11 @@
 //! Starts and stops the service: settings, database, socket, signals, and the exit status.
 
-use std::{env, num::NonZero, process::ExitCode, thread, time::Duration};
+use std::{env, io, net::SocketAddr, num::NonZero, process::ExitCode, thread, time::Duration};
 
 use chrono::Utc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
@@ -13,7 +14,7 @@ use tracing::{error, info, warn};
 
 use token_billing::{
     config::{Config, ConfigError},
-    http::{Authentication, Server},
+    http::{Authentication, CONNECTION_LIMIT, Server},
     ledger::Ledger,
     service::BillingService,
     store::sqlite::SqliteDatabase,
@@ -29,6 +30,11 @@ const EXIT_USAGE: u8 = 2;
 /// How long a stop waits for the ledger to write what is queued. What takes longer was not
 /// acknowledged to anyone.
 const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
+/// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
+/// and whoever comes next in a burst is dropped, and tries again a second later.
+const BACKLOG: u32 = 4_096;
+/// Open files that are no connections to clients: the database's, the log, the runtime's own.
+const OTHER_FILES: usize = 64;
 
 fn main() -> ExitCode {
     if let Err(error) = dotenvy::dotenv()
@@ -67,6 +73,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Raises the soft limit of open files to what [`CONNECTION_LIMIT`] takes, and returns how many
+/// connections there may be: as many as leave SQLite the files it may have to open again. The soft limit
+/// is 1,024 on most systems, for the sake of programs that use `select`.
+fn allow_connections() -> usize {
+    let wanted = u64::try_from(CONNECTION_LIMIT.saturating_add(OTHER_FILES)).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let mut files = current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+            Ok(()) => files = raised,
+            Err(error) => warn!(%error, "the limit of open files can't be raised"),
+        }
+    }
+    if files < wanted {
+        warn!(files, wanted, "few files may be open, so few clients can be connected");
+    }
+    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(1)
+}
+
 /// Threads for everything but SQLite, which has its own: one core is left to it, because every write
 /// passes through it, and two threads on one core only take turns.
 fn runtime() -> anyhow::Result<Runtime> {
@@ -85,7 +111,7 @@ async fn run(
     database: &SqliteDatabase,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+    let listener = listen(config.listen).map_err(|error| {
         anyhow::anyhow!("BILLING_LISTEN: cannot listen on {}: {error}", config.listen)
     })?;
     let (writer, reader) = database.open().await?;
@@ -94,7 +120,8 @@ async fn run(
     let service = BillingService::new(ledger, reader.clone(), config.allow_reset);
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication);
+    let server =
+        Server::new(listener, service, authentication).with_connections(allow_connections());
     info!(address = %server.local_addr()?, database = database.path(), "listening");
     if unprotected {
         warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
@@ -121,6 +148,14 @@ async fn run(
     Ok(())
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A service that was just stopped leaves connections behind, which would keep the port for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn usage(line: &str) -> ExitCode {
     eprintln!("token-billing: {line}");
     ExitCode::from(EXIT_USAGE)
@@ -133,7 +168,7 @@ struct Stop {
 }
 
 impl Stop {
-    fn listen() -> std::io::Result<Self> {
+    fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -35,6 +35,7 @@ pub struct Server {
     listener: TcpListener,
     router: Router,
     in_flight: InFlight,
+    places: usize,
 }
 
 impl Server {
@@ -45,7 +46,15 @@ impl Server {
         service: BillingService,
         authentication: Authentication,
     ) -> Self {
-        Self { listener, router: router(service, authentication), in_flight: InFlight::default() }
+        let (router, in_flight) = (router(service, authentication), InFlight::default());
+        Self { listener, router, in_flight, places: CONNECTION_LIMIT }
+    }
+
+    /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
+    #[must_use]
+    pub fn with_connections(mut self, most: usize) -> Self {
+        self.places = self.places.min(most);
+        self
     }
 
     /// The address clients reach it at.
@@ -60,7 +69,7 @@ impl Server {
     /// a bounded time for what still arrives.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let connections = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+        let places = Arc::new(Semaphore::new(self.places));
         tokio::pin!(stop);
         loop {
             let place = Arc::clone(&places).acquire_owned();

@@ -10,6 +10,7 @@
 mod acceptance;
 mod business_rules;
 mod crashes;
+mod crowds;
 mod full_disk;
 mod harness;
 mod history;

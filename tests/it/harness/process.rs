@@ -18,6 +18,8 @@ use super::{PATIENCE, log::Log};
 pub(crate) struct Launch {
     settings: Vec<(String, OsString)>,
     unprivileged: bool,
+    /// Options of `ulimit`.
+    open_files: Option<String>,
 }
 
 /// A start that came to nothing.
@@ -32,7 +34,7 @@ pub(crate) struct FailedStart {
 impl Launch {
     /// A free port, and the database `billing.db` in the working directory.
     pub(crate) fn new() -> Self {
-        Self { settings: Vec::new(), unprivileged: false }
+        Self { settings: Vec::new(), unprivileged: false, open_files: None }
             .set("BILLING_LISTEN", "127.0.0.1:0")
             .set("DATABASE_URL", "sqlite://billing.db")
     }
@@ -49,12 +51,22 @@ impl Launch {
         self
     }
 
+    /// With a limit of open files, such as `-Sn 1024`.
+    pub(crate) fn limit_open_files(mut self, options: &str) -> Self {
+        self.open_files = Some(options.to_owned());
+        self
+    }
+
     /// The command line, to which arguments may be added.
     pub(crate) fn command(&self, directory: &Path) -> Command {
         let binary = env!("CARGO_BIN_EXE_token-billing");
         let mut command = if self.unprivileged {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups", binary]);
+            command
+        } else if let Some(options) = &self.open_files {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit {options} && exec \"$0\""), binary]);
             command
         } else {
             Command::new(binary)
@@ -109,10 +121,31 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn id(&self) -> u32 {
+        self.child.as_ref().expect("not waited for yet").id()
+    }
+
+    /// How much memory it holds, and the most it has held so far, in bytes.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("the service runs");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("Linux tells");
+            kib.parse::<u64>().expect("a number") * 1_024
+        };
+        (value("VmRSS:"), value("VmHWM:"))
+    }
+
     /// Asks it to stop, as an init system does.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.as_ref().expect("not waited for yet").id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill starts");
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, named as for `kill`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.id().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill starts");
         assert!(status.success(), "the service can be signalled");
     }
 

@@ -5,6 +5,8 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::PATIENCE;
 
 /// A TCP connection to the service.
@@ -45,6 +47,14 @@ impl RawConnection {
         String::from_utf8_lossy(&head).to_lowercase()
     }
 
+    /// Whether the service has neither sent anything nor hung up.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.set_nonblocking(true).expect("a TCP socket");
+        let result = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false).expect("a TCP socket");
+        matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads until the service hangs up.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -53,11 +63,27 @@ impl RawConnection {
     }
 }
 
+/// Lets this process have as many sockets as the system allows; it may have been started with few.
+pub(crate) fn allow_connections() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .expect("a process may raise its soft limit");
+}
+
 /// A POST of JSON, as bytes.
 pub(crate) fn post(path: &str, body: &str) -> String {
+    post_with("", path, body)
+}
+
+/// A POST of JSON after which the service hangs up, as bytes.
+pub(crate) fn last_post(path: &str, body: &str) -> String {
+    post_with("Connection: close\r\n", path, body)
+}
+
+fn post_with(header: &str, path: &str, body: &str) -> String {
     format!(
         "POST /api/billing{path} HTTP/1.1\r\nHost: billing\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         {header}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }

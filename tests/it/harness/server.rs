@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, thread};
 
 use tempfile::TempDir;
 
-use super::{Client, Database, Launch, RawConnection, process::Running};
+use super::{Client, Database, Launch, RawConnection, process::Running, raw};
 
 /// A running service. Dropping it kills it and checks [`Database::check_invariants`].
 #[derive(Debug)]
@@ -22,9 +22,16 @@ impl Server {
 
     /// A service with these settings besides the defaults, and a new database.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        let launch =
+            settings.iter().fold(Launch::new(), |launch, (name, value)| launch.set(name, *value));
+        Self::start_as(launch)
+    }
+
+    /// A service started in this way, and a new database.
+    pub(crate) fn start_as(launch: Launch) -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
-        let mut server = Self { launch: Launch::new(), running: None, directory };
-        server.start_again_with(settings);
+        let mut server = Self { launch, running: None, directory };
+        server.start_again();
         server
     }
 
@@ -61,6 +68,17 @@ impl Server {
         RawConnection::open(self.address())
     }
 
+    /// Idle connections, as many as asked for.
+    pub(crate) fn connect_many(&self, count: usize) -> Vec<RawConnection> {
+        raw::allow_connections();
+        (0..count).map(|_| self.connect()).collect()
+    }
+
+    /// How much memory it holds, and the most it has held so far, in bytes.
+    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
+        self.running().memory_bytes()
+    }
+
     /// Its working directory.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
@@ -74,6 +92,16 @@ impl Server {
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
         self.running().terminate();
+    }
+
+    /// Lets it do nothing at all until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        self.running().signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.running().signal("-CONT");
     }
 
     /// Waits for the end of a service that was terminated: with success, and nothing on standard

@@ -1,0 +1,103 @@
+//! More clients than usual, idle or all at once: the service serves on, in bounded memory.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Launch, RawConnection, Server, client::purchase, raw};
+
+/// Connections that ask for nothing.
+const IDLE: usize = 2_000;
+/// Connections made before any is accepted.
+const BURST: usize = 1_000;
+/// Requests at once, each on a connection of its own; about as many as the service takes.
+const CROWD: usize = 9_990;
+/// Most operations the ledger takes at a time: what waits, and what it is at.
+const QUEUED_MOST: usize = 1_024 + 512;
+/// Most memory their requests may cost besides the connections.
+const REQUESTS_LIMIT_BYTES: u64 = 100 * 1_024 * 1_024;
+
+async fn serve_beside_idle_connections(server: &Server) {
+    let idle = server.connect_many(IDLE);
+    let client = server.client();
+    client.add(1, "GPA.1").await.ok();
+    assert_eq!(client.balance().await["credits"], 1);
+    // It was not served because one of them had to go.
+    let open = idle.iter().filter(|connection| connection.is_idle()).count();
+    assert_eq!(open, IDLE);
+}
+
+#[tokio::test]
+async fn many_idle_connections_hold_up_nobody() {
+    serve_beside_idle_connections(&Server::start()).await;
+}
+
+#[tokio::test]
+async fn a_low_soft_limit_of_open_files_is_raised() {
+    let server = Server::start_as(Launch::new().limit_open_files("-Sn 1024"));
+    serve_beside_idle_connections(&server).await;
+}
+
+#[tokio::test]
+async fn idle_connections_leave_the_database_its_files() {
+    let server = Server::start_as(Launch::new().limit_open_files("-n 128"));
+    let client = server.client();
+    client.add(1, "GPA.1").await.ok();
+    let idle = server.connect_many(500);
+    // After a failure the database is opened anew.
+    let lock = server.database().lock().await;
+    assert_eq!(client.add(1, "GPA.2").await.status, 503);
+    lock.release().await;
+    client.add(1, "GPA.3").await.ok();
+    assert_eq!(client.balance().await["credits"], 2);
+    assert!(idle.iter().any(RawConnection::is_idle), "they were there all the while");
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_can_wait_to_be_accepted() {
+    let server = Server::start();
+    server.pause();
+    // The system refuses by not answering, for minutes.
+    let waiting = server.connect_many(BURST);
+    server.resume();
+    server.client().add(1, "GPA.1").await.ok();
+    assert!(waiting.iter().all(RawConnection::is_idle));
+}
+
+/// Asks on every connection to buy a credit.
+fn ask_all(connections: &mut [RawConnection]) {
+    for (number, connection) in connections.iter_mut().enumerate() {
+        let body = purchase(1, &format!("GPA.crowd.{number}")).to_string();
+        connection.send(raw::last_post("/credits/add", &body));
+    }
+}
+
+/// Reads a refusal to its end; those who waited for the lock are told something else.
+fn is_told_overloaded(connection: &mut RawConnection) -> bool {
+    let answer = String::from_utf8(connection.read_to_end()).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(head.to_lowercase().contains("\r\nretry-after: "), "{answer}");
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    let code = body["code"].as_str().expect("a code");
+    assert!(["overloaded", "database_unavailable"].contains(&code), "{answer}");
+    code == "overloaded"
+}
+
+#[tokio::test]
+async fn whoever_finds_the_queue_full_is_told_so_in_bounded_memory() {
+    let server = Server::start();
+    let client = server.client();
+    client.add(1, "GPA.1").await.ok();
+    let mut crowd = server.connect_many(CROWD);
+    // When this new client is answered, those before it have been accepted.
+    server.client().get("/health").await.ok();
+    let (connected, _) = server.memory_bytes();
+    let lock = server.database().lock().await;
+    ask_all(&mut crowd);
+    let overloaded = crowd.iter_mut().map(is_told_overloaded).filter(|told| *told).count();
+    assert!(overloaded >= CROWD - QUEUED_MOST, "{overloaded} of {CROWD}");
+    let (_, peak) = server.memory_bytes();
+    assert!(peak < connected + REQUESTS_LIMIT_BYTES, "from {connected} to {peak} bytes");
+    lock.release().await;
+    client.add(1, "GPA.2").await.ok();
+    client.get("/balance").await.is(200, &json!({"credits": 2, "allocated_tokens": {}}));
+}
