@@ -9,6 +9,7 @@
 
 mod acceptance;
 mod business_rules;
+mod clocks;
 mod crashes;
 mod crowds;
 mod full_disk;

@@ -2,11 +2,13 @@
 //!
 //! [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
 //! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the file
-//! behind the server's back, and [`Load`] keeps many clients busy and remembers what they were told.
+//! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
+//! [`clock::Clock`] is the time of day the service is made to see.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
 pub(crate) mod client;
+pub(crate) mod clock;
 mod database;
 pub(crate) mod load;
 mod log;
