@@ -9,6 +9,7 @@ mod caller;
 mod error;
 mod fields;
 mod json;
+mod probes;
 mod problem;
 mod query;
 mod request;

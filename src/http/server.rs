@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
     SHUTDOWN_GRACE,
+    probes::Stopping,
     request::{InFlight, handle},
     routes::router,
 };
@@ -35,6 +36,7 @@ pub struct Server {
     listener: TcpListener,
     router: Router,
     in_flight: InFlight,
+    stopping: Stopping,
 }
 
 impl Server {
@@ -45,7 +47,9 @@ impl Server {
         service: BillingService,
         authentication: Authentication,
     ) -> Self {
-        Self { listener, router: router(service, authentication), in_flight: InFlight::default() }
+        let stopping = Stopping::default();
+        let router = router(service, authentication, stopping.clone());
+        Self { listener, router, in_flight: InFlight::default(), stopping }
     }
 
     /// The address clients reach it at.
@@ -91,6 +95,7 @@ impl Server {
                 (Err(_), Ok(_)) => break,
             }
         }
+        self.stopping.begin();
         drop(self.listener);
         wait_for(connections, &self.in_flight).await;
     }

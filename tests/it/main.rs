@@ -20,6 +20,7 @@ mod malformed_bodies;
 mod malformed_queries;
 mod other_writers;
 mod pricing;
+mod probes;
 mod purchases;
 mod races;
 mod routing;
