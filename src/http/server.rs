@@ -22,7 +22,7 @@ use super::{
     request::{InFlight, handle},
     routes::router,
 };
-use crate::service::BillingService;
+use crate::{metrics::Metrics, service::BillingService};
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +37,7 @@ pub struct Server {
     router: Router,
     in_flight: InFlight,
     stopping: Stopping,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Server {
@@ -49,7 +50,13 @@ impl Server {
     ) -> Self {
         let stopping = Stopping::default();
         let router = router(service, authentication, stopping.clone());
-        Self { listener, router, in_flight: InFlight::default(), stopping }
+        Self { listener, router, in_flight: InFlight::default(), stopping, metrics: None }
+    }
+
+    /// The same, counting requests.
+    #[must_use]
+    pub fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The address clients reach it at.
@@ -75,10 +82,11 @@ impl Server {
             match accepted {
                 (Ok(place), Ok((stream, _))) => {
                     let (router, in_flight) = (self.router.clone(), self.in_flight.clone());
+                    let metrics = self.metrics.clone();
                     let connection = connection().serve_connection(
                         prepared(stream),
                         service_fn(move |request| {
-                            handle(router.clone(), request, in_flight.clone())
+                            handle(router.clone(), request, in_flight.clone(), metrics.clone())
                         }),
                     );
                     let connection = connections.watch(connection);
