@@ -1,8 +1,10 @@
-//! The numbers for monitoring: what they count, and where they are read.
+//! The numbers for monitoring: what they count, where they are read, and that the dashboard and the
+//! alerts ask for nothing else.
 
-use std::net::TcpListener;
+use std::{collections::BTreeSet, net::TcpListener};
 
 use reqwest::Method;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Client, Launch, Reply, Server, eventually};
@@ -13,6 +15,8 @@ const SETTINGS: [(&str, &str); 3] = [
     ("BILLING_DATABASE_MAX_BYTES", "100000000"),
     ("BILLING_ALLOW_RESET", "true"),
 ];
+/// What a histogram's name gets behind it.
+const HISTOGRAM_SUFFIXES: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// A client of the socket where the numbers are.
 fn scraper(server: &Server) -> Client {
@@ -154,4 +158,52 @@ fn a_socket_that_is_taken_stops_the_start() {
     let failed = launch.fail_to_start(directory.path());
     assert_eq!((failed.code, failed.stderr.len()), (Some(1), 1), "{failed:?}");
     assert!(failed.stderr[0].contains("BILLING_METRICS_LISTEN"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_ask_for_what_is_there() {
+    let server = Server::start_with(&SETTINGS);
+    let scraper = scraper(&server);
+    work(&server.client()).await;
+    let emitted = names(&scrape(&scraper).await);
+    let dashboard: Value = serde_json::from_str(include_str!("../../ops/grafana.json"))
+        .expect("the dashboard is JSON");
+    let shown: BTreeSet<String> =
+        expressions(&dashboard).iter().flat_map(|text| names(text)).collect();
+    let alerted = names(include_str!("../../ops/alerts.yml"));
+    for (file, asked) in [("grafana.json", &shown), ("alerts.yml", &alerted)] {
+        let unknown: Vec<_> = asked.difference(&emitted).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}");
+    }
+    // What nobody looks at need not be counted.
+    let families = |names: &BTreeSet<String>| -> BTreeSet<String> {
+        names.iter().map(|name| family(name).to_owned()).collect()
+    };
+    assert_eq!(families(&shown), families(&emitted), "the dashboard shows everything");
+}
+
+/// The queries of all panels and variables.
+fn expressions(dashboard: &Value) -> Vec<&str> {
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let queries = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    targets
+        .map(|target| target["expr"].as_str().expect("an expression"))
+        .chain(queries.filter_map(|variable| variable["query"]["query"].as_str()))
+        .collect()
+}
+
+/// The names of series in a text: of the samples of a scrape, or in queries.
+fn names(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .filter(|word| word.starts_with("token_billing_"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// The name under which a histogram's series belong together.
+fn family(name: &str) -> &str {
+    HISTOGRAM_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
