@@ -46,6 +46,11 @@ pub struct Config {
     #[arg(long, env = "BILLING_LISTEN", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
 
+    /// Address and port of a socket of its own that answers `GET /metrics` to Prometheus; unset, nothing is
+    /// counted.
+    #[arg(long, env = "BILLING_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Whether callers prove who they are: `none` (everyone is `default_user`) or `jwt`. It must be set
     /// where others than this machine can connect.
     #[arg(long, env = "BILLING_AUTH")]

@@ -5,7 +5,8 @@
 //!
 //! [`http`] parses and answers → [`service`] has one method per operation → [`ledger`] loads, decides,
 //! persists and commits in batches → [`store`] holds all SQL. The rules are in [`domain`], pure, used
-//! by all. [`config`] reads the settings, [`telemetry`] writes the log, `main.rs` starts and stops.
+//! by all. [`config`] reads the settings, [`telemetry`] writes the log, [`metrics`] counts, `main.rs` starts
+//! and stops.
 
 #![cfg_attr(
     test,
@@ -20,6 +21,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod ledger;
+pub mod metrics;
 pub mod service;
 pub mod store;
 pub mod telemetry;

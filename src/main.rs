@@ -1,6 +1,8 @@
 //! Starts and stops the service: settings, database, socket, signals, and the exit status.
 
-use std::{env, io, net::SocketAddr, num::NonZero, process::ExitCode, thread, time::Duration};
+use std::{
+    env, io, net::SocketAddr, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration,
+};
 
 use chrono::Utc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,9 +17,10 @@ use tracing::{error, info, warn};
 use token_billing::{
     config::{Config, ConfigError},
     http::{Authentication, CONNECTION_LIMIT, Server},
-    ledger::Ledger,
+    ledger::{Ledger, QUEUE_LIMIT},
+    metrics::{Limits, Listener, Metrics, Sample},
     service::BillingService,
-    store::sqlite::SqliteDatabase,
+    store::{Reader, sqlite::SqliteDatabase},
     telemetry,
 };
 
@@ -111,18 +114,38 @@ async fn run(
     database: &SqliteDatabase,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
-    let listener = listen(config.listen).map_err(|error| {
-        anyhow::anyhow!("BILLING_LISTEN: cannot listen on {}: {error}", config.listen)
-    })?;
+    let listener = listen("BILLING_LISTEN", config.listen)?;
+    let scraped = match config.metrics_listen {
+        Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
+        None => None,
+    };
+    let metrics = scraped.as_ref().map(|_| {
+        let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
+        Arc::new(Metrics::new(limits))
+    });
     let (writer, reader) = database.open().await?;
-    let (ledger, mut writer_task) =
-        Ledger::start(writer, config.capacity_limits(), config.retention(), Utc::now);
-    let service = BillingService::new(ledger, reader.clone(), config.allow_reset);
+    let (ledger, mut writer_task) = Ledger::start(
+        writer,
+        config.capacity_limits(),
+        config.retention(),
+        Utc::now,
+        metrics.clone(),
+    );
+    let scrapes = scraped
+        .zip(metrics.clone())
+        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
+    let service =
+        BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server =
-        Server::new(listener, service, authentication).with_connections(allow_connections());
+    let server = Server::new(listener, service, authentication)
+        .with_connections(allow_connections())
+        .counting(metrics);
     info!(address = %server.local_addr()?, database = database.path(), "listening");
+    if let Some(scrapes) = scrapes {
+        info!(metrics = %scrapes.local_addr()?, "answering scrapes");
+        tokio::spawn(scrapes.run());
+    }
     if unprotected {
         warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
     }
@@ -148,12 +171,34 @@ async fn run(
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(address)
+        .map_err(|error| anyhow::anyhow!("{variable}: cannot listen on {address}: {error}"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A service that was just stopped leaves connections behind, which would keep the port for a minute.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn scrapes(
+    socket: TcpListener,
+    metrics: Arc<Metrics>,
+    ledger: &Ledger,
+    reader: &Reader,
+) -> Listener {
+    let (queue, reader) = (ledger.queue_gauge(), reader.clone());
+    Listener::new(socket, metrics, move || {
+        let size = reader.size();
+        Sample {
+            queue_depth: queue.depth(),
+            database_bytes: size.file_bytes,
+            wal_bytes: size.wal_bytes,
+        }
+    })
 }
 
 fn usage(line: &str) -> ExitCode {

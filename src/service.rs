@@ -12,6 +12,7 @@ use crate::{
         Keyed, ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
     },
     ledger::{Applied, Ledger, LedgerError},
+    metrics::{Metrics, Operations},
     store::{Reader, StoreError},
 };
 
@@ -44,13 +45,20 @@ pub struct BillingService {
     ledger: Ledger,
     reader: Reader,
     allow_reset: bool,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl BillingService {
     /// A service on an opened database. `allow_reset` lets users erase their own data.
     #[must_use]
     pub const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
-        Self { ledger, reader, allow_reset }
+        Self { ledger, reader, allow_reset, metrics: None }
+    }
+
+    /// The same, counting what becomes of operations.
+    #[must_use]
+    pub fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The user's credits and tokens.
@@ -89,6 +97,9 @@ impl BillingService {
         let Caller { user, request_id } = caller;
         let credits = purchase.credits.get();
         let result = self.apply(&user, keyed, purchase).await;
+        self.count(&result, |operations| {
+            operations.credits_purchased.inc_by(credits.unsigned_abs());
+        });
         let balance = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = user.as_str(),
@@ -115,6 +126,10 @@ impl BillingService {
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
         let result = self.apply(&user, keyed, Allocate { items }).await;
+        self.count(&result, |operations| {
+            let credits = u64::try_from(credits).unwrap_or(u64::MAX);
+            operations.credits_allocated.inc_by(credits);
+        });
         info!(
             user = user.as_str(),
             credits,
@@ -140,6 +155,9 @@ impl BillingService {
         let Caller { user, request_id } = caller;
         let tokens = usage.total().get();
         let result = self.apply(&user, keyed, Consume { model: model.clone(), usage }).await;
+        self.count(&result, |operations| {
+            operations.consumed(model.as_str(), tokens.unsigned_abs());
+        });
         let remaining = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = user.as_str(),
@@ -198,6 +216,7 @@ impl BillingService {
         }
         let Caller { user, request_id } = caller;
         let result = self.apply(&user, keyed, Reset).await;
+        self.count(&result, |_| {});
         info!(user = user.as_str(), result = code(&result), id = &*request_id, "reset");
         result
     }
@@ -209,6 +228,26 @@ impl BillingService {
         operation: O,
     ) -> Result<Applied<O::Outcome>, ServiceError> {
         Ok(self.ledger.apply(user.clone(), keyed, operation).await?)
+    }
+
+    /// Counts a result; `done` counts what a success changed.
+    fn count<T>(&self, result: &Result<Applied<T>, ServiceError>, done: impl FnOnce(&Operations)) {
+        let Some(metrics) = &self.metrics else { return };
+        let operations = &metrics.operations;
+        let Err(ServiceError::Ledger(error)) = result else {
+            if matches!(result, Ok(applied) if !applied.replayed) {
+                done(operations);
+            }
+            return;
+        };
+        match error {
+            LedgerError::Refused(_) | LedgerError::KeyReused => operations.refused(code(result)),
+            LedgerError::Overloaded => operations.unavailable("overloaded"),
+            LedgerError::Stopping => operations.unavailable("shutting_down"),
+            LedgerError::Unavailable => operations.unavailable("database_unavailable"),
+            // The request's status 500 is counted.
+            LedgerError::Failed(_) => {}
+        }
     }
 }
 

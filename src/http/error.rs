@@ -203,7 +203,8 @@ fn unavailable(code: &str, detail: &str) -> Response {
     retry_later(coded(StatusCode::SERVICE_UNAVAILABLE, code, detail))
 }
 
-fn database_unavailable() -> Response {
+/// 503: the database can't be read or written.
+pub(super) fn database_unavailable() -> Response {
     unavailable("database_unavailable", "The database is not available, please try again")
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod json;
 mod key_set;
+mod probes;
 mod problem;
 mod query;
 mod request;

@@ -28,7 +28,7 @@ use super::{
     caller::RequestId,
     error::{ApiError, Cause},
 };
-use crate::caught::panic_message;
+use crate::{caught::panic_message, metrics::Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most characters of a request id that is taken over from the client.
@@ -63,6 +63,7 @@ pub(super) async fn handle(
     router: Router,
     mut request: Request<Incoming>,
     in_flight: InFlight,
+    metrics: Option<Arc<Metrics>>,
 ) -> Result<Response, Infallible> {
     let _in_flight = in_flight.enter();
     let started = Instant::now();
@@ -78,7 +79,11 @@ pub(super) async fn handle(
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
         error!(id = &*text, status, cause, "the request failed");
     }
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let took = started.elapsed();
+    if let Some(metrics) = metrics {
+        metrics.requests.answered(uri.path(), method.as_str(), status, took);
+    }
+    let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     info!(method = method.as_str(), path = uri.path(), status, duration_us, id = &*text, "request");
     response.headers_mut().insert(REQUEST_ID, id);
     Ok(response)

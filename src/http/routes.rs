@@ -19,6 +19,7 @@ use super::{
     body::read_json,
     error::{ApiError, retry_later},
     fields::{Field, Object, noted, read_object},
+    probes::{Stopping, livez, readyz},
     problem::{Lowest, Problem, Range},
     query::{history_filter, next_page},
     retry::{RequestKey, answer},
@@ -45,6 +46,7 @@ type Service = State<Arc<BillingService>>;
 struct Api {
     service: Arc<BillingService>,
     authentication: Arc<Authentication>,
+    stopping: Stopping,
 }
 
 impl FromRef<Api> for Arc<BillingService> {
@@ -59,8 +61,20 @@ impl FromRef<Api> for Arc<Authentication> {
     }
 }
 
+impl FromRef<Api> for Stopping {
+    fn from_ref(api: &Api) -> Self {
+        api.stopping.clone()
+    }
+}
+
 /// The whole API.
-pub(super) fn router(service: BillingService, authentication: Authentication) -> Router {
+pub(super) fn router(
+    service: BillingService,
+    authentication: Authentication,
+    stopping: Stopping,
+) -> Router {
+    let api =
+        Api { service: Arc::new(service), authentication: Arc::new(authentication), stopping };
     let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
     Router::new()
         .route("/api/billing/transactions", get(transactions))
@@ -73,9 +87,11 @@ pub(super) fn router(service: BillingService, authentication: Authentication) ->
         .route("/api/billing/credits/allocate", post(allocate))
         .route("/api/billing/tokens/consume", post(consume))
         .route("/api/billing/reset", post(reset))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .with_state(Api { service: Arc::new(service), authentication: Arc::new(authentication) })
+        .with_state(api)
 }
 
 #[derive(Serialize)]

@@ -18,10 +18,11 @@ use tokio::{
 use super::{
     ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
     SHUTDOWN_GRACE,
+    probes::Stopping,
     request::{InFlight, handle},
     routes::router,
 };
-use crate::service::BillingService;
+use crate::{metrics::Metrics, service::BillingService};
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -36,6 +37,8 @@ pub struct Server {
     router: Router,
     in_flight: InFlight,
     places: usize,
+    stopping: Stopping,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Server {
@@ -46,8 +49,9 @@ impl Server {
         service: BillingService,
         authentication: Authentication,
     ) -> Self {
-        let (router, in_flight) = (router(service, authentication), InFlight::default());
-        Self { listener, router, in_flight, places: CONNECTION_LIMIT }
+        let (stopping, in_flight) = (Stopping::default(), InFlight::default());
+        let router = router(service, authentication, stopping.clone());
+        Self { listener, router, in_flight, places: CONNECTION_LIMIT, stopping, metrics: None }
     }
 
     /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
@@ -55,6 +59,12 @@ impl Server {
     pub fn with_connections(mut self, most: usize) -> Self {
         self.places = self.places.min(most);
         self
+    }
+
+    /// The same, counting requests.
+    #[must_use]
+    pub fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The address clients reach it at.
@@ -80,10 +90,11 @@ impl Server {
             match accepted {
                 (Ok(place), Ok((stream, _))) => {
                     let (router, in_flight) = (self.router.clone(), self.in_flight.clone());
+                    let metrics = self.metrics.clone();
                     let connection = connection().serve_connection(
                         prepared(stream),
                         service_fn(move |request| {
-                            handle(router.clone(), request, in_flight.clone())
+                            handle(router.clone(), request, in_flight.clone(), metrics.clone())
                         }),
                     );
                     let connection = connections.watch(connection);
@@ -100,6 +111,7 @@ impl Server {
                 (Err(_), Ok(_)) => break,
             }
         }
+        self.stopping.begin();
         drop(self.listener);
         wait_for(connections, &self.in_flight).await;
     }

@@ -60,7 +60,7 @@ impl Writer for Mine {
 fn start(mine: Step) -> (Ledger, WriterTask) {
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
     let retention = Retention { keys: TimeDelta::days(7) };
-    Ledger::start(Mine(mine), limits, retention, || DateTime::UNIX_EPOCH)
+    Ledger::start(Mine(mine), limits, retention, || DateTime::UNIX_EPOCH, None)
 }
 
 async fn buy(ledger: &Ledger) -> Result<(), LedgerError> {

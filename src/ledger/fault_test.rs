@@ -296,10 +296,8 @@ fn bench(disk: Disk) -> Bench {
     let disk = Arc::new(Mutex::new(disk));
     let writer = FakeWriter { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
-    let (ledger, task) =
-        Ledger::start(writer, limits, Retention { keys: TimeDelta::days(7) }, || {
-            DateTime::UNIX_EPOCH
-        });
+    let retention = Retention { keys: TimeDelta::days(7) };
+    let (ledger, task) = Ledger::start(writer, limits, retention, || DateTime::UNIX_EPOCH, None);
     Bench { disk, ledger, task, begun, go_on }
 }
 

@@ -13,7 +13,7 @@ mod death_test;
 #[cfg(test)]
 mod fault_test;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     domain::{CapacityLimits, Keyed, Operation, Refusal, UserId},
+    metrics::Metrics,
     store,
 };
 use job::{Job, Submission};
@@ -95,21 +96,28 @@ pub struct WriterTask {
 }
 
 impl Ledger {
-    /// Starts the task that owns `store` and writes all there is to write.
+    /// Starts the task that owns `store` and writes all there is to write, and counts it in `metrics`.
     pub fn start<W: store::Writer>(
         store: W,
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
+        metrics: Option<Arc<Metrics>>,
     ) -> (Self, WriterTask) {
         let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(writer::run(
-            Batches::new(store, limits, retention, clock),
+            Batches::new(store, limits, retention, clock, metrics),
             queued,
             stopped,
         ));
         (Self { queue }, WriterTask { stop, task })
+    }
+
+    /// Watches how long the queue is, without keeping it open.
+    #[must_use]
+    pub fn queue_gauge(&self) -> QueueGauge {
+        QueueGauge(self.queue.downgrade())
     }
 
     /// Has `operation` decided and written; what it returns is on disk. Under a key it is carried out
@@ -132,6 +140,20 @@ impl Ledger {
         })?;
         // The writer answers every job it takes; it only drops them when it dies.
         answer.await.unwrap_or(Err(LedgerError::Unavailable))
+    }
+}
+
+/// Tells how many operations wait for the writer.
+#[derive(Debug, Clone)]
+pub struct QueueGauge(mpsc::WeakSender<Box<dyn Job>>);
+
+impl QueueGauge {
+    /// Operations that wait; none when there is no queue any more.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let waiting =
+            |queue: mpsc::Sender<_>| queue.max_capacity().saturating_sub(queue.capacity());
+        self.0.upgrade().map_or(0, waiting)
     }
 }
 

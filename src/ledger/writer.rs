@@ -3,6 +3,7 @@
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     caught::panic_message,
     domain::{Account, CapacityLimits, Context, Receipts},
+    metrics::Metrics,
     store::{Loaded, StoreError, Wanted, Writer},
 };
 
@@ -50,6 +52,7 @@ pub(super) struct Batches<W> {
     limits: CapacityLimits,
     retention: Retention,
     clock: Clock,
+    metrics: Option<Arc<Metrics>>,
     /// When all old idempotency keys had been forgotten.
     pruned_at: Option<DateTime<Utc>>,
 }
@@ -70,8 +73,9 @@ impl<W: Writer> Batches<W> {
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
+        metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { store, limits, retention, clock, pruned_at: None }
+        Self { store, limits, retention, clock, metrics, pruned_at: None }
     }
 
     /// Has the store do what could wait until the callers were answered. Old keys are forgotten when it
@@ -130,7 +134,12 @@ impl<W: Writer> Batches<W> {
                 return Err(Failure::Spoiled(panic));
             }
         };
-        self.store.save(accounts, &receipts, (self.clock)()).await.map_err(Failure::from)
+        let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
+        self.store.save(accounts, &receipts, (self.clock)()).await.map_err(Failure::from)?;
+        if let Some((metrics, started)) = started {
+            metrics.batches.committed(jobs.len(), started.elapsed());
+        }
+        Ok(())
     }
 }
 

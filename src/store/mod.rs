@@ -34,6 +34,15 @@ pub enum StoreError {
     Unavailable(String),
 }
 
+/// How much room the database takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseSize {
+    /// Its file.
+    pub file_bytes: u64,
+    /// Its write-ahead log.
+    pub wal_bytes: u64,
+}
+
 /// What a batch needs to be decided.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::StoreError;
+use crate::store::DatabaseSize;
 
 /// How a file begins.
 pub(super) enum StartsWith {
@@ -64,6 +65,14 @@ impl DatabaseFile {
             ));
         }
         Ok(metadata)
+    }
+
+    /// The bytes of what lies there and of its write-ahead log; zero for what does not.
+    pub(super) fn sizes(&self) -> DatabaseSize {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        DatabaseSize { file_bytes: length(&self.path), wal_bytes: length(Path::new(&wal)) }
     }
 
     /// Looks whether the same file still lies there, and may be written.

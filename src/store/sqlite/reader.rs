@@ -13,7 +13,7 @@ use crate::{
     domain::{
         Account, EntryKind, HistoryFilter, HistoryPage, ModelId, PriceList, Transaction, UserId,
     },
-    store::{Loaded, Wanted},
+    store::{DatabaseSize, Loaded, Wanted},
 };
 
 /// Connections that read at the same time.
@@ -90,6 +90,12 @@ impl SqliteReader {
         self.file.check_writable()?;
         sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&self.pool).await?;
         Ok(())
+    }
+
+    /// How much room the database takes now.
+    #[must_use]
+    pub fn size(&self) -> DatabaseSize {
+        self.file.sizes()
     }
 
     /// Ends all connections.

@@ -89,6 +89,12 @@ impl Server {
         Database::at(&self.directory.path().join("billing.db"))
     }
 
+    /// Waits for a line of the log that holds `text`, and returns it.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        let line = self.running().log.wait_for(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("the log ended without {text:?}"))
+    }
+
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
         self.running().terminate();

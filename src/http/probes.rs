@@ -1,0 +1,50 @@
+//! The questions an orchestrator asks: does the process answer, and may it be sent requests. What clients
+//! of the API ask is `health`, in `routes`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::error::{ApiError, database_unavailable};
+use crate::{ledger::LedgerError, service::BillingService};
+
+/// Whether the service was asked to stop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The process answers. Nothing else is looked at: a restart heals no database.
+pub(super) async fn livez() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Requests would be carried out.
+pub(super) async fn readyz(
+    State(service): State<Arc<BillingService>>,
+    State(stopping): State<Stopping>,
+) -> Response {
+    if stopping.has_begun() {
+        return ApiError::Service(LedgerError::Stopping.into()).into_response();
+    }
+    if !service.is_healthy().await {
+        return database_unavailable();
+    }
+    Json(json!({ "status": "ok" })).into_response()
+}

@@ -1,0 +1,228 @@
+//! The numbers an operator's monitoring reads: their names, and how they are counted. Who counts decides
+//! what; nothing here knows HTTP's, the ledger's or the store's types.
+//!
+//! A handle is an atomic (a histogram: a lock held for nanoseconds) that is made once and then found by
+//! position or by comparing short texts; no labels are hashed or allocated per request.
+
+mod labelled;
+mod listener;
+mod requests;
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::prometheus_text,
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use labelled::Labelled;
+pub use listener::Listener;
+use requests::Requests;
+
+/// Why operations are answered with 503. Known from the start, so that the first increase is one.
+const UNAVAILABLE: [&str; 3] = ["overloaded", "shutting_down", "database_unavailable"];
+/// What every name begins with.
+const PREFIX: &str = "token_billing";
+/// Most values of a label that come from outside of the code (model names); further ones share `other`.
+pub const LABEL_VALUES_MAX: usize = 32;
+/// What the values of a label are called that have none of their own.
+const OTHER: &str = "other";
+/// Upper bounds of the buckets for batches, in operations.
+const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// Upper bounds of the buckets for commits, in seconds; a lock of another process is waited for 2.5 s.
+const COMMIT_BUCKETS: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5];
+
+/// All that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    sampled: SampledGauges,
+    pub(crate) requests: Requests,
+    pub(crate) batches: Batches,
+    pub(crate) operations: Operations,
+}
+
+/// What the writer of the ledger does.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    operations: Histogram,
+    commit_seconds: Histogram,
+}
+
+/// What became of operations.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    pub(crate) credits_purchased: Counter,
+    pub(crate) credits_allocated: Counter,
+    tokens_consumed: Labelled,
+    refusals: Labelled,
+    unavailable: Labelled,
+}
+
+/// What is not counted but looked at when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Operations that wait for the writer.
+    pub queue_depth: usize,
+    /// Size of the database file.
+    pub database_bytes: u64,
+    /// Size of its write-ahead log.
+    pub wal_bytes: u64,
+}
+
+/// What does not change while the service runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Operations that may wait.
+    pub queue_depth: usize,
+    /// Most bytes of the database file, where that is limited.
+    pub database_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct SampledGauges {
+    queue_depth: Gauge,
+    database_bytes: Gauge,
+    wal_bytes: Gauge,
+}
+
+impl Metrics {
+    /// Everything at zero.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let sampled = SampledGauges::registered(&mut registry, limits);
+        let requests = Requests::registered(&mut registry);
+        let batches = Batches::registered(&mut registry);
+        let operations = Operations::registered(&mut registry);
+        Self { registry, sampled, requests, batches, operations }
+    }
+
+    /// All of it in Prometheus' text format.
+    fn render(&self, sample: Sample) -> String {
+        let Sample { queue_depth, database_bytes, wal_bytes } = sample;
+        self.sampled.queue_depth.set(count(queue_depth));
+        self.sampled.database_bytes.set(count(database_bytes));
+        self.sampled.wal_bytes.set(count(wal_bytes));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry).expect("a String takes all text");
+        text
+    }
+}
+
+impl SampledGauges {
+    fn registered(registry: &mut Registry, limits: Limits) -> Self {
+        let this = Self::default();
+        registry.register(
+            "ledger_queue_depth",
+            "Operations that wait for the ledger's writer",
+            this.queue_depth.clone(),
+        );
+        registry.register(
+            "ledger_queue_limit",
+            "Operations that may wait; one more is answered with 503",
+            constant(limits.queue_depth),
+        );
+        registry.register(
+            "database_bytes",
+            "Size of the database file",
+            this.database_bytes.clone(),
+        );
+        registry.register(
+            "database_wal_bytes",
+            "Size of the database's write-ahead log",
+            this.wal_bytes.clone(),
+        );
+        if let Some(limit) = limits.database_bytes {
+            registry.register(
+                "database_max_bytes",
+                "Most bytes the database file may grow to",
+                constant(limit),
+            );
+        }
+        this
+    }
+}
+
+impl Batches {
+    fn registered(registry: &mut Registry) -> Self {
+        let operations = Histogram::new(BATCH_BUCKETS);
+        let commit_seconds = Histogram::new(COMMIT_BUCKETS);
+        registry.register(
+            "ledger_batch_operations",
+            "Operations written in one transaction",
+            operations.clone(),
+        );
+        registry.register(
+            "ledger_commit_seconds",
+            "Time to write and commit one transaction",
+            commit_seconds.clone(),
+        );
+        Self { operations, commit_seconds }
+    }
+
+    /// A transaction was committed.
+    pub(crate) fn committed(&self, operations: usize, took: Duration) {
+        self.operations.observe(f64::from(u32::try_from(operations).unwrap_or(u32::MAX)));
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl Operations {
+    fn registered(registry: &mut Registry) -> Self {
+        let (credits_purchased, credits_allocated) = (Counter::default(), Counter::default());
+        registry.register(
+            "credits_purchased",
+            "Credits added by purchases",
+            credits_purchased.clone(),
+        );
+        registry.register(
+            "credits_allocated",
+            "Credits turned into tokens",
+            credits_allocated.clone(),
+        );
+        let mut labelled = |name, text, label| Labelled::registered(registry, name, text, label);
+        let unavailable = labelled(
+            "operations_unavailable",
+            "Operations answered with 503 because of load, a stop or the database",
+            "code",
+        );
+        for code in UNAVAILABLE {
+            unavailable.of(code);
+        }
+        Self {
+            credits_purchased,
+            credits_allocated,
+            tokens_consumed: labelled("tokens_consumed", "Tokens used by chats", "model"),
+            refusals: labelled("refusals", "Operations that a rule refused", "code"),
+            unavailable,
+        }
+    }
+
+    /// A chat used tokens of a model.
+    pub(crate) fn consumed(&self, model: &str, tokens: u64) {
+        self.tokens_consumed.of(model).inc_by(tokens);
+    }
+
+    /// A rule said no.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.refusals.of(code).inc();
+    }
+
+    /// It could not be carried out now.
+    pub(crate) fn unavailable(&self, code: &'static str) {
+        self.unavailable.of(code).inc();
+    }
+}
+
+fn constant(value: impl TryInto<i64>) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(count(value));
+    gauge
+}
+
+fn count(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}

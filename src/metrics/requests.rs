@@ -1,0 +1,134 @@
+//! Requests by route, method and status, and how long they took.
+
+use std::{sync::OnceLock, time::Duration};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::OTHER;
+
+/// The paths that are told apart, as the router has them, the busiest first. Whatever else is asked for
+/// shares a label, so that guessed paths don't fill the memory of the monitoring.
+const ROUTES: [&str; 12] = [
+    "/api/billing/tokens/consume",
+    "/api/billing/balance",
+    "/api/billing/credits/add",
+    "/api/billing/credits/allocate",
+    "/api/billing/transactions",
+    "/api/billing/balance/category/{category}",
+    "/api/billing/pricing",
+    "/api/billing/health",
+    "/api/billing/reset",
+    "/livez",
+    "/readyz",
+    OTHER,
+];
+const METHODS: [&str; 5] = ["POST", "GET", "HEAD", "OPTIONS", OTHER];
+/// Every status a request can be answered with.
+const STATUSES: [(u16, &str); 14] = [
+    (200, "200"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (409, "409"),
+    (413, "413"),
+    (415, "415"),
+    (422, "422"),
+    (431, "431"),
+    (500, "500"),
+    (503, "503"),
+    (0, OTHER),
+];
+/// Upper bounds of the buckets, in seconds; no request takes longer than 9.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 9.0];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type PerMethod<T> = [[T; METHODS.len()]; ROUTES.len()];
+
+/// The counters, each made when it is first needed and then found by its place.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    counted: Family<Labels<3>, Counter>,
+    counters: PerMethod<[OnceLock<Counter>; STATUSES.len()]>,
+    timed: Family<Labels<2>, Histogram, fn() -> Histogram>,
+    durations: PerMethod<OnceLock<Histogram>>,
+}
+
+impl Requests {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let counted = Family::<Labels<3>, Counter>::default();
+        registry.register("http_requests", "Requests answered", counted.clone());
+        let timed = Family::<Labels<2>, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(DURATION_BUCKETS)
+        });
+        registry.register(
+            "http_request_duration_seconds",
+            "Time from a request's headers to its answer",
+            timed.clone(),
+        );
+        Self {
+            counted,
+            counters: [const { [const { [const { OnceLock::new() }; _] }; _] }; _],
+            timed,
+            durations: [const { [const { OnceLock::new() }; _] }; _],
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, path: &str, method: &str, status: u16, took: Duration) {
+        let (route, method) = (route(path), method_place(method));
+        let status = place(&STATUSES, |(known, _)| *known == status);
+        let labels = [("route", ROUTES[route]), ("method", METHODS[method])];
+        let counter = self.counters[route][method][status].get_or_init(|| {
+            let [route, method] = labels;
+            self.counted.get_or_create_owned(&[route, method, ("status", STATUSES[status].1)])
+        });
+        counter.inc();
+        self.durations[route][method]
+            .get_or_init(|| self.timed.get_or_create_owned(&labels))
+            .observe(took.as_secs_f64());
+    }
+}
+
+fn route(path: &str) -> usize {
+    place(&ROUTES, |template| match template.split_once('{') {
+        None => *template == path,
+        Some((start, _)) => {
+            path.strip_prefix(start).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+        }
+    })
+}
+
+fn method_place(method: &str) -> usize {
+    place(&METHODS, |known| *known == method)
+}
+
+/// Where it is among the known ones, of which the last stands for all others.
+fn place<T>(known: &[T], is_it: impl Fn(&T) -> bool) -> usize {
+    known.iter().position(is_it).unwrap_or(known.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_fall_under_their_route_or_none() {
+        let template = |path: &str| ROUTES[route(path)];
+        for route in ROUTES {
+            assert_eq!(template(route), route);
+        }
+        let category = "/api/billing/balance/category/{category}";
+        assert_eq!(template("/api/billing/balance/category/quick"), category);
+        for path in ["/", "/api/billing/balance/", "/api/billing/balance/category/a/b", "/metrics"]
+        {
+            assert_eq!(template(path), OTHER);
+        }
+        assert_eq!(METHODS[method_place("BREW")], OTHER);
+    }
+}

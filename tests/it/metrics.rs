@@ -1,0 +1,209 @@
+//! The numbers for monitoring: what they count, where they are read, and that the dashboard and the
+//! alerts ask for nothing else.
+
+use std::{collections::BTreeSet, net::TcpListener};
+
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Client, Launch, Reply, Server, eventually};
+
+const MODEL: &str = "gemini-2.0-flash";
+const SETTINGS: [(&str, &str); 3] = [
+    ("BILLING_METRICS_LISTEN", "127.0.0.1:0"),
+    ("BILLING_DATABASE_MAX_BYTES", "100000000"),
+    ("BILLING_ALLOW_RESET", "true"),
+];
+/// What a histogram's name gets behind it.
+const HISTOGRAM_SUFFIXES: [&str; 3] = ["_bucket", "_count", "_sum"];
+
+/// A client of the socket where the numbers are.
+fn scraper(server: &Server) -> Client {
+    let line = server.wait_for_log("metrics=127.0.0.1:");
+    let (_, address) = line.rsplit_once("metrics=").expect("just looked for");
+    Client::new(address.trim().parse().expect("a socket address"))
+}
+
+async fn scrape(scraper: &Client) -> String {
+    let reply = Reply::to(scraper.request(Method::GET, "/metrics")).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    reply.text
+}
+
+/// The value of a series, by its name with all its labels.
+fn value(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// A request is counted after it was answered, so a scrape right behind it may be too early.
+async fn reaches(scraper: &Client, series: &str, expected: f64) {
+    eventually(&format!("{series} is {expected}"), async || {
+        (value(&scrape(scraper).await, series) == Some(expected)).then_some(())
+    })
+    .await;
+}
+
+/// Every call of the API once, and some refusals.
+async fn work(client: &Client) {
+    client.add(300, "GPA.1").await.ok();
+    assert_eq!(client.add(300, "GPA.1").await.status, 409);
+    client.allocate(&[(MODEL, 100), ("gemini-2.5-pro", 50)]).await.ok();
+    client.consume(MODEL, 1_000, 200).await.ok();
+    client.consume(MODEL, 0, 34).await.ok();
+    assert_eq!(client.consume("gemini-2.5-pro", 1_000_000, 0).await.status, 400);
+    assert_eq!(client.consume("no such model", 1, 0).await.status, 400);
+    for path in ["/balance", "/balance/category/quick", "/transactions", "/pricing", "/health"] {
+        client.get(path).await.ok();
+    }
+    for path in ["/livez", "/readyz"] {
+        Reply::to(client.request(Method::GET, path)).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn money_and_requests_are_counted() {
+    let server = Server::start_with(&SETTINGS);
+    let (client, scraper) = (server.client(), scraper(&server));
+    work(&client).await;
+    for number in 0..3 {
+        assert_eq!(client.get(&format!("/guess/{number}")).await.status, 404);
+    }
+    let odd = Method::from_bytes(b"BREW").expect("a token");
+    assert_eq!(Reply::to(client.request(odd, "/livez")).await.status, 405);
+    let requests = |labels: &str| format!("token_billing_http_requests_total{{{labels}}}");
+    for (labels, count) in [
+        ("route=\"/api/billing/credits/add\",method=\"POST\",status=\"200\"", 1.0),
+        ("route=\"/api/billing/credits/add\",method=\"POST\",status=\"409\"", 1.0),
+        ("route=\"/api/billing/tokens/consume\",method=\"POST\",status=\"400\"", 2.0),
+        ("route=\"/api/billing/balance/category/{category}\",method=\"GET\",status=\"200\"", 1.0),
+        ("route=\"other\",method=\"GET\",status=\"404\"", 3.0),
+        ("route=\"/livez\",method=\"other\",status=\"405\"", 1.0),
+    ] {
+        reaches(&scraper, &requests(labels), count).await;
+    }
+    let consumed = format!("token_billing_tokens_consumed_total{{model=\"{MODEL}\"}}");
+    for (series, expected) in [
+        ("token_billing_credits_purchased_total", 300.0),
+        ("token_billing_credits_allocated_total", 150.0),
+        (consumed.as_str(), 1_234.0),
+        ("token_billing_refusals_total{code=\"purchase_already_processed\"}", 1.0),
+        ("token_billing_refusals_total{code=\"insufficient_tokens\"}", 1.0),
+        ("token_billing_refusals_total{code=\"no_token_balance\"}", 1.0),
+        ("token_billing_ledger_batch_operations_sum", 7.0),
+        ("token_billing_ledger_queue_depth", 0.0),
+        ("token_billing_ledger_queue_limit", 1_024.0),
+        ("token_billing_database_max_bytes", 100_000_000.0),
+    ] {
+        reaches(&scraper, series, expected).await;
+    }
+    let text = scrape(&scraper).await;
+    let bytes = std::fs::metadata(server.database().path()).expect("the file is there").len();
+    let shown = value(&text, "token_billing_database_bytes").map(|bytes| bytes.to_string());
+    assert_eq!(shown, Some(bytes.to_string()));
+    assert!(value(&text, "token_billing_database_wal_bytes") > Some(0.0), "{text}");
+    assert!(!text.contains("guess") && !text.contains("no such model"), "{text}");
+}
+
+#[tokio::test]
+async fn repeated_requests_count_no_money_twice() {
+    let server = Server::start_with(&SETTINGS);
+    let (client, scraper) = (server.client(), scraper(&server));
+    client.buy_tokens(MODEL, 75).await;
+    for _ in 0..3 {
+        let body = crate::harness::client::consumption(MODEL, 10, 0);
+        client.post_keyed("once", "/tokens/consume", &body).await.ok();
+    }
+    let consumed = format!("token_billing_tokens_consumed_total{{model=\"{MODEL}\"}}");
+    assert_eq!(value(&scrape(&scraper).await, &consumed), Some(10.0));
+}
+
+#[tokio::test]
+async fn what_the_database_prevents_is_counted_by_code() {
+    let server = Server::start_with(&SETTINGS);
+    let scraper = scraper(&server);
+    let away = server.directory().join("away.db");
+    std::fs::rename(server.database().path(), &away).expect("the file can be moved");
+    assert_eq!(server.client().add(1, "GPA.1").await.status, 503);
+    let text = scrape(&scraper).await;
+    let series = "token_billing_operations_unavailable_total{code=\"database_unavailable\"}";
+    assert_eq!(value(&text, series), Some(1.0));
+    assert_eq!(value(&text, "token_billing_database_bytes"), Some(0.0));
+    std::fs::rename(&away, server.database().path()).expect("the file can be moved");
+}
+
+#[tokio::test]
+async fn they_are_read_at_a_socket_of_their_own_only() {
+    let server = Server::start_with(&SETTINGS);
+    let scraper = scraper(&server);
+    assert_eq!(Reply::to(server.client().request(Method::GET, "/metrics")).await.status, 404);
+    for (method, path, status) in [
+        (Method::HEAD, "/metrics", 200),
+        (Method::POST, "/metrics", 405),
+        (Method::GET, "/", 404),
+        (Method::GET, "/api/billing/balance", 404),
+    ] {
+        let reply = Reply::to(scraper.request(method, path)).await;
+        assert_eq!((reply.status, reply.text.as_str()), (status, ""), "{path}: {reply:?}");
+    }
+}
+
+#[test]
+fn a_socket_that_is_taken_stops_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let directory = TempDir::new().expect("a temporary directory can be made");
+    let launch = Launch::new().set("BILLING_METRICS_LISTEN", address);
+    let failed = launch.fail_to_start(directory.path());
+    assert_eq!((failed.code, failed.stderr.len()), (Some(1), 1), "{failed:?}");
+    assert!(failed.stderr[0].contains("BILLING_METRICS_LISTEN"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_ask_for_what_is_there() {
+    let server = Server::start_with(&SETTINGS);
+    let scraper = scraper(&server);
+    work(&server.client()).await;
+    let emitted = names(&scrape(&scraper).await);
+    let dashboard: Value = serde_json::from_str(include_str!("../../ops/grafana.json"))
+        .expect("the dashboard is JSON");
+    let shown: BTreeSet<String> =
+        expressions(&dashboard).iter().flat_map(|text| names(text)).collect();
+    let alerted = names(include_str!("../../ops/alerts.yml"));
+    for (file, asked) in [("grafana.json", &shown), ("alerts.yml", &alerted)] {
+        let unknown: Vec<_> = asked.difference(&emitted).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}");
+    }
+    // What nobody looks at need not be counted.
+    let families = |names: &BTreeSet<String>| -> BTreeSet<String> {
+        names.iter().map(|name| family(name).to_owned()).collect()
+    };
+    assert_eq!(families(&shown), families(&emitted), "the dashboard shows everything");
+}
+
+/// The queries of all panels and variables.
+fn expressions(dashboard: &Value) -> Vec<&str> {
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let queries = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    targets
+        .map(|target| target["expr"].as_str().expect("an expression"))
+        .chain(queries.filter_map(|variable| variable["query"]["query"].as_str()))
+        .collect()
+}
+
+/// The names of series in a text: of the samples of a scrape, or in queries.
+fn names(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .filter(|word| word.starts_with("token_billing_"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// The name under which a histogram's series belong together.
+fn family(name: &str) -> &str {
+    HISTOGRAM_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
