@@ -1,26 +1,14 @@
-//! Starts and stops the service: settings, database, socket, signals, and the exit status.
+//! The program: settings, the command to run, and the exit status.
 
-use std::{
-    env, io, net::SocketAddr, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration,
-};
+mod commands;
 
-use chrono::Utc;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    runtime::{Builder, Runtime},
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
-use tracing::{error, info, warn};
+use std::{env, num::NonZero, process::ExitCode, thread};
+
+use tokio::runtime::{Builder, Runtime};
 
 use token_billing::{
-    config::{Config, ConfigError},
-    http::{Authentication, CONNECTION_LIMIT, Server},
-    ledger::{Ledger, QUEUE_LIMIT},
-    metrics::{Limits, Listener, Metrics, Sample},
-    service::BillingService,
-    store::{Reader, sqlite::SqliteDatabase},
+    config::{Config, ConfigError, Task},
+    store::sqlite::SqliteDatabase,
     telemetry,
 };
 
@@ -30,14 +18,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit status for settings that can't be used.
 const EXIT_USAGE: u8 = 2;
-/// How long a stop waits for the ledger to write what is queued. What takes longer was not
-/// acknowledged to anyone.
-const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
-/// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
-/// and whoever comes next in a burst is dropped, and tries again a second later.
-const BACKLOG: u32 = 4_096;
-/// Open files that are no connections to clients: the database's, the log, the runtime's own.
-const OTHER_FILES: usize = 64;
 
 fn main() -> ExitCode {
     if let Err(error) = dotenvy::dotenv()
@@ -53,20 +33,30 @@ fn main() -> ExitCode {
         }
         Err(ConfigError::Invalid(line)) => return usage(&line),
     };
-    let authentication = match config.authentication() {
-        Ok(authentication) => authentication,
-        Err(line) => return usage(&line),
-    };
     let database = match SqliteDatabase::from_url(&config.database_url, config.database_max_bytes) {
         Ok(database) => database,
         Err(error) => return usage(&error.to_string()),
     };
-    let _logs = match telemetry::start(&config.log, config.log_format) {
-        Ok(guard) => guard,
-        Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
+    let ran = match &config.task {
+        None | Some(Task::Serve) => {
+            let authentication = match config.authentication() {
+                Ok(authentication) => authentication,
+                Err(line) => return usage(&line),
+            };
+            let _logs = match telemetry::start(&config.log, config.log_format) {
+                Ok(guard) => guard,
+                Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
+            };
+            let serving = commands::serve(&config, authentication, &database);
+            runtime().and_then(|runtime| runtime.block_on(serving))
+        }
+        Some(Task::Verify) => {
+            runtime().and_then(|runtime| runtime.block_on(commands::verify(&database)))
+        }
+        Some(Task::Backup { file }) => {
+            runtime().and_then(|runtime| runtime.block_on(commands::backup(&database, file)))
+        }
     };
-    let ran =
-        runtime().and_then(|runtime| runtime.block_on(run(&config, authentication, &database)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,26 +64,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Raises the soft limit of open files to what [`CONNECTION_LIMIT`] takes, and returns how many
-/// connections there may be: as many as leave SQLite the files it may have to open again. The soft limit
-/// is 1,024 on most systems, for the sake of programs that use `select`.
-fn allow_connections() -> usize {
-    let wanted = u64::try_from(CONNECTION_LIMIT.saturating_add(OTHER_FILES)).unwrap_or(u64::MAX);
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let mut files = current.unwrap_or(u64::MAX);
-    if files < wanted {
-        let raised = wanted.min(maximum.unwrap_or(u64::MAX));
-        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
-            Ok(()) => files = raised,
-            Err(error) => warn!(%error, "the limit of open files can't be raised"),
-        }
-    }
-    if files < wanted {
-        warn!(files, wanted, "few files may be open, so few clients can be connected");
-    }
-    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(1)
 }
 
 /// Threads for everything but SQLite, which has its own: one core is left to it, because every write
@@ -107,124 +77,7 @@ fn runtime() -> anyhow::Result<Runtime> {
     Ok(runtime)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
-async fn run(
-    config: &Config,
-    authentication: Authentication,
-    database: &SqliteDatabase,
-) -> anyhow::Result<()> {
-    let stop = Stop::listen()?;
-    let listener = listen("BILLING_LISTEN", config.listen)?;
-    let scraped = match config.metrics_listen {
-        Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
-        None => None,
-    };
-    let metrics = scraped.as_ref().map(|_| {
-        let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
-        Arc::new(Metrics::new(limits))
-    });
-    let (writer, reader) = database.open().await?;
-    let (ledger, mut writer_task) = Ledger::start(
-        writer,
-        config.capacity_limits(),
-        config.retention(),
-        Utc::now,
-        metrics.clone(),
-    );
-    let scrapes = scraped
-        .zip(metrics.clone())
-        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
-    let service =
-        BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
-    let unprotected =
-        matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication)
-        .with_connections(allow_connections())
-        .counting(metrics);
-    info!(address = %server.local_addr()?, database = database.path(), "listening");
-    if let Some(scrapes) = scrapes {
-        info!(metrics = %scrapes.local_addr()?, "answering scrapes");
-        tokio::spawn(scrapes.run());
-    }
-    if unprotected {
-        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
-    }
-
-    let died = {
-        let serving = server.run(stop.requested());
-        tokio::pin!(serving);
-        tokio::select! {
-            () = &mut serving => false,
-            () = writer_task.died() => true,
-        }
-    };
-    if died {
-        error!("nothing can be written any more; the service ends so that it can be started again");
-        anyhow::bail!("the ledger's writer died; see the log");
-    }
-    reader.close().await;
-    if timeout(LEDGER_GRACE, writer_task.stop()).await.is_ok() {
-        info!("stopped");
-    } else {
-        warn!("stopped without the last operations, for which the database was not free");
-    }
-    Ok(())
-}
-
-fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    bind(address)
-        .map_err(|error| anyhow::anyhow!("{variable}: cannot listen on {address}: {error}"))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A service that was just stopped leaves connections behind, which would keep the port for a minute.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn scrapes(
-    socket: TcpListener,
-    metrics: Arc<Metrics>,
-    ledger: &Ledger,
-    reader: &Reader,
-) -> Listener {
-    let (queue, reader) = (ledger.queue_gauge(), reader.clone());
-    Listener::new(socket, metrics, move || {
-        let size = reader.size();
-        Sample {
-            queue_depth: queue.depth(),
-            database_bytes: size.file_bytes,
-            wal_bytes: size.wal_bytes,
-        }
-    })
-}
-
 fn usage(line: &str) -> ExitCode {
     eprintln!("token-billing: {line}");
     ExitCode::from(EXIT_USAGE)
-}
-
-/// The signals that ask the service to stop.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn requested(mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        };
-        info!(signal = name, "stopping: finishing what has arrived");
-    }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod acceptance;
+mod backup;
 mod business_rules;
 mod clocks;
 mod crashes;
@@ -32,3 +33,4 @@ mod rude_clients;
 mod settings;
 mod shutdown;
 mod start_failures;
+mod verify;

@@ -1,0 +1,12 @@
+//! What the program can be told to do: one command per file. What a command finds goes to standard
+//! output; why it did not succeed is its error.
+
+mod backup;
+mod progress;
+mod report;
+mod serve;
+mod verify;
+
+pub(crate) use backup::backup;
+pub(crate) use serve::serve;
+pub(crate) use verify::verify;

@@ -1,0 +1,168 @@
+//! `token-billing serve`: starts the service, and stops it in good order when a signal says so.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use token_billing::{
+    config::Config,
+    http::{Authentication, CONNECTION_LIMIT, Server},
+    ledger::{Ledger, QUEUE_LIMIT},
+    metrics::{Limits, Listener, Metrics, Sample},
+    service::BillingService,
+    store::{Reader, sqlite::SqliteDatabase},
+};
+
+/// How long a stop waits for the ledger to write what is queued. What takes longer was not
+/// acknowledged to anyone.
+const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
+/// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
+/// and whoever comes next in a burst is dropped, and tries again a second later.
+const BACKLOG: u32 = 4_096;
+/// Open files that are no connections to clients: the database's, the log, the runtime's own.
+const OTHER_FILES: usize = 64;
+
+/// Serves until it is asked to stop.
+#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
+pub(crate) async fn serve(
+    config: &Config,
+    authentication: Authentication,
+    database: &SqliteDatabase,
+) -> anyhow::Result<()> {
+    let stop = Stop::listen()?;
+    let listener = listen("BILLING_LISTEN", config.listen)?;
+    let scraped = match config.metrics_listen {
+        Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
+        None => None,
+    };
+    let metrics = scraped.as_ref().map(|_| {
+        let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
+        Arc::new(Metrics::new(limits))
+    });
+    let (writer, reader) = database.open().await?;
+    let (ledger, mut writer_task) = Ledger::start(
+        writer,
+        config.capacity_limits(),
+        config.retention(),
+        Utc::now,
+        metrics.clone(),
+    );
+    let scrapes = scraped
+        .zip(metrics.clone())
+        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
+    let service =
+        BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
+    let unprotected =
+        matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
+    let server = Server::new(listener, service, authentication)
+        .with_connections(allow_connections())
+        .counting(metrics);
+    info!(address = %server.local_addr()?, database = database.path(), "listening");
+    if let Some(scrapes) = scrapes {
+        info!(metrics = %scrapes.local_addr()?, "answering scrapes");
+        tokio::spawn(scrapes.run());
+    }
+    if unprotected {
+        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
+    }
+
+    let died = {
+        let serving = server.run(stop.requested());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => false,
+            () = writer_task.died() => true,
+        }
+    };
+    if died {
+        error!("nothing can be written any more; the service ends so that it can be started again");
+        anyhow::bail!("the ledger's writer died; see the log");
+    }
+    reader.close().await;
+    if timeout(LEDGER_GRACE, writer_task.stop()).await.is_ok() {
+        info!("stopped");
+    } else {
+        warn!("stopped without the last operations, for which the database was not free");
+    }
+    Ok(())
+}
+
+fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(address)
+        .map_err(|error| anyhow::anyhow!("{variable}: cannot listen on {address}: {error}"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A service that was just stopped leaves connections behind, which would keep the port for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn scrapes(
+    socket: TcpListener,
+    metrics: Arc<Metrics>,
+    ledger: &Ledger,
+    reader: &Reader,
+) -> Listener {
+    let (queue, reader) = (ledger.queue_gauge(), reader.clone());
+    Listener::new(socket, metrics, move || {
+        let size = reader.size();
+        Sample {
+            queue_depth: queue.depth(),
+            database_bytes: size.file_bytes,
+            wal_bytes: size.wal_bytes,
+        }
+    })
+}
+
+/// Raises the soft limit of open files to what [`CONNECTION_LIMIT`] takes, and returns how many
+/// connections there may be: as many as leave SQLite the files it may have to open again. The soft limit
+/// is 1,024 on most systems, for the sake of programs that use `select`.
+fn allow_connections() -> usize {
+    let wanted = u64::try_from(CONNECTION_LIMIT.saturating_add(OTHER_FILES)).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let mut files = current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+            Ok(()) => files = raised,
+            Err(error) => warn!(%error, "the limit of open files can't be raised"),
+        }
+    }
+    if files < wanted {
+        warn!(files, wanted, "few files may be open, so few clients can be connected");
+    }
+    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(1)
+}
+
+/// The signals that ask the service to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn requested(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping: finishing what has arrived");
+    }
+}
