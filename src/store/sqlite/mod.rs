@@ -2,8 +2,10 @@
 //!
 //! One connection writes ([`SqliteWriter`]), a small pool reads ([`SqliteReader`]).
 
+mod audit;
 mod file;
 mod keys;
+mod read_only;
 mod reader;
 mod recent;
 mod save;
@@ -19,6 +21,7 @@ use sqlx::{
 };
 use thiserror::Error;
 
+pub use audit::{Audit, Check, Counts, Difference};
 pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
@@ -58,12 +61,40 @@ pub enum OpenError {
         /// The newest migration known here.
         known: i64,
     },
+    /// Made by an earlier version of this program, and only to be read.
+    #[error(
+        "the database '{path}' was made by an older version of token-billing (it has migration \
+         {found}, this version knows {known}); use that version, or start the service, which \
+         migrates it"
+    )]
+    Older {
+        /// The file.
+        path: String,
+        /// The migration it has.
+        found: i64,
+        /// The newest migration known here.
+        known: i64,
+    },
+    /// Not there, and only to be read.
+    #[error("there is no database '{path}'")]
+    Missing {
+        /// The file.
+        path: String,
+    },
     /// Not a database, or somebody else's.
     #[error("the file '{path}' is not a token-billing database ({reason}); nothing was changed")]
     Foreign {
         /// The file.
         path: String,
         /// What gave it away.
+        reason: String,
+    },
+    /// It was opened, but what it holds can't be read.
+    #[error("cannot read the database '{path}': {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What SQLite says.
         reason: String,
     },
     /// The file can't be opened, made or migrated.
@@ -151,15 +182,8 @@ impl SqliteDatabase {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.failed(&error)),
         }
-        // Opening a WAL database for reading makes files beside it, unless it may be taken as
-        // immutable: which it may while no write-ahead log lies there.
         let clean = !Path::new(&format!("{}-wal", self.path)).exists();
-        let options = SqliteConnectOptions::new()
-            .filename(&self.path)
-            .read_only(true)
-            .immutable(clean)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
+        let options = self.read_only(clean);
         let foreign = |error: sqlx::Error| OpenError::Foreign {
             path: self.path.clone(),
             reason: describe(&error),
@@ -171,7 +195,7 @@ impl SqliteDatabase {
     }
 
     fn check_version(&self, schema: &FoundSchema) -> Result<(), OpenError> {
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let known = newest_known();
         match schema {
             FoundSchema::Migrated(found) if *found > known => {
                 Err(OpenError::Newer { path: self.path.clone(), found: *found, known })
@@ -203,6 +227,11 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> 
         }
     }
     MIGRATIONS.run_direct(None, connection, false).await
+}
+
+/// The newest migration known here.
+fn newest_known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// What an existing database file holds.
@@ -253,6 +282,8 @@ fn describe(error: &sqlx::Error) -> String {
 const SQLITE_CONSTRAINT: i32 = 19;
 /// SQLite's result code for an error in what a statement computes.
 const SQLITE_ERROR: i32 = 1;
+/// SQLite's primary result code for a damaged file.
+const SQLITE_CORRUPT: i32 = 11;
 /// The low byte of a result code is the primary one.
 const PRIMARY_CODE_MASK: i32 = 0xff;
 

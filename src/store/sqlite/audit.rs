@@ -1,0 +1,382 @@
+//! The audit: every balance worked out again from the transactions, and whatever else must hold.
+
+use std::fmt;
+
+use futures_util::TryStreamExt;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
+
+/// Most differences that are told one by one; those beyond are counted.
+const DIFFERENCES_TOLD: usize = 100;
+
+/// One transaction, so that all of its checks see one moment. The file is mapped into memory, as much of
+/// it as SQLite maps: looking up a million rows in each index costs mostly the way to their pages.
+const BEGIN: &str = "PRAGMA mmap_size = 2147418112; BEGIN";
+
+const COUNTS: &str = "
+    SELECT (SELECT count(*) FROM users),
+        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances),
+        (SELECT count(*) FROM transactions),
+        (SELECT count(*) FROM idempotency_keys)";
+
+/// Balances that are not what the transactions come to: user, model, what is held, the sum's high and low
+/// half, and the number of transactions.
+///
+/// The sums are made in halves of 32 bits, because `sum` gives up where 64 bits do not suffice, and it
+/// is wrong amounts that are looked for here. The balances are on the joins' right, where they have an
+/// index; a sum of nothing is 0.
+const BALANCES: &str = "
+    WITH changes AS MATERIALIZED (
+        SELECT user_id, model_id, count(*) AS entries,
+            sum(credits_delta >> 32) AS credits_high, sum(credits_delta & 4294967295) AS credits_low,
+            sum(tokens_delta >> 32) AS tokens_high, sum(tokens_delta & 4294967295) AS tokens_low
+        FROM transactions GROUP BY user_id, model_id
+    ),
+    credit_sums AS (
+        SELECT user_id, sum(entries) AS entries,
+            sum(credits_high) + (sum(credits_low) >> 32) AS high,
+            sum(credits_low) & 4294967295 AS low
+        FROM changes GROUP BY user_id
+    ),
+    token_sums AS (
+        SELECT user_id, model_id, entries,
+            tokens_high + (tokens_low >> 32) AS high, tokens_low & 4294967295 AS low
+        FROM changes WHERE model_id IS NOT NULL
+    )
+    SELECT coalesce(sums.user_id, held.user_id), NULL, held.credits,
+        coalesce(sums.high, 0), coalesce(sums.low, 0), coalesce(sums.entries, 0)
+    FROM credit_sums AS sums FULL JOIN credits AS held ON held.user_id = sums.user_id
+    WHERE held.credits IS NULL OR held.credits < 0
+        OR held.credits >> 32 <> coalesce(sums.high, 0)
+        OR held.credits & 4294967295 <> coalesce(sums.low, 0)
+    UNION ALL
+    SELECT coalesce(sums.user_id, held.user_id), coalesce(sums.model_id, held.model_id),
+        held.allocated_tokens,
+        coalesce(sums.high, 0), coalesce(sums.low, 0), coalesce(sums.entries, 0)
+    FROM token_sums AS sums FULL JOIN token_balances AS held
+        ON held.user_id = sums.user_id AND held.model_id = sums.model_id
+    WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0
+        OR held.allocated_tokens >> 32 <> coalesce(sums.high, 0)
+        OR held.allocated_tokens & 4294967295 <> coalesce(sums.low, 0)";
+
+/// Transactions whose changes are not what their type and amount say. The schema refuses them, but SQLite
+/// does not look at such conditions when a file is opened for reading.
+const CHANGES: &str = "
+    SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
+    WHERE NOT CASE type
+        WHEN 'purchase' THEN
+            amount >= 1 AND credits_delta = amount AND tokens_delta = 0 AND model_id IS NULL
+        WHEN 'allocation' THEN
+            amount >= 1 AND credits_delta = -amount AND tokens_delta >= 1 AND model_id IS NOT NULL
+        WHEN 'consumption' THEN
+            amount >= 0 AND credits_delta = 0 AND tokens_delta = -amount AND model_id IS NOT NULL
+        ELSE false
+    END";
+
+/// Store transactions granted more than once. Read from the table: the index that forbids it may be what
+/// is broken.
+const GRANTS: &str = "
+    SELECT transaction_id, count(*), min(user_id), max(user_id) FROM transactions NOT INDEXED
+    WHERE transaction_id IS NOT NULL GROUP BY transaction_id HAVING count(*) > 1";
+
+/// Rows that refer to nothing, with whose they are.
+const REFERENCES: &str = "
+    SELECT wrong.\"table\", wrong.parent,
+        coalesce(credits.user_id, token_balances.user_id, transactions.user_id),
+        coalesce(token_balances.model_id, transactions.model_id)
+    FROM pragma_foreign_key_check AS wrong
+    LEFT JOIN credits ON wrong.\"table\" = 'credits' AND credits.rowid = wrong.rowid
+    LEFT JOIN token_balances
+        ON wrong.\"table\" = 'token_balances' AND token_balances.rowid = wrong.rowid
+    LEFT JOIN transactions ON wrong.\"table\" = 'transactions' AND transactions.rowid = wrong.rowid";
+
+/// A row of `ok`, or one per flaw, of which SQLite tells at most this number.
+const FILE: &str = "PRAGMA integrity_check(10000)";
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Credits and tokens are the sums of their changes, and never negative.
+    Balances,
+    /// Every transaction belongs to a balance.
+    Owners,
+    /// Every transaction's changes follow from its type and amount.
+    Changes,
+    /// Every store transaction was granted once.
+    Grants,
+    /// Foreign keys lead somewhere.
+    References,
+    /// SQLite finds the file sound.
+    File,
+}
+
+impl Check {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 6] =
+        [Self::Balances, Self::Owners, Self::Changes, Self::Grants, Self::References, Self::File];
+
+    /// What must hold.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Balances => "balances are the sums of their changes, none negative",
+            Self::Owners => "every transaction belongs to a balance",
+            Self::Changes => "every change follows from its transaction",
+            Self::Grants => "every store transaction is granted once",
+            Self::References => "references lead somewhere",
+            Self::File => "the file is sound",
+        }
+    }
+}
+
+/// How much was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Users.
+    pub users: u64,
+    /// Balances, of credits and of tokens.
+    pub balances: u64,
+    /// Transactions.
+    pub transactions: u64,
+    /// Idempotency keys.
+    pub idempotency_keys: u64,
+}
+
+/// Something that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What it breaks.
+    pub check: Check,
+    /// Whose it is, where that is known.
+    pub user: Option<String>,
+    /// The model concerned, if any.
+    pub model: Option<String>,
+    /// What should be there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    /// One line, whatever the texts hold.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(formatter, "user {user:?}, ")?;
+        }
+        if let Some(model) = &self.model {
+            write!(formatter, "model {model:?}, ")?;
+        }
+        let found = self.found.replace(char::is_control, " ");
+        write!(formatter, "expected {}, found {found}", self.expected)
+    }
+}
+
+/// What an audit came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// How much was looked at; unknown where the file is too damaged to count.
+    pub counts: Option<Counts>,
+    /// The first differences.
+    pub told: Vec<Difference>,
+    totals: [u64; Check::ALL.len()],
+}
+
+impl Audit {
+    /// How many differences there are, told or not.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.totals.iter().sum()
+    }
+
+    /// How many of them break this rule.
+    #[must_use]
+    pub fn total_of(&self, check: Check) -> u64 {
+        Check::ALL.iter().zip(self.totals).find(|(known, _)| **known == check).map_or(0, |(_, n)| n)
+    }
+
+    /// Takes in what another part of the audit came to.
+    fn append(&mut self, other: Self) {
+        for (total, more) in self.totals.iter_mut().zip(other.totals) {
+            *total = total.saturating_add(more);
+        }
+        let room = DIFFERENCES_TOLD.saturating_sub(self.told.len());
+        self.told.extend(other.told.into_iter().take(room));
+    }
+
+    fn add(&mut self, difference: Difference) {
+        for (known, total) in Check::ALL.iter().zip(&mut self.totals) {
+            if *known == difference.check {
+                *total = total.saturating_add(1);
+            }
+        }
+        if self.told.len() < DIFFERENCES_TOLD {
+            self.told.push(difference);
+        }
+    }
+}
+
+/// What one statement looks for; its differences may also break a related check.
+struct Search {
+    check: Check,
+    sql: &'static str,
+    difference: fn(&SqliteRow) -> Result<Option<Difference>, sqlx::Error>,
+}
+
+const BOOKS: [Search; 4] = [
+    Search { check: Check::Balances, sql: BALANCES, difference: balance },
+    Search { check: Check::Changes, sql: CHANGES, difference: change },
+    Search { check: Check::Grants, sql: GRANTS, difference: grant },
+    Search { check: Check::References, sql: REFERENCES, difference: reference },
+];
+
+const SOUNDNESS: Search = Search { check: Check::File, sql: FILE, difference: flaw };
+
+impl SqliteDatabase {
+    /// Looks whether everything in the database is as it must be, at one moment, without writing to it.
+    /// `progress` is told what is looked at next.
+    ///
+    /// The file is looked through on a connection of its own: it takes as long as all the rest, and
+    /// it is sound at every moment or at none.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be read.
+    pub async fn audit(&self, mut progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
+        let books = async {
+            let books = self.read(async |connection| books(connection, &mut progress).await).await;
+            progress(Check::File);
+            books
+        };
+        let (books, flaws) = tokio::join!(books, self.read(flaws));
+        let mut audit = books?;
+        audit.append(flaws?);
+        Ok(audit)
+    }
+}
+
+async fn books(
+    connection: &mut SqliteConnection,
+    progress: &mut impl FnMut(Check),
+) -> Result<Audit, sqlx::Error> {
+    sqlx::query(BEGIN).execute(&mut *connection).await?;
+    let mut audit = Audit::default();
+    match count(connection).await {
+        Err(error) if is_corrupt(&error) => audit.add(broken(describe(&error))),
+        counts => audit.counts = Some(counts?),
+    }
+    for search in &BOOKS {
+        progress(search.check);
+        run(connection, search, &mut audit).await?;
+    }
+    Ok(audit)
+}
+
+async fn flaws(connection: &mut SqliteConnection) -> Result<Audit, sqlx::Error> {
+    sqlx::query(BEGIN).execute(&mut *connection).await?;
+    let mut audit = Audit::default();
+    run(connection, &SOUNDNESS, &mut audit).await?;
+    Ok(audit)
+}
+
+async fn count(connection: &mut SqliteConnection) -> Result<Counts, sqlx::Error> {
+    let row = sqlx::query(COUNTS).fetch_one(connection).await?;
+    Ok(Counts {
+        users: row.try_get(0)?,
+        balances: row.try_get(1)?,
+        transactions: row.try_get(2)?,
+        idempotency_keys: row.try_get(3)?,
+    })
+}
+
+async fn run(
+    connection: &mut SqliteConnection,
+    search: &Search,
+    audit: &mut Audit,
+) -> Result<(), sqlx::Error> {
+    let mut rows = sqlx::query(search.sql).fetch(connection);
+    loop {
+        match rows.try_next().await {
+            Ok(Some(row)) => {
+                if let Some(difference) = (search.difference)(&row)? {
+                    audit.add(difference);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if is_corrupt(&error) => {
+                audit.add(broken(describe(&error)));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn balance(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    let model: Option<String> = row.try_get(1)?;
+    let held: Option<i64> = row.try_get(2)?;
+    let (high, low, entries): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let sum = (i128::from(high) << 32) | i128::from(low);
+    let unit = if model.is_some() { "tokens" } else { "credits" };
+    let (check, expected, found) = match held {
+        None => {
+            let found = format!("none for {entries} transactions");
+            (Check::Owners, format!("a balance of {sum} {unit}"), found)
+        }
+        Some(held) if i128::from(held) == sum => {
+            (Check::Balances, format!("no fewer than 0 {unit}"), held.to_string())
+        }
+        Some(held) => (Check::Balances, format!("{sum} {unit}"), held.to_string()),
+    };
+    Ok(Some(Difference { check, user: row.try_get(0)?, model, expected, found }))
+}
+
+fn change(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    let (id, kind, amount): (i64, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (credits, tokens): (i64, i64) = (row.try_get(5)?, row.try_get(6)?);
+    Ok(Some(Difference {
+        check: Check::Changes,
+        user: row.try_get(3)?,
+        model: row.try_get(4)?,
+        expected: format!("what a {kind:?} of {amount} changes by transaction {id}"),
+        found: format!("{credits} credits, {tokens} tokens"),
+    }))
+}
+
+fn grant(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    let (id, grants): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (user, other): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let others = if user == other { String::new() } else { format!(", also to user {other:?}") };
+    Ok(Some(Difference {
+        check: Check::Grants,
+        user: Some(user.to_owned()),
+        model: None,
+        expected: format!("1 grant of store transaction {id:?}"),
+        found: format!("{grants}{others}"),
+    }))
+}
+
+fn reference(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    let (table, parent): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Some(Difference {
+        check: Check::References,
+        user: row.try_get(2)?,
+        model: row.try_get(3)?,
+        expected: format!("a row in {parent} for one in {table}"),
+        found: "none".to_owned(),
+    }))
+}
+
+fn flaw(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    let text: String = row.try_get(0)?;
+    Ok(if text == "ok" { None } else { Some(broken(text)) })
+}
+
+fn broken(found: String) -> Difference {
+    let expected = "a sound file".to_owned();
+    Difference { check: Check::File, user: None, model: None, expected, found }
+}
+
+/// Whether the file itself is damaged, and not just out of reach.
+fn is_corrupt(error: &sqlx::Error) -> bool {
+    result_code(error).is_some_and(|code| code & PRIMARY_CODE_MASK == SQLITE_CORRUPT)
+}
