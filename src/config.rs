@@ -1,10 +1,10 @@
 //! The settings: one struct, read from environment variables, whose comments become `--help` and
 //! `.env.example`.
 
-use std::{env, ffi::OsString, net::SocketAddr, ops::RangeInclusive};
+use std::{env, ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{
-    ArgAction, CommandFactory, Parser,
+    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -31,6 +31,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Parser)]
 #[command(version, name = "token-billing", disable_help_subcommand = true)]
 pub struct Config {
+    /// What to do; without one, serve.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+
     /// Address and port to listen on; port 0 picks a free one, which the first log line names (at `info`
     /// or finer).
     #[arg(long, env = "BILLING_LISTEN", default_value = "127.0.0.1:8000")]
@@ -71,6 +75,25 @@ pub struct Config {
     pub capacity_think: Tokens,
 }
 
+/// What the program can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Task {
+    /// Serve the API; the same as no command at all.
+    Serve,
+    /// Check the database, also while it is served: every balance against its transactions, every
+    /// reference, and the file. Nothing is written.
+    ///
+    /// Exit status 0 when everything is as it must be, 1 when something is not or can't be read.
+    Verify,
+    /// Write a copy of the database to a new file, also while it is served, and check the copy.
+    ///
+    /// Exit status 0 when the copy is there, complete and sound; else 1, and there is no file.
+    Backup {
+        /// The new file; it must not exist.
+        file: PathBuf,
+    },
+}
+
 /// Why the program does not go on with its settings.
 #[derive(Debug)]
 pub enum ConfigError {
@@ -93,7 +116,12 @@ impl Config {
                 return Err(ConfigError::Invalid(format!("{variable}: the value is not UTF-8")));
             }
         }
-        Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+        // Options may also stand after the command.
+        let mut command = Self::command().mut_args(|argument| argument.global(true));
+        let parsed = command
+            .try_get_matches_from_mut(arguments)
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 ConfigError::Answer(error.to_string())
             }
@@ -154,6 +182,9 @@ fn tokens(text: &str) -> Result<Tokens, String> {
 
 /// clap explains over several lines; an operator's log wants one, with the variable's name.
 fn one_line(error: &clap::Error) -> String {
+    if let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) {
+        return format!("{} is missing; see token-billing --help", missing.join(", "));
+    }
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -173,7 +204,7 @@ fn one_line(error: &clap::Error) -> String {
         .map_or_else(|| option.to_owned(), |variable| variable.to_string_lossy().into_owned());
     let reason = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
         (Some(source), _) => source.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => {
+        (None, Some(ContextValue::Strings(valid))) if !valid.is_empty() => {
             format!("must be one of {}", valid.join(", "))
         }
         (None, _) => "not a valid value".to_owned(),
@@ -189,6 +220,43 @@ mod tests {
     fn env_example_is_what_the_code_takes() {
         let file = include_str!("../.env.example");
         assert_eq!(file, Config::env_example(), "bring .env.example up to date");
+    }
+
+    fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
+        Config::read(["token-billing"].iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn options_stand_before_and_after_the_command_and_without_one() {
+        let option = ["--listen", "127.0.0.1:9"];
+        for task in [None, Some(Task::Serve), Some(Task::Verify)] {
+            let name: Vec<_> = match task {
+                None => Vec::new(),
+                Some(Task::Serve) => vec!["serve"],
+                Some(_) => vec!["verify"],
+            };
+            for arguments in [[&option, &name[..]].concat(), [&name[..], &option].concat()] {
+                let config = read(&arguments).expect("settings that are right");
+                assert_eq!((config.listen.port(), &config.task), (9, &task), "{arguments:?}");
+            }
+        }
+        let config = read(&["backup", "new.db"]).expect("settings that are right");
+        assert_eq!(config.task, Some(Task::Backup { file: "new.db".into() }));
+    }
+
+    #[test]
+    fn a_command_that_is_wrong_is_one_line() {
+        for (arguments, reason) in [
+            (&["backup"][..], "<FILE> is missing"),
+            (&["backup", "a", "b"], "unexpected argument 'b'"),
+            (&["verfy"], "unrecognized subcommand 'verfy'"),
+        ] {
+            let Err(ConfigError::Invalid(line)) = read(arguments) else {
+                panic!("{arguments:?} was taken");
+            };
+            assert!(line.starts_with(reason), "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
     }
 
     #[test]

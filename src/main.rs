@@ -1,4 +1,7 @@
-//! Starts and stops the service: settings, database, socket, signals, and the exit status.
+//! Starts and stops the service: settings, database, socket, signals, and the exit status; or does what
+//! else it is told.
+
+mod commands;
 
 use std::{env, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
 
@@ -12,7 +15,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use token_billing::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Task},
     http::Server,
     ledger::Ledger,
     service::BillingService,
@@ -48,11 +51,21 @@ fn main() -> ExitCode {
         Ok(database) => database,
         Err(error) => return usage(&error.to_string()),
     };
-    let _logs = match telemetry::start(&config.log, config.log_format) {
-        Ok(guard) => guard,
-        Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
+    let ran = match &config.task {
+        None | Some(Task::Serve) => {
+            let _logs = match telemetry::start(&config.log, config.log_format) {
+                Ok(guard) => guard,
+                Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
+            };
+            runtime().and_then(|runtime| runtime.block_on(run(&config, &database)))
+        }
+        Some(Task::Verify) => {
+            runtime().and_then(|runtime| runtime.block_on(commands::verify(&database)))
+        }
+        Some(Task::Backup { file }) => {
+            runtime().and_then(|runtime| runtime.block_on(commands::backup(&database, file)))
+        }
     };
-    let ran = runtime().and_then(|runtime| runtime.block_on(run(&config, &database)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

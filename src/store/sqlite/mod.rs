@@ -3,6 +3,7 @@
 //! One connection writes ([`SqliteWriter`]), a small pool reads ([`SqliteReader`]).
 
 mod audit;
+mod backup;
 mod file;
 mod keys;
 mod read_only;
