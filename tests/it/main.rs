@@ -8,6 +8,7 @@
 )]
 
 mod acceptance;
+mod backup;
 mod business_rules;
 mod crashes;
 mod full_disk;
@@ -26,3 +27,4 @@ mod rude_clients;
 mod settings;
 mod shutdown;
 mod start_failures;
+mod verify;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, Reply};
 pub(crate) use database::Database;
 pub(crate) use load::Load;
-pub(crate) use process::{FailedStart, Launch};
+pub(crate) use process::{FailedStart, Finished, Launch};
 pub(crate) use raw::RawConnection;
 pub(crate) use server::Server;
 

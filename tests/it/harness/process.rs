@@ -29,6 +29,17 @@ pub(crate) struct FailedStart {
     pub(crate) stderr: Vec<String>,
 }
 
+/// A command that has run to its end.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// The exit status.
+    pub(crate) code: Option<i32>,
+    /// The lines on standard output.
+    pub(crate) stdout: Vec<String>,
+    /// The lines on standard error.
+    pub(crate) stderr: Vec<String>,
+}
+
 impl Launch {
     /// A free port, and the database `billing.db` in the working directory.
     pub(crate) fn new() -> Self {
@@ -68,6 +79,20 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Runs a command of the binary to its end; other tasks go on meanwhile.
+    pub(crate) async fn finish(&self, directory: &Path, arguments: &[&str]) -> Finished {
+        let mut command = self.command(directory);
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("the thread ends")
+            .expect("the binary starts");
+        let lines =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
+        let code = output.status.code();
+        Finished { code, stdout: lines(&output.stdout), stderr: lines(&output.stderr) }
     }
 
     /// Starts the service and waits until it listens.
