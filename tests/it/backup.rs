@@ -40,7 +40,7 @@ async fn check_fails(server: &Server, file: &str, reason: &str) {
 
 #[tokio::test]
 async fn a_backup_under_load_holds_what_was_acknowledged_before() {
-    let mut server = Server::start();
+    let mut server = Server::start_with(&Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(300).await;

@@ -101,7 +101,7 @@ async fn a_new_database_is_ok() {
 
 #[tokio::test]
 async fn books_are_ok_at_every_moment_of_a_load() {
-    let mut server = Server::start();
+    let mut server = Server::start_with(&Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(300).await;
