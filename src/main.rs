@@ -112,7 +112,8 @@ async fn run(
         BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication).counting(metrics);
+    let server =
+        Server::new(listener, service, authentication, &config.cors_origins).counting(metrics);
     info!(address = %server.local_addr()?, database = database.path(), "listening");
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");

@@ -6,6 +6,7 @@
 mod auth;
 mod body;
 mod caller;
+mod cors;
 mod error;
 mod fields;
 mod json;
@@ -20,6 +21,7 @@ mod server;
 use std::time::Duration;
 
 pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, TokenVerifier};
+pub use cors::Origin;
 pub use server::Server;
 
 /// Most bytes of a request body.

@@ -9,6 +9,7 @@
 
 mod acceptance;
 mod business_rules;
+mod cors;
 mod crashes;
 mod full_disk;
 mod harness;
