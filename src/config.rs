@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 
 use crate::{
     domain::{CapacityLimits, Tokens},
-    http::{Authentication, Expected, KeySet},
+    http::{Authentication, Expected, KeySet, Origin},
     ledger::Retention,
 };
 
@@ -54,6 +54,11 @@ pub struct Config {
     /// counted.
     #[arg(long, env = "BILLING_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
+
+    /// Origins of web pages that may call the API from a browser, such as `https://app.example`, separated by
+    /// commas.
+    #[arg(long, env = "BILLING_CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
 
     /// Whether callers prove who they are: `none` (everyone is `default_user`) or `jwt`. It must be set
     /// where others than this machine can connect.

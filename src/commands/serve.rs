@@ -61,7 +61,7 @@ pub(crate) async fn serve(
         BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication)
+    let server = Server::new(listener, service, authentication, &config.cors_origins)
         .with_connections(allow_connections())
         .counting(metrics);
     info!(address = %server.local_addr()?, database = database.path(), "listening");

@@ -6,6 +6,7 @@
 mod auth;
 mod body;
 mod caller;
+mod cors;
 mod error;
 mod fields;
 mod json;
@@ -21,6 +22,7 @@ mod server;
 use std::time::Duration;
 
 pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, Verifier};
+pub use cors::Origin;
 pub use key_set::KeySet;
 pub use server::Server;
 

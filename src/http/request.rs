@@ -7,17 +7,19 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, Request},
+    http::{HeaderName, HeaderValue, Method, Request, header},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Incoming;
 use tokio::time::timeout;
+use tower_http::cors::Cors;
 use tower_service::Service;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -26,11 +28,12 @@ use super::{
     HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
     body::announces_too_much,
     caller::RequestId,
+    cors::{Origin, shared_with},
     error::{ApiError, Cause},
 };
 use crate::{caught::panic_message, metrics::Metrics};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most characters of a request id that is taken over from the client.
 const REQUEST_ID_MAX_CHARS: usize = 128;
 
@@ -58,9 +61,64 @@ impl Drop for Entered {
     }
 }
 
+/// The router, with what may go wrong before and around it.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded(Router);
+
+impl Service<Request<Incoming>> for Guarded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(answer(self.0.clone(), request).map(Ok))
+    }
+}
+
+/// What answers requests.
+#[derive(Debug, Clone)]
+pub(super) enum App {
+    /// Nothing around the router, which costs nothing.
+    Plain(Router),
+    /// Web pages may call it too; errors from before the router tell them so as well.
+    Shared(Box<Cors<Guarded>>),
+}
+
+impl App {
+    /// The router, for the web pages of these origins too.
+    pub(super) fn new(router: Router, origins: &[Origin]) -> Self {
+        if origins.is_empty() {
+            return Self::Plain(router);
+        }
+        Self::Shared(Box::new(shared_with(origins, Guarded(router))))
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Response {
+        match self {
+            Self::Plain(router) => answer(router, request).await,
+            // The layer would answer every OPTIONS, also one that no browser sent ahead of a call.
+            Self::Shared(cors)
+                if request.method() == Method::OPTIONS
+                    && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) =>
+            {
+                let Guarded(router) = cors.get_ref().clone();
+                answer(router, request).await
+            }
+            Self::Shared(mut cors) => match cors.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        }
+    }
+}
+
 /// Runs one request. Around the whole router, because each layer inside costs every request a copy.
 pub(super) async fn handle(
-    router: Router,
+    app: App,
     mut request: Request<Incoming>,
     in_flight: InFlight,
     metrics: Option<Arc<Metrics>>,
@@ -74,7 +132,7 @@ pub(super) async fn handle(
     let text: Arc<str> = Arc::from(id.to_str().unwrap_or_default());
     request.extensions_mut().insert(RequestId(Arc::clone(&text)));
 
-    let mut response = answer(router, request).await;
+    let mut response = app.answer(request).await;
     let status = response.status().as_u16();
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
         error!(id = &*text, status, cause, "the request failed");

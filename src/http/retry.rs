@@ -15,8 +15,8 @@ use crate::{
     ledger::Applied,
 };
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The key of a request, if its client gave it one, with the request's path.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -18,8 +17,9 @@ use tokio::{
 use super::{
     ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
     SHUTDOWN_GRACE,
+    cors::Origin,
     probes::Stopping,
-    request::{InFlight, handle},
+    request::{App, InFlight, handle},
     routes::router,
 };
 use crate::{metrics::Metrics, service::BillingService};
@@ -34,7 +34,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    router: Router,
+    app: App,
     in_flight: InFlight,
     places: usize,
     stopping: Stopping,
@@ -42,16 +42,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `service` on a bound socket; nothing is accepted before [`Self::run`].
+    /// Serves `service` on a bound socket, to web pages of `origins` too; nothing is accepted before
+    /// [`Self::run`].
     #[must_use]
     pub fn new(
         listener: TcpListener,
         service: BillingService,
         authentication: Authentication,
+        origins: &[Origin],
     ) -> Self {
         let (stopping, in_flight) = (Stopping::default(), InFlight::default());
         let router = router(service, authentication, stopping.clone());
-        Self { listener, router, in_flight, places: CONNECTION_LIMIT, stopping, metrics: None }
+        let app = App::new(router, origins);
+        Self { listener, app, in_flight, places: CONNECTION_LIMIT, stopping, metrics: None }
     }
 
     /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
@@ -89,12 +92,12 @@ impl Server {
             };
             match accepted {
                 (Ok(place), Ok((stream, _))) => {
-                    let (router, in_flight) = (self.router.clone(), self.in_flight.clone());
+                    let (app, in_flight) = (self.app.clone(), self.in_flight.clone());
                     let metrics = self.metrics.clone();
                     let connection = connection().serve_connection(
                         prepared(stream),
                         service_fn(move |request| {
-                            handle(router.clone(), request, in_flight.clone(), metrics.clone())
+                            handle(app.clone(), request, in_flight.clone(), metrics.clone())
                         }),
                     );
                     let connection = connections.watch(connection);

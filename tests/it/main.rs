@@ -11,6 +11,7 @@ mod acceptance;
 mod backup;
 mod business_rules;
 mod clocks;
+mod cors;
 mod crashes;
 mod crowds;
 mod full_disk;

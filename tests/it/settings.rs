@@ -9,12 +9,15 @@ use crate::harness::{Launch, Server};
 #[test]
 fn a_bad_setting_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
-    let table: [(&str, &str); 16] = [
+    let table: [(&str, &str); 19] = [
         ("BILLING_LISTEN", "nonsense"),
         ("BILLING_LISTEN", "127.0.0.1"),
         ("BILLING_LISTEN", "127.0.0.1:65536"),
         ("BILLING_LISTEN", ""),
         ("BILLING_METRICS_LISTEN", "9100"),
+        ("BILLING_CORS_ORIGINS", "*"),
+        ("BILLING_CORS_ORIGINS", "https://app.example,https://app.example/path"),
+        ("BILLING_CORS_ORIGINS", ""),
         ("BILLING_ALLOW_RESET", "maybe"),
         ("BILLING_CAPACITY_QUICK", "-1"),
         ("BILLING_CAPACITY_QUICK", "9007199254740992"),

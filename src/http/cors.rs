@@ -1,0 +1,86 @@
+//! Which web pages may call the API from a browser. Without any the layer is not there at all.
+
+use std::{str::FromStr, time::Duration};
+
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
+use tower_http::cors::{AllowOrigin, Cors};
+
+use super::{
+    request::REQUEST_ID,
+    retry::{IDEMPOTENCY_KEY, REPLAYED},
+};
+
+/// How long browsers may remember what they are told here; some do for two hours at most.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(1);
+/// Has a tunnel's warning page left out.
+const SKIP_WARNING: HeaderName = HeaderName::from_static("ngrok-skip-browser-warning");
+
+/// Where a web page comes from, exactly as browsers send it: `https://app.example` or
+/// `http://localhost:5173`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(HeaderValue);
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let wrong = || "must be origins such as https://app.example, without a path".to_owned();
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(wrong());
+        };
+        // One that no browser ever sends would be allowed in vain.
+        let sent = format!("{scheme}://{authority}").to_ascii_lowercase();
+        let default_port =
+            matches!((scheme, authority.port_u16()), ("http", Some(80)) | ("https", Some(443)));
+        if text != sent || default_port || authority.as_str().contains(['@', '*']) {
+            return Err(wrong());
+        }
+        HeaderValue::from_str(text).map(Self).map_err(|_| wrong())
+    }
+}
+
+/// Lets pages of these origins call what `inner` answers.
+pub(super) fn shared_with<S>(origins: &[Origin], inner: S) -> Cors<S> {
+    Cors::new(inner)
+        .allow_origin(AllowOrigin::list(origins.iter().map(|Origin(origin)| origin.clone())))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static(IDEMPOTENCY_KEY),
+            SKIP_WARNING,
+        ])
+        .expose_headers([header::LINK, REQUEST_ID, REPLAYED, header::RETRY_AFTER])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_browsers_send_is_an_origin() {
+        for text in ["https://app.example", "http://localhost:5173", " capacitor://localhost"] {
+            assert!(text.parse::<Origin>().is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "app.example",
+            "https://",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://*.example",
+            "https://App.example",
+            "https://app.example:443",
+            "https://user@app.example",
+            "https://app.example?",
+            "https://äpp.example",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
+    }
+}
