@@ -6,14 +6,17 @@
 mod auth;
 mod body;
 mod caller;
+mod docs;
 mod error;
 mod fields;
 mod json;
+mod openapi;
 mod problem;
 mod query;
 mod request;
 mod retry;
 mod routes;
+mod schemas;
 mod server;
 
 use std::time::Duration;

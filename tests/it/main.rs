@@ -18,6 +18,7 @@ mod log_lines;
 mod login;
 mod malformed_bodies;
 mod malformed_queries;
+mod openapi;
 mod other_writers;
 mod pricing;
 mod purchases;
