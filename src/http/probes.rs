@@ -13,7 +13,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::error::{ApiError, database_unavailable};
+use super::{
+    error::{ApiError, database_unavailable},
+    schemas,
+};
 use crate::{ledger::LedgerError, service::BillingService};
 
 /// Whether the service was asked to stop.
@@ -30,12 +33,31 @@ impl Stopping {
     }
 }
 
-/// The process answers. Nothing else is looked at: a restart heals no database.
+/// Whether the process answers
+///
+/// Nothing else is looked at: a restart heals no database.
+#[utoipa::path(
+    get, path = "/livez", tag = "service",
+    responses((status = 200, description = "It does.", body = schemas::Probe,
+        example = json!({"status": "ok"}))),
+)]
 pub(super) async fn livez() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Requests would be carried out.
+/// Whether requests would be carried out
+#[utoipa::path(
+    get, path = "/readyz", tag = "service",
+    responses(
+        (status = 200, description = "They would.", body = schemas::Probe,
+            example = json!({"status": "ok"})),
+        (status = 503, description = "The database does not answer, or the service is stopping.",
+            body = schemas::CodedError, example = json!({
+                "detail": "The database is not available, please try again",
+                "code": "database_unavailable",
+            })),
+    ),
+)]
 pub(super) async fn readyz(
     State(service): State<Arc<BillingService>>,
     State(stopping): State<Stopping>,

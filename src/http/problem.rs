@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One step of the way to a field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Step {
     /// A name that the API gave it. What a client calls its own fields is never repeated: the app
@@ -25,11 +26,13 @@ pub(super) type Location = Vec<Step>;
 
 /// One thing that is wrong, and where. The input itself is never repeated: it may hold a purchase
 /// token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
+    #[schema(value_type = Vec<Step>)]
     loc: Location,
+    #[schema(value_type = String)]
     msg: Cow<'static, str>,
 }
 

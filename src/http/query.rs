@@ -9,9 +9,9 @@ use super::{
 };
 use crate::domain::{EntryKind, HistoryFilter, ModelId};
 
-const DEFAULT_LIMIT: u16 = 100;
-const LIMIT: Range = Range { lowest: Lowest::From(1), highest: 1_000 };
-const BEFORE: Range = Range { lowest: Lowest::From(1), highest: i64::MAX };
+pub(super) const DEFAULT_LIMIT: u16 = 100;
+pub(super) const LIMIT: Range = Range { lowest: Lowest::From(1), highest: 1_000 };
+pub(super) const BEFORE: Range = Range { lowest: Lowest::From(1), highest: i64::MAX };
 
 /// Reads the filters of a history page. Of a parameter given twice the last counts, unknown ones are
 /// ignored.

@@ -8,21 +8,25 @@ use axum::{
     extract::{FromRef, Path, State, rejection::PathRejection},
     http::{HeaderValue, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::Serialize;
 use serde_json::json;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Authentication, COMPRESS_FROM_BYTES,
     body::read_json,
+    docs::{self, Document},
     error::{ApiError, retry_later},
     fields::{Field, Object, noted, read_object},
-    probes::{Stopping, livez, readyz},
+    openapi::{self, Outline},
+    probes::{__path_livez, __path_readyz, Stopping, livez, readyz},
     problem::{Lowest, Problem, Range},
     query::{history_filter, next_page},
     retry::{RequestKey, answer},
+    schemas::{self, CategoryName, CodedError, Refused},
 };
 use crate::{
     domain::{
@@ -34,10 +38,10 @@ use crate::{
 
 /// Most credits of one purchase or one allocation, and most tokens of one chat's input or output.
 const AMOUNT_MAX: i64 = 1_000_000_000;
-const CREDITS: Range = Range { lowest: Lowest::Above(0), highest: AMOUNT_MAX };
-const TOKENS: Range = Range { lowest: Lowest::From(0), highest: AMOUNT_MAX };
+pub(super) const CREDITS: Range = Range { lowest: Lowest::Above(0), highest: AMOUNT_MAX };
+pub(super) const TOKENS: Range = Range { lowest: Lowest::From(0), highest: AMOUNT_MAX };
 /// Most items of one allocation request.
-const ALLOCATIONS_MAX: usize = 50;
+pub(super) const ALLOCATIONS_MAX: usize = 50;
 
 type Service = State<Arc<BillingService>>;
 
@@ -67,51 +71,80 @@ impl FromRef<Api> for Stopping {
     }
 }
 
-/// The whole API.
+/// The whole API. What `routes!` is not given is neither served nor documented.
 pub(super) fn router(
     service: BillingService,
     authentication: Authentication,
     stopping: Stopping,
 ) -> Router {
-    let api =
-        Api { service: Arc::new(service), authentication: Arc::new(authentication), stopping };
     let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
-    Router::new()
-        .route("/api/billing/transactions", get(transactions))
+    let (api, mut document) = OpenApiRouter::with_openapi(Outline::openapi())
+        .routes(routes!(transactions))
         .layer(long_answers)
-        .route("/api/billing/balance", get(balance))
-        .route("/api/billing/balance/category/{category}", get(category_total))
-        .route("/api/billing/pricing", get(pricing))
-        .route("/api/billing/health", get(health))
-        .route("/api/billing/credits/add", post(add_credits))
-        .route("/api/billing/credits/allocate", post(allocate))
-        .route("/api/billing/tokens/consume", post(consume))
-        .route("/api/billing/reset", post(reset))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        .routes(routes!(balance))
+        .routes(routes!(category_total))
+        .routes(routes!(pricing))
+        .routes(routes!(health))
+        .routes(routes!(add_credits))
+        .routes(routes!(allocate))
+        .routes(routes!(consume))
+        .routes(routes!(reset))
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .split_for_parts();
+    let (docs, about_docs) = docs::routes().split_for_parts();
+    document.merge(about_docs);
+    let document = Document(openapi::finished(document, &authentication));
+    let state =
+        Api { service: Arc::new(service), authentication: Arc::new(authentication), stopping };
+    api.with_state(state)
+        .merge(docs.with_state(document))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .with_state(api)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Balance {
+    #[schema(schema_with = schemas::balance)]
     credits: Credits,
+    /// Every model that ever got tokens, at zero too.
+    #[schema(schema_with = schemas::balances)]
     allocated_tokens: BTreeMap<ModelId, Tokens>,
 }
 
+/// Credits and tokens
+#[utoipa::path(
+    get, path = "/api/billing/balance", tag = "account", security(("bearer" = [])),
+    responses((status = 200, description = "What the user has.", body = Balance,
+        example = json!({"credits": 150, "allocated_tokens": {"gemini-2.0-flash": 2_000_000}}))),
+)]
 async fn balance(State(service): Service, caller: Caller) -> Result<Json<Balance>, ApiError> {
     let account = service.balance(&caller.user).await?;
     let (credits, tokens) = (account.credits(), account.tokens().clone());
     Ok(Json(Balance { credits, allocated_tokens: tokens }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CategoryTotal {
+    #[schema(value_type = CategoryName)]
     category: Category,
+    #[schema(schema_with = schemas::balance)]
     total_tokens: Tokens,
 }
 
+/// Tokens of a category
+#[utoipa::path(
+    get, path = "/api/billing/balance/category/{category}", tag = "account", security(("bearer" = [])),
+    params(("category" = CategoryName, Path)),
+    responses(
+        (status = 200, description = "The tokens of all its models.", body = CategoryTotal,
+            example = json!({"category": "quick", "total_tokens": 1_993_000})),
+        (status = 400, description = "No such category.", body = CodedError, example = json!({
+            "detail": "カテゴリーは 'quick' または 'think' である必要があります",
+            "code": "invalid_category",
+        })),
+    ),
+)]
 async fn category_total(
     State(service): Service,
     caller: Caller,
@@ -125,10 +158,33 @@ async fn category_total(
     Ok(Json(CategoryTotal { category, total_tokens }))
 }
 
+/// What models cost
+#[utoipa::path(
+    get, path = "/api/billing/pricing", tag = "service",
+    responses((status = 200, description = "Every model that can be bought.", body = schemas::Prices,
+        example = json!({
+            "gemini-2.0-flash": {"price_per_m_token": 75, "category": "quick"},
+            "gemini-2.5-flash": {"price_per_m_token": 255, "category": "quick"},
+            "gemini-2.5-pro": {"price_per_m_token": 750, "category": "think"},
+        }))),
+)]
 async fn pricing(State(service): Service) -> Result<Json<PriceList>, ApiError> {
     Ok(Json(service.pricing().await?))
 }
 
+/// Whether the service works
+#[utoipa::path(
+    get, path = "/api/billing/health", tag = "service",
+    responses(
+        (status = 200, description = "It does.", body = schemas::Health,
+            example = json!({"status": "ok", "service": "billing"})),
+        (status = 503, description = "The database does not answer.", body = schemas::Unhealthy,
+            example = json!({
+                "status": "unavailable", "service": "billing", "code": "database_unavailable",
+                "detail": "The database is not available, please try again",
+            })),
+    ),
+)]
 async fn health(State(service): Service) -> Response {
     if service.is_healthy().await {
         Json(json!({ "status": "ok", "service": "billing" })).into_response()
@@ -141,13 +197,20 @@ async fn health(State(service): Service) -> Response {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct HistoryLine {
+    #[schema(schema_with = schemas::transaction_id)]
     id: i64,
     #[serde(rename = "type")]
+    #[schema(schema_with = schemas::kind)]
     kind: &'static str,
+    /// Credits of a purchase or an allocation, tokens of a consumption.
+    #[schema(schema_with = schemas::balance)]
     amount: i64,
+    #[schema(schema_with = schemas::optional_model_id)]
     model_id: Option<String>,
+    /// In UTC, with microseconds.
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -163,6 +226,26 @@ impl From<Transaction> for HistoryLine {
     }
 }
 
+/// What happened, newest first
+#[utoipa::path(
+    get, path = "/api/billing/transactions", tag = "account", security(("bearer" = [])),
+    params(schemas::HistoryQuery),
+    responses(
+        (status = 200, description = "A page of the history.", body = Vec<HistoryLine>,
+            headers(("Link" = String, description = "`<…>; rel=\"next\"` when older ones remain")),
+            example = json!([
+                {"id": 4, "type": "consumption", "amount": 7000, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.299996Z"},
+                {"id": 3, "type": "allocation", "amount": 150, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.285945Z"},
+                {"id": 2, "type": "purchase", "amount": 200, "model_id": null, "created_at": "2026-11-24T10:34:59.256428Z"},
+                {"id": 1, "type": "purchase", "amount": 100, "model_id": null, "created_at": "2026-11-24T10:34:59.234600Z"},
+            ])),
+        (status = 422, description = "Malformed. Every problem is listed.",
+            body = schemas::ValidationError, example = json!({"detail": [{
+                "type": "greater_than_equal", "loc": ["query", "limit"],
+                "msg": "Input should be greater than or equal to 1",
+            }]})),
+    ),
+)]
 async fn transactions(
     State(service): Service,
     caller: Caller,
@@ -184,12 +267,31 @@ async fn transactions(
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CreditsAdded {
     success: bool,
+    #[schema(schema_with = schemas::balance)]
     new_balance: Credits,
 }
 
+/// Buy credits
+///
+/// A store transaction grants credits once, to one user.
+#[utoipa::path(
+    post, path = "/api/billing/credits/add", tag = "changes", security(("bearer" = [])),
+    request_body(content = schemas::AddCredits, example = json!({
+        "credits": 100,
+        "purchase_record": {"productId": "noteapp.credits.small", "transactionId": "GPA.1111"},
+    })),
+    responses(
+        (status = 200, description = "The credits are there.", body = CreditsAdded,
+            example = json!({"success": true, "new_balance": 100})),
+        (status = 409, description = "This store transaction was granted before.", body = CodedError,
+            example = json!({
+                "detail": "Purchase already processed", "code": "purchase_already_processed",
+            })),
+    ),
+)]
 async fn add_credits(
     State(service): Service,
     caller: Caller,
@@ -220,11 +322,42 @@ fn purchase(body: &Object<'_>, problems: &mut Vec<Problem>) -> Option<Purchase> 
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Success {
     success: bool,
 }
 
+/// Turn credits into tokens
+///
+/// Tokens are ⌊credits × 1,000,000 / price⌋. All items are applied, in their order, or none is.
+#[utoipa::path(
+    post, path = "/api/billing/credits/allocate", tag = "changes", security(("bearer" = [])),
+    request_body(content = schemas::Allocate,
+        example = json!({"allocations": [{"model_id": "gemini-2.0-flash", "credits": 150}]})),
+    responses(
+        (status = 200, description = "The tokens are there.", body = Success,
+            example = json!({"success": true})),
+        (status = 400, description = "A rule says no.", body = Refused, examples(
+            ("insufficient_credits" = (value = json!({
+                "detail": "クレジット不足: 必要=150, 残高=100", "code": "insufficient_credits",
+                "required": 150, "available": 100,
+            }))),
+            ("model_not_priced" = (value = json!({
+                "detail": "モデル no-such-model の価格情報が見つかりません",
+                "code": "model_not_priced", "model_id": "no-such-model",
+            }))),
+            ("capacity_exceeded" = (value = json!({
+                "detail": "容量制限超過: quickカテゴリーの上限は5000000トークンです",
+                "code": "capacity_exceeded", "category": "quick", "limit": 5_000_000,
+                "available": 3_000_000, "max_credits": 225,
+            }))),
+            ("allocation_too_small" = (value = json!({
+                "detail": "モデル dear-model に割り当てるクレジットが少なすぎます。1トークンも購入できません",
+                "code": "allocation_too_small", "model_id": "dear-model",
+            }))),
+        )),
+    ),
+)]
 async fn allocate(
     State(service): Service,
     caller: Caller,
@@ -246,12 +379,36 @@ fn allocation(item: Field<'_>, problems: &mut Vec<Problem>) -> Option<Allocation
     Some(Allocation { model: model?, credits: Credits::new(credits?).ok()? })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Consumed {
     success: bool,
+    #[schema(schema_with = schemas::balance)]
     remaining_tokens: Tokens,
 }
 
+/// Use tokens up
+///
+/// Input and output together leave the model's balance, or nothing does.
+#[utoipa::path(
+    post, path = "/api/billing/tokens/consume", tag = "changes", security(("bearer" = [])),
+    request_body(content = schemas::Consume, example = json!({
+        "model_id": "gemini-2.0-flash", "input_tokens": 5000, "output_tokens": 2000,
+    })),
+    responses(
+        (status = 200, description = "They are used.", body = Consumed,
+            example = json!({"success": true, "remaining_tokens": 1_993_000})),
+        (status = 400, description = "A rule says no.", body = Refused, examples(
+            ("no_token_balance" = (value = json!({
+                "detail": "モデル no-such-model のトークン残高がありません",
+                "code": "no_token_balance", "model_id": "no-such-model",
+            }))),
+            ("insufficient_tokens" = (value = json!({
+                "detail": "トークン不足: 必要=7000, 残高=500", "code": "insufficient_tokens",
+                "required": 7000, "available": 500,
+            }))),
+        )),
+    ),
+)]
 async fn consume(
     State(service): Service,
     caller: Caller,
@@ -270,6 +427,20 @@ async fn consume(
     Ok(answer(applied, |remaining_tokens| Consumed { success: true, remaining_tokens }))
 }
 
+/// Erase the user's data
+///
+/// Off unless `BILLING_ALLOW_RESET` is set. Needs no body. Prices stay.
+#[utoipa::path(
+    post, path = "/api/billing/reset", tag = "changes", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "All is erased.", body = schemas::Erased,
+            example = json!({"success": true, "message": "All data reset successfully"})),
+        (status = 403, description = "It is switched off.", body = CodedError, example = json!({
+            "detail": "This endpoint is not available in production environment",
+            "code": "reset_disabled",
+        })),
+    ),
+)]
 async fn reset(
     State(service): Service,
     caller: Caller,

@@ -11,7 +11,7 @@ use super::OTHER;
 
 /// The paths that are told apart, as the router has them, the busiest first. Whatever else is asked for
 /// shares a label, so that guessed paths don't fill the memory of the monitoring.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 14] = [
     "/api/billing/tokens/consume",
     "/api/billing/balance",
     "/api/billing/credits/add",
@@ -23,6 +23,8 @@ const ROUTES: [&str; 12] = [
     "/api/billing/reset",
     "/livez",
     "/readyz",
+    "/openapi.json",
+    "/docs",
     OTHER,
 ];
 const METHODS: [&str; 5] = ["POST", "GET", "HEAD", "OPTIONS", OTHER];

@@ -24,6 +24,7 @@ mod lost_files;
 mod malformed_bodies;
 mod malformed_queries;
 mod metrics;
+mod openapi;
 mod other_writers;
 mod pricing;
 mod probes;

@@ -1,0 +1,127 @@
+//! `/openapi.json`, and Swagger UI at `/docs` to read and try it. Everything comes out of the binary.
+
+use std::{
+    collections::HashMap,
+    io::{Cursor, Read},
+    sync::LazyLock,
+};
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderName, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use utoipa::{
+    IntoParams,
+    openapi::{Object, ObjectBuilder, schema::Type},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+use super::error::ApiError;
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const STARTER: &str = "swagger-initializer.js";
+/// What of Swagger UI the page needs, with its type.
+const FROM_ARCHIVE: [(&str, &str); 3] = [
+    ("swagger-ui-bundle.js", JAVASCRIPT),
+    ("swagger-ui.css", "text/css; charset=utf-8"),
+    ("favicon-32x32.png", "image/png"),
+];
+/// Nothing of another host, whatever a future Swagger UI would like to load. It styles itself inline.
+const POLICY: (HeaderName, &str) = (
+    header::CONTENT_SECURITY_POLICY,
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// Unpacked when the page is first looked at: most services are started without it.
+static ASSETS: LazyLock<HashMap<&str, (&str, Bytes)>> = LazyLock::new(assets);
+
+/// The document as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Document(pub(super) Bytes);
+
+/// The assets' path, as the document shows it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "this type is only looked at, never made")]
+struct AssetPath {
+    #[param(schema_with = file_names)]
+    file: String,
+}
+
+fn file_names() -> Object {
+    let names = FROM_ARCHIVE.iter().map(|(name, _)| *name).chain([STARTER]);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+}
+
+/// Both addresses, and the page's assets.
+pub(super) fn routes() -> OpenApiRouter<Document> {
+    OpenApiRouter::new().routes(routes!(openapi)).routes(routes!(page)).routes(routes!(asset))
+}
+
+fn assets() -> HashMap<&'static str, (&'static str, Bytes)> {
+    let mut archive =
+        ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate holds an archive");
+    let mut assets = HashMap::from([(
+        STARTER,
+        (JAVASCRIPT, Bytes::from_static(include_bytes!("swagger-initializer.js"))),
+    )]);
+    for (name, media_type) in FROM_ARCHIVE {
+        let end = format!("/dist/{name}");
+        let index = archive
+            .file_names()
+            .position(|path| path.is_ok_and(|path| path.ends_with(&end)))
+            .expect("Swagger UI has this file");
+        let mut bytes = Vec::new();
+        archive
+            .by_index(index)
+            .and_then(|mut file| Ok(file.read_to_end(&mut bytes)?))
+            .expect("the archive is whole: it was when it was built in");
+        assets.insert(name, (media_type, Bytes::from(bytes)));
+    }
+    assets
+}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "documentation",
+    responses((status = 200, description = "The API as OpenAPI 3.1.", body = serde_json::Value)),
+)]
+async fn openapi(State(Document(document)): State<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+}
+
+/// The page to read it on
+#[utoipa::path(
+    get, path = "/docs", tag = "documentation",
+    responses((status = 200, description = "Swagger UI.", body = String, content_type = "text/html")),
+)]
+async fn page() -> Response {
+    let html = include_str!("index.html");
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), POLICY], html).into_response()
+}
+
+/// A file that the page loads
+#[utoipa::path(
+    get, path = "/docs/{file}", tag = "documentation", params(AssetPath),
+    responses(
+        (status = 200, description = "The file.", content(
+            (String = "text/javascript"), (String = "text/css"), (Vec<u8> = "image/png"),
+        )),
+        (status = 404, description = "The page has no such file.", body = super::schemas::PlainError,
+            example = json!({"detail": "Not Found"})),
+    ),
+)]
+async fn asset(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    // Unpacking takes a while, and requests share the threads.
+    let assets = tokio::task::spawn_blocking(|| &*ASSETS)
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let (media_type, bytes) =
+        file.ok().and_then(|Path(file)| assets.get(file.as_str())).ok_or(ApiError::NotFound)?;
+    Ok(([(header::CONTENT_TYPE, *media_type)], bytes.clone()).into_response())
+}
