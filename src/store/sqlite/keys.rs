@@ -4,17 +4,21 @@
 //! A key is new if its digest is neither here nor in the index. Here are all keys above the id up to
 //! which the table `idempotency_indexed` says the index is complete, as of a version of the database.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{StoreError, snapshot::json, snapshot::possible};
+use super::{
+    StoreError,
+    save::SqliteQuery,
+    snapshot::{json, possible},
+};
 use crate::domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId};
 
 /// How many keys are gathered before they go into the index. Each takes some 30 bytes of memory.
 const GATHERED: usize = 65_536;
 /// How many of them go into the index at once.
-const SLICE: usize = 4_096;
+const SLICE: usize = 2_048;
 
 /// Rows whose digest may be in the index or not.
 const NEWER: &str = "SELECT id, digest FROM idempotency_keys
@@ -34,12 +38,18 @@ const FIND: &str = "
     SELECT k.user_id, k.key, k.fingerprint, k.outcome
     FROM json_each($2) AS wanted CROSS JOIN idempotency_keys AS k ON k.id = wanted.value";
 
-/// `$1` pairs of digest and id, a JSON array; `$2` the id up to which the index is complete then.
-const INDEX: &str = "BEGIN IMMEDIATE;
-    INSERT OR IGNORE INTO idempotency_index (digest, id)
-    SELECT value ->> 0, value ->> 1 FROM jsonb_each($1);
-    UPDATE idempotency_indexed SET id = max(id, $2);
-    COMMIT";
+/// The id up to which the index is complete then, and places for pairs of digest and id. Those left over
+/// are not bound, and not saved.
+static INDEX: LazyLock<String> = LazyLock::new(|| {
+    let places = vec!["(?,?)"; SLICE].join(",");
+    format!(
+        "BEGIN IMMEDIATE;
+        UPDATE idempotency_indexed SET id = max(id, ?);
+        INSERT OR IGNORE INTO idempotency_index (digest, id)
+        SELECT * FROM (VALUES {places}) WHERE column1 IS NOT NULL;
+        COMMIT"
+    )
+});
 
 /// The keys that may not be in the index yet.
 #[derive(Debug, Default)]
@@ -139,7 +149,9 @@ impl YoungKeys {
             .collect();
         let done = slice.len() < SLICE;
         let complete_up_to = if done { moving.up_to_id } else { 0 };
-        sqlx::query(INDEX).bind(json(&slice)).bind(complete_up_to).execute(connection).await?;
+        let query = sqlx::query(INDEX.as_str()).bind(complete_up_to);
+        let bind = |query: SqliteQuery, (digest, id): &(i64, i64)| query.bind(*digest).bind(*id);
+        slice.iter().fold(query, bind).execute(connection).await?;
         if done {
             self.by_digest.retain(|young| young.1 > moving.up_to_id);
             self.moving = None;

@@ -266,7 +266,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-type SqliteQuery = Query<'static, Sqlite, SqliteArguments>;
+pub(super) type SqliteQuery = Query<'static, Sqlite, SqliteArguments>;
 
 fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> SqliteQuery {
     let now = || Arc::clone(now);
