@@ -5,8 +5,8 @@
 //!
 //! [`http`] parses and answers → [`service`] has one method per operation → [`ledger`] loads, decides,
 //! persists and commits in batches → [`store`] holds all SQL. The rules are in [`domain`], pure, used
-//! by all. [`config`] reads the settings, [`telemetry`] writes the log, [`metrics`] counts, `main.rs` starts
-//! and stops.
+//! by all. [`config`] reads the settings, [`telemetry`] writes the log, [`metrics`] counts. The program
+//! around it is in `main.rs` and `commands/`.
 
 #![cfg_attr(
     test,

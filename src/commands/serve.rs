@@ -61,10 +61,10 @@ pub(crate) async fn serve(
         BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication, &config.cors_origins)
-        .with_connections(allow_connections())
-        .counting(metrics);
+    let server = Server::new(listener, service, authentication, &config.cors_origins);
+    // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.path(), "listening");
+    let server = server.with_connections(allow_connections()).counting(metrics);
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
         tokio::spawn(scrapes.run());

@@ -38,15 +38,16 @@ const FIND: &str = "
     SELECT k.user_id, k.key, k.fingerprint, k.outcome
     FROM json_each($2) AS wanted CROSS JOIN idempotency_keys AS k ON k.id = wanted.value";
 
-/// The id up to which the index is complete then, and places for pairs of digest and id. Those left over
-/// are not bound, and not saved.
+/// The id up to which the index is complete then, and places for pairs of digest and id. Of keys that
+/// were forgotten meanwhile nothing is saved, nor of places that are left over.
 static INDEX: LazyLock<String> = LazyLock::new(|| {
     let places = vec!["(?,?)"; SLICE].join(",");
     format!(
         "BEGIN IMMEDIATE;
         UPDATE idempotency_indexed SET id = max(id, ?);
         INSERT OR IGNORE INTO idempotency_index (digest, id)
-        SELECT * FROM (VALUES {places}) WHERE column1 IS NOT NULL;
+        SELECT * FROM (VALUES {places})
+        WHERE EXISTS (SELECT * FROM idempotency_keys WHERE id = column2);
         COMMIT"
     )
 });
