@@ -14,6 +14,7 @@ use crate::{
     domain::{CapacityLimits, Tokens},
     http::{Authentication, Expected, KeySet, Origin},
     ledger::Retention,
+    store::EngineSettings,
 };
 
 /// How log lines look.
@@ -86,11 +87,26 @@ pub struct Config {
     #[arg(long, env = "BILLING_JWT_AUDIENCE")]
     pub jwt_audience: Option<String>,
 
-    /// The database; an SQLite file is created on first start.
-    #[arg(long, env = "DATABASE_URL", default_value = "sqlite://billing.db")]
+    /// The database: an SQLite file, which is created on first start, or a PostgreSQL database such as
+    /// `postgres://user:password@host/database?sslmode=verify-full`, which must exist.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite://billing.db",
+        hide_env_values = true
+    )]
     pub database_url: String,
 
-    /// Most bytes the database file may grow to, without its write-ahead log; purchases and chats are answered with 503 beyond.
+    /// Connections on which a PostgreSQL database is written to at the same time, 1 to 64.
+    #[arg(
+        long,
+        env = "BILLING_PG_LANES",
+        default_value = "4",
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
+    pub pg_lanes: u16,
+
+    /// Most bytes an SQLite file may grow to, without its write-ahead log; purchases and chats are answered with 503 beyond.
     /// Unset, only the disk limits it.
     #[arg(long, env = "BILLING_DATABASE_MAX_BYTES")]
     pub database_max_bytes: Option<u64>,
@@ -137,6 +153,13 @@ pub enum Task {
     Backup {
         /// The new file; it must not exist.
         file: PathBuf,
+    },
+    /// Copy the SQLite database, which nobody may be serving, to an empty PostgreSQL one, and check the copy.
+    ///
+    /// Exit status 0 when all of it is there; else 1, and nothing of it is.
+    MigrateTo {
+        /// The new database, such as `postgres://user@host/database`; the password may be in PGPASSWORD.
+        url: String,
     },
 }
 
@@ -231,6 +254,12 @@ impl Config {
         KeySet::at(self.jwks_url.as_deref().unwrap_or_default(), expected)
             .map(|keys| Authentication::KeySet(Box::new(keys)))
             .map_err(|reason| format!("BILLING_JWKS_URL: {reason}"))
+    }
+
+    /// What only one of the engines cares about.
+    #[must_use]
+    pub const fn engine_settings(&self) -> EngineSettings {
+        EngineSettings { max_bytes: self.database_max_bytes, postgres_lanes: self.pg_lanes }
     }
 
     /// How long what is kept.

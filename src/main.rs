@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use token_billing::{
     config::{Config, ConfigError, Task},
-    store::sqlite::SqliteDatabase,
+    store::Database,
     telemetry,
 };
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         }
         Err(ConfigError::Invalid(line)) => return usage(&line),
     };
-    let database = match SqliteDatabase::from_url(&config.database_url, config.database_max_bytes) {
+    let database = match Database::from_url(&config.database_url, config.engine_settings()) {
         Ok(database) => database,
         Err(error) => return usage(&error.to_string()),
     };
@@ -55,6 +55,18 @@ fn main() -> ExitCode {
         }
         Some(Task::Backup { file }) => {
             runtime().and_then(|runtime| runtime.block_on(commands::backup(&database, file)))
+        }
+        Some(Task::MigrateTo { url }) => {
+            let target = match Database::from_url(url, config.engine_settings()) {
+                Ok(Database::Postgres(target)) => target,
+                Ok(Database::Sqlite(_)) => return usage("migrate-to: must begin with postgres://"),
+                Err(error) => {
+                    let reason = error.to_string();
+                    return usage(&reason.replace("DATABASE_URL", "migrate-to"));
+                }
+            };
+            let migrating = commands::migrate_to(&database, &target);
+            runtime().and_then(|runtime| runtime.block_on(migrating))
         }
     };
     match ran {

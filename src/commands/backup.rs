@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use tempfile::TempPath;
-use token_billing::store::sqlite::{Audit, SqliteDatabase};
+use token_billing::store::{Audit, Database, sqlite::SqliteDatabase};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -18,7 +18,14 @@ use super::{
 };
 
 /// Copies the database to `file`. Whatever goes wrong, nothing of it stays.
-pub(crate) async fn backup(database: &SqliteDatabase, file: &Path) -> anyhow::Result<()> {
+pub(crate) async fn backup(database: &Database, file: &Path) -> anyhow::Result<()> {
+    let Database::Sqlite(database) = database else {
+        anyhow::bail!(
+            "'{}' is on a server; use pg_dump --format=custom --file={} instead",
+            database.name(),
+            file.display()
+        );
+    };
     let target = Target::new(file)?;
     let unfinished = target.unfinished(database)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -46,7 +53,7 @@ async fn copy(database: &SqliteDatabase, path: &Path) -> anyhow::Result<Audit> {
         })
         .await?;
     if audit.total() > 0 {
-        print(&Report { path: database.path(), audit: &audit })?;
+        print(&Report { database: database.path(), audit: &audit })?;
         anyhow::bail!("the copy is not as it must be; nothing was kept");
     }
     Ok(audit)

@@ -2,11 +2,13 @@
 //! output; why it did not succeed is its error.
 
 mod backup;
+mod migrate_to;
 mod progress;
 mod report;
 mod serve;
 mod verify;
 
 pub(crate) use backup::backup;
+pub(crate) use migrate_to::migrate_to;
 pub(crate) use serve::serve;
 pub(crate) use verify::verify;

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use token_billing::store::sqlite::{Audit, Check, Counts};
+use token_billing::store::{Audit, Counts};
 
 /// Prints a line, or lines. A reader who has gone is an error, not a panic.
 pub(crate) fn print(text: &impl fmt::Display) -> io::Result<()> {
@@ -33,19 +33,19 @@ pub(crate) fn holdings(counts: Option<Counts>) -> String {
 
 /// All of it: what was looked at, each check, each difference, and the sum.
 pub(crate) struct Report<'a> {
-    /// The database's file.
-    pub(crate) path: &'a str,
+    /// The database, as people call it.
+    pub(crate) database: &'a str,
     /// What was found in it.
     pub(crate) audit: &'a Audit,
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, audit } = self;
-        writeln!(formatter, "database: {path}")?;
+        let Self { database, audit } = self;
+        writeln!(formatter, "database: {database}")?;
         writeln!(formatter, "looked at: {}", holdings(audit.counts))?;
-        for check in Check::ALL {
-            let result = match audit.total_of(check) {
+        for check in audit.checks {
+            let result = match audit.total_of(*check) {
                 0 => "yes".to_owned(),
                 total => number(total, "difference", "differences"),
             };

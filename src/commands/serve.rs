@@ -17,7 +17,7 @@ use token_billing::{
     ledger::{Ledger, QUEUE_LIMIT},
     metrics::{Limits, Listener, Metrics, Sample},
     service::BillingService,
-    store::{Reader, sqlite::SqliteDatabase},
+    store::{Database, Opened, Reader},
 };
 
 /// How long a stop waits for the ledger to write what is queued. What takes longer was not
@@ -34,7 +34,7 @@ const OTHER_FILES: usize = 64;
 pub(crate) async fn serve(
     config: &Config,
     authentication: Authentication,
-    database: &SqliteDatabase,
+    database: &Database,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
     let listener = listen("BILLING_LISTEN", config.listen)?;
@@ -46,13 +46,13 @@ pub(crate) async fn serve(
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
         Arc::new(Metrics::new(limits))
     });
-    let (writer, reader) = database.open().await?;
-    let (ledger, mut writer_task) = Ledger::start(
-        writer,
+    let Opened { writers, reader } = database.open().await?;
+    let (ledger, mut writer_tasks) = Ledger::start(
+        writers,
         config.capacity_limits(),
         config.retention(),
         Utc::now,
-        metrics.clone(),
+        metrics.as_ref(),
     );
     let scrapes = scraped
         .zip(metrics.clone())
@@ -63,7 +63,7 @@ pub(crate) async fn serve(
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
     let server = Server::new(listener, service, authentication, &config.cors_origins);
     // The first line of the log, before any warning.
-    info!(address = %server.local_addr()?, database = database.path(), "listening");
+    info!(address = %server.local_addr()?, database = database.name(), "listening");
     let server = server.with_connections(allow_connections()).counting(metrics);
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
@@ -78,7 +78,7 @@ pub(crate) async fn serve(
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => false,
-            () = writer_task.died() => true,
+            () = writer_tasks.died() => true,
         }
     };
     if died {
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         anyhow::bail!("the ledger's writer died; see the log");
     }
     reader.close().await;
-    if timeout(LEDGER_GRACE, writer_task.stop()).await.is_ok() {
+    if timeout(LEDGER_GRACE, writer_tasks.stop()).await.is_ok() {
         info!("stopped");
     } else {
         warn!("stopped without the last operations, for which the database was not free");
@@ -115,11 +115,14 @@ fn scrapes(
 ) -> Listener {
     let (queue, reader) = (ledger.queue_gauge(), reader.clone());
     Listener::new(socket, metrics, move || {
-        let size = reader.size();
-        Sample {
-            queue_depth: queue.depth(),
-            database_bytes: size.file_bytes,
-            wal_bytes: size.wal_bytes,
+        let (queue, reader) = (queue.clone(), reader.clone());
+        async move {
+            let size = reader.size().await;
+            Sample {
+                queue_depth: queue.depth(),
+                database_bytes: size.file_bytes,
+                wal_bytes: size.wal_bytes,
+            }
         }
     })
 }

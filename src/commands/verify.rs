@@ -1,6 +1,6 @@
 //! `token-billing verify`: whether the database is as it must be.
 
-use token_billing::store::sqlite::SqliteDatabase;
+use token_billing::store::Database;
 
 use super::{
     progress::Progress,
@@ -8,11 +8,11 @@ use super::{
 };
 
 /// Prints what was looked at and found; an error when that is not all well.
-pub(crate) async fn verify(database: &SqliteDatabase) -> anyhow::Result<()> {
+pub(crate) async fn verify(database: &Database) -> anyhow::Result<()> {
     let progress = Progress::new();
     let looking = database.audit(|check| progress.tell(check.rule()));
     let audit = progress.during(looking).await?;
-    print(&Report { path: database.path(), audit: &audit })?;
-    anyhow::ensure!(audit.total() == 0, "the database '{}' is not as it must be", database.path());
+    print(&Report { database: database.name(), audit: &audit })?;
+    anyhow::ensure!(audit.total() == 0, "the database '{}' is not as it must be", database.name());
     Ok(())
 }

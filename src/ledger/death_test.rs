@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt, future::join_all};
 
-use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTask};
+use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
     domain::{
         Account, CapacityLimits, Credits, Purchase, PurchaseRecord, Receipts, Tokens, UserId,
@@ -57,10 +57,10 @@ impl Writer for Mine {
     }
 }
 
-fn start(mine: Step) -> (Ledger, WriterTask) {
+fn start(mine: Step) -> (Ledger, WriterTasks) {
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
     let retention = Retention { keys: TimeDelta::days(7) };
-    Ledger::start(Mine(mine), limits, retention, || DateTime::UNIX_EPOCH, None)
+    Ledger::start(vec![Mine(mine)], limits, retention, || DateTime::UNIX_EPOCH, None)
 }
 
 async fn buy(ledger: &Ledger) -> Result<(), LedgerError> {

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::{Applied, BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTask};
+use super::{Applied, BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks};
 use crate::{
     domain::{
         Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
@@ -113,7 +113,7 @@ impl Disk {
         }
         if let Some(left) = self.conflicts.checked_sub(1) {
             self.conflicts = left;
-            return Err(StoreError::Conflict);
+            return Err(StoreError::Retry("save".to_owned()));
         }
         if accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
             return Err(StoreError::Constraint("save".to_owned()));
@@ -285,7 +285,7 @@ fn queue<'a>(ledger: &'a Ledger, name: &str, trial: Trial) -> Call<'a> {
 struct Bench {
     disk: Arc<Mutex<Disk>>,
     ledger: Ledger,
-    task: WriterTask,
+    task: WriterTasks,
     begun: oneshot::Receiver<()>,
     go_on: oneshot::Sender<()>,
 }
@@ -297,7 +297,8 @@ fn bench(disk: Disk) -> Bench {
     let writer = FakeWriter { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
     let retention = Retention { keys: TimeDelta::days(7) };
-    let (ledger, task) = Ledger::start(writer, limits, retention, || DateTime::UNIX_EPOCH, None);
+    let (ledger, task) =
+        Ledger::start(vec![writer], limits, retention, || DateTime::UNIX_EPOCH, None);
     Bench { disk, ledger, task, begun, go_on }
 }
 
@@ -487,7 +488,7 @@ async fn an_abandoned_operation_is_carried_through_only_once_begun() {
 
 #[tokio::test]
 async fn a_batch_is_decided_again_while_others_come_in_between() {
-    for (conflicts, word_expected) in [(1, "done"), (2, "failed")] {
+    for (conflicts, word_expected) in [(1, "done"), (3, "done"), (4, "unavailable")] {
         let Bench { disk, ledger, task, begun, go_on } =
             bench(Disk { conflicts, ..Disk::default() });
         let opener = queue(&ledger, "ann", Trial::new("opener"));

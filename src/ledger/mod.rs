@@ -1,9 +1,11 @@
-//! When work is written: one writer takes what is queued, decides it in memory and commits it all at
+//! When work is written: a writer takes what is queued, decides it in memory and commits it all at
 //! once, and only then answers each caller.
 //!
 //! This is group commit. A lone operation is a transaction of its own; under load neighbours share
-//! one, and each still stands or falls whole. The ledger knows when work is batched, retried, and
-//! refused because the queue is full; what an operation means is `domain`'s, the SQL is `store`'s.
+//! one, and each still stands or falls whole. Where the store takes several writers, each has a lane of
+//! its own, and all operations of a user take the same one. The ledger knows when work is batched,
+//! retried, and refused because the queue is full; what an operation means is `domain`'s, the SQL is
+//! `store`'s.
 
 mod job;
 mod writer;
@@ -13,13 +15,17 @@ mod death_test;
 #[cfg(test)]
 mod fault_test;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 use crate::{
@@ -30,7 +36,7 @@ use crate::{
 use job::{Job, Submission};
 use writer::Batches;
 
-/// Operations that may wait for the writer; one more is answered with [`LedgerError::Overloaded`].
+/// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
 pub const QUEUE_LIMIT: usize = 1_024;
 /// Most operations in one transaction. It bounds what a failed batch has to decide again.
 pub const BATCH_LIMIT: usize = 512;
@@ -82,42 +88,65 @@ pub struct Retention {
     pub keys: TimeDelta,
 }
 
-/// The queue in front of the writer.
+/// The lanes to the writers.
 #[derive(Debug)]
 pub struct Ledger {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    queues: Vec<mpsc::Sender<Box<dyn Job>>>,
 }
 
-/// The task that writes.
+/// The tasks that write.
 #[derive(Debug)]
-pub struct WriterTask {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+pub struct WriterTasks {
+    stops: Vec<oneshot::Sender<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Ledger {
-    /// Starts the task that owns `store` and writes all there is to write, and counts it in `metrics`.
+    /// Starts a task for each of `stores`, which owns it and writes all there is to write in its lane, and
+    /// counts it in `metrics`.
+    ///
+    /// # Panics
+    /// Where there is no store.
     pub fn start<W: store::Writer>(
-        store: W,
+        stores: Vec<W>,
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
-        metrics: Option<Arc<Metrics>>,
-    ) -> (Self, WriterTask) {
-        let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(writer::run(
-            Batches::new(store, limits, retention, clock, metrics),
-            queued,
-            stopped,
-        ));
-        (Self { queue }, WriterTask { stop, task })
+        metrics: Option<&Arc<Metrics>>,
+    ) -> (Self, WriterTasks) {
+        assert!(!stores.is_empty(), "somebody has to write");
+        let (mut queues, mut stops, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        for store in stores {
+            let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
+            let (stop, stopped) = oneshot::channel();
+            let batches = Batches::new(store, limits, retention, clock, metrics.cloned());
+            tasks.spawn(writer::run(batches, queued, stopped));
+            queues.push(queue);
+            stops.push(stop);
+        }
+        (Self { queues }, WriterTasks { stops, tasks })
     }
 
-    /// Watches how long the queue is, without keeping it open.
+    /// Watches how long the queues are, without keeping them open.
     #[must_use]
     pub fn queue_gauge(&self) -> QueueGauge {
-        QueueGauge(self.queue.downgrade())
+        QueueGauge(self.queues.iter().map(mpsc::Sender::downgrade).collect())
+    }
+
+    /// The lane of all operations of `user`.
+    fn lane(&self, user: &UserId) -> &mpsc::Sender<Box<dyn Job>> {
+        let lane = match self.queues.len() {
+            1 => 0,
+            lanes => {
+                let mut hasher = DefaultHasher::new();
+                user.hash(&mut hasher);
+                // Of so few, the lower half of the hash tells as well as all of it.
+                let [.., a, b, c, d] = hasher.finish().to_be_bytes();
+                let hash = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or_default();
+                hash.checked_rem(lanes).unwrap_or_default()
+            }
+        };
+        &self.queues[lane]
     }
 
     /// Has `operation` decided and written; what it returns is on disk. Under a key it is carried out
@@ -133,8 +162,9 @@ impl Ledger {
         keyed: Option<Keyed>,
         operation: O,
     ) -> Result<Applied<O::Outcome>, LedgerError> {
+        let lane = self.lane(&user);
         let (submission, answer) = Submission::new(user, keyed, operation);
-        self.queue.try_send(Box::new(submission)).map_err(|error| match error {
+        lane.try_send(Box::new(submission)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
         })?;
@@ -143,34 +173,39 @@ impl Ledger {
     }
 }
 
-/// Tells how many operations wait for the writer.
+/// Tells how many operations wait for a writer.
 #[derive(Debug, Clone)]
-pub struct QueueGauge(mpsc::WeakSender<Box<dyn Job>>);
+pub struct QueueGauge(Vec<mpsc::WeakSender<Box<dyn Job>>>);
 
 impl QueueGauge {
-    /// Operations that wait; none when there is no queue any more.
+    /// Operations that wait in the longest queue; none when there is no queue any more.
     #[must_use]
     pub fn depth(&self) -> usize {
         let waiting =
             |queue: mpsc::Sender<_>| queue.max_capacity().saturating_sub(queue.capacity());
-        self.0.upgrade().map_or(0, waiting)
+        self.0.iter().filter_map(mpsc::WeakSender::upgrade).map(waiting).max().unwrap_or(0)
     }
 }
 
-impl WriterTask {
+impl WriterTasks {
     /// Takes no more work, finishes what is queued, and closes the database.
-    pub async fn stop(self) {
-        // The writer may have died already; then there is nothing to stop.
-        let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the ledger's writer did not end well");
+    pub async fn stop(mut self) {
+        for stop in self.stops {
+            // The writer may have died already; then there is nothing to stop.
+            let _ = stop.send(());
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a writer of the ledger did not end well");
+            }
         }
     }
 
-    /// Returns when the writer has ended without having been asked to: nothing is written any more.
+    /// Returns when a writer has ended without having been asked to: some users' operations, or all, are
+    /// not written any more.
     pub async fn died(&mut self) {
-        if let Err(error) = (&mut self.task).await {
-            tracing::error!(%error, "the ledger's writer died");
+        if let Some(Err(error)) = self.tasks.join_next().await {
+            tracing::error!(%error, "a writer of the ledger died");
         }
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// How long to wait after all old idempotency keys were forgotten before looking for more.
 const PRUNE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
+/// How often a batch is begun before its callers are told to come again.
+const ATTEMPTS: u32 = 4;
+
 /// Writes until it is stopped, then what is still queued, then closes the database.
 pub(super) async fn run<W: Writer>(
     mut batches: Batches<W>,
@@ -61,8 +64,8 @@ pub(super) struct Batches<W> {
 enum Failure {
     /// One operation is at fault: it panicked, or wrote what the schema refuses.
     Spoiled(String),
-    /// Another writer came in between.
-    Conflict,
+    /// It did not get to its commit, but may the next time.
+    Again,
     /// The database is at fault.
     Unavailable,
 }
@@ -112,14 +115,14 @@ impl<W: Writer> Batches<W> {
 
     /// Decides and writes all of `jobs` in one transaction, or none.
     async fn attempt(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Failure> {
-        match self.attempt_once(jobs).await {
-            Err(Failure::Conflict) => {
+        for _ in 1..ATTEMPTS {
+            match self.attempt_once(jobs).await {
                 // Getting there may have taken long; what is late now is not begun again.
-                *jobs = begin_in_time(mem::take(jobs));
-                self.attempt_once(jobs).await
+                Err(Failure::Again) => *jobs = begin_in_time(mem::take(jobs)),
+                result => return result,
             }
-            result => result,
         }
+        self.attempt_once(jobs).await
     }
 
     async fn attempt_once(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
@@ -147,9 +150,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Constraint(_) | StoreError::Corrupt(_) => Self::Spoiled(error.to_string()),
-            StoreError::Conflict => {
-                tracing::debug!("a batch is decided again");
-                Self::Conflict
+            StoreError::Retry(reason) => {
+                tracing::debug!(reason, "a batch is decided again");
+                Self::Again
             }
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "a batch was not written");
@@ -210,8 +213,7 @@ fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {
     let fault = match result {
         Ok(()) => None,
         Err(Failure::Spoiled(cause)) => Some(Fault::Failed(cause)),
-        Err(Failure::Unavailable) => Some(Fault::Unavailable),
-        Err(Failure::Conflict) => Some(Fault::Failed("a conflict under the lock".to_owned())),
+        Err(Failure::Unavailable | Failure::Again) => Some(Fault::Unavailable),
     };
     for job in jobs {
         job.answer(fault.clone());

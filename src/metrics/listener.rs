@@ -38,13 +38,18 @@ impl fmt::Debug for Listener {
 impl Listener {
     /// Answers on a bound socket with the numbers as they are then, `sample` among them.
     #[must_use]
-    pub fn new(
+    pub fn new<Sampling>(
         listener: TcpListener,
         metrics: Arc<Metrics>,
-        sample: impl Fn() -> Sample + Clone + Send + Sync + 'static,
-    ) -> Self {
-        let scrape =
-            async move || ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render(sample()));
+        sample: impl Fn() -> Sampling + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        Sampling: Future<Output = Sample> + Send + 'static,
+    {
+        let scrape = move || {
+            let (metrics, sampling) = (Arc::clone(&metrics), sample());
+            async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.render(sampling.await)) }
+        };
         Self { listener, router: Router::new().route("/metrics", get(scrape)) }
     }
 

@@ -1,20 +1,31 @@
 //! Everything that is SQL: opening and migrating the database, one batch of writes, the reads.
 //!
-//! The rules live in `domain`, and when to write is the `ledger`'s business. A storage engine gives a
-//! [`Writer`] and a [`Reader`]; nothing above this folder knows which engine it is.
+//! The rules live in `domain`, and when to write is the `ledger`'s business. A storage engine gives
+//! [`Writer`]s and a [`Reader`]; nothing above this folder knows which engine it is.
 
+mod audit;
+mod database;
+mod found;
+mod migrate_to;
+mod opening;
+pub mod postgres;
 pub mod sqlite;
 
 use std::{collections::HashMap, future::Future};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 use crate::domain::{
     Account, GrantedPurchases, IdempotencyKey, PriceList, Receipts, StoreTransactionId, UserId,
 };
 
-pub use sqlite::SqliteReader as Reader;
+pub use audit::{Audit, Check, Counts, Difference};
+pub use database::{AnyWriter, Database, EngineSettings, Opened, Reader};
+pub use migrate_to::{Copied, MigrateError, migrate_to};
+pub use opening::OpenError;
+use opening::{FoundSchema, describe, newest_known};
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, Error)]
@@ -22,16 +33,35 @@ pub enum StoreError {
     /// What was written broke a constraint: one operation of the batch is at fault, not the database.
     #[error("the database refuses a value: {0}")]
     Constraint(String),
-    /// What the operations were decided on may not be so any more: load, decide and save again. What is
-    /// loaded then is read in the transaction that saves, so it does not happen twice.
-    #[error("another writer came in between")]
-    Conflict,
+    /// The transaction did not get to its commit, and nothing of it is kept, through no fault of the
+    /// operations or the database: load, decide and save again.
+    #[error("the transaction has to be tried again: {0}")]
+    Retry(String),
     /// What was read can't be: somebody changed the data by hand into something impossible.
     #[error("the database holds an impossible value: {0}")]
     Corrupt(String),
     /// The database can't do it now: busy, full, read-only or gone. It may pass.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let of_postgres = error
+            .as_database_error()
+            .and_then(<dyn sqlx::error::DatabaseError>::try_downcast_ref::<PgDatabaseError>);
+        match (&error, of_postgres) {
+            (_, Some(error)) => postgres::meaning(error),
+            (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), None) => {
+                Self::Corrupt(error.to_string())
+            }
+            // Only a server can be lost in this way; what was not committed is undone.
+            (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), None) => {
+                Self::Retry(format!("the connection was lost: {error}"))
+            }
+            (_, None) => sqlite::meaning(&error),
+        }
+    }
 }
 
 /// How much room the database takes.
@@ -69,7 +99,7 @@ pub struct Loaded {
     pub receipts: Receipts,
 }
 
-/// The one connection that writes, one transaction at a time: `load`, then `save` or `abandon`.
+/// A connection that writes, one transaction at a time: `load`, then `save` or `abandon`.
 ///
 /// After an error the transaction is gone and nothing of it is kept; the next `load` starts afresh,
 /// on a new connection where needed.
@@ -77,7 +107,7 @@ pub trait Writer: Send + 'static {
     /// Gives what is wanted: read in a transaction that stays open, or remembered, which `save` proves.
     ///
     /// # Errors
-    /// Any [`StoreError`] but `Constraint` and `Conflict`.
+    /// Any [`StoreError`] but `Constraint`.
     fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
     /// Writes the entries of the accounts that were loaded, with the balances that follow from them, and

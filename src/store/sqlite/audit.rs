@@ -1,14 +1,10 @@
 //! The audit: every balance worked out again from the transactions, and whatever else must hold.
 
-use std::fmt;
-
 use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
-
-/// Most differences that are told one by one; those beyond are counted.
-const DIFFERENCES_TOLD: usize = 100;
+use crate::store::{Audit, Check, Counts, Difference};
 
 /// One transaction, so that all of its checks see one moment. The file is mapped into memory, as much of
 /// it as SQLite maps: looking up a million rows in each index costs mostly the way to their pages.
@@ -94,128 +90,6 @@ const REFERENCES: &str = "
 /// A row of `ok`, or one per flaw, of which SQLite tells at most this number.
 const FILE: &str = "PRAGMA integrity_check(10000)";
 
-/// What is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    /// Credits and tokens are the sums of their changes, and never negative.
-    Balances,
-    /// Every transaction belongs to a balance.
-    Owners,
-    /// Every transaction's changes follow from its type and amount.
-    Changes,
-    /// Every store transaction was granted once.
-    Grants,
-    /// Foreign keys lead somewhere.
-    References,
-    /// SQLite finds the file sound.
-    File,
-}
-
-impl Check {
-    /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 6] =
-        [Self::Balances, Self::Owners, Self::Changes, Self::Grants, Self::References, Self::File];
-
-    /// What must hold.
-    #[must_use]
-    pub const fn rule(self) -> &'static str {
-        match self {
-            Self::Balances => "balances are the sums of their changes, none negative",
-            Self::Owners => "every transaction belongs to a balance",
-            Self::Changes => "every change follows from its transaction",
-            Self::Grants => "every store transaction is granted once",
-            Self::References => "references lead somewhere",
-            Self::File => "the file is sound",
-        }
-    }
-}
-
-/// How much was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Users.
-    pub users: u64,
-    /// Balances, of credits and of tokens.
-    pub balances: u64,
-    /// Transactions.
-    pub transactions: u64,
-    /// Idempotency keys.
-    pub idempotency_keys: u64,
-}
-
-/// Something that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// What it breaks.
-    pub check: Check,
-    /// Whose it is, where that is known.
-    pub user: Option<String>,
-    /// The model concerned, if any.
-    pub model: Option<String>,
-    /// What should be there.
-    pub expected: String,
-    /// What is there.
-    pub found: String,
-}
-
-impl fmt::Display for Difference {
-    /// One line, whatever the texts hold.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(user) = &self.user {
-            write!(formatter, "user {user:?}, ")?;
-        }
-        if let Some(model) = &self.model {
-            write!(formatter, "model {model:?}, ")?;
-        }
-        let found = self.found.replace(char::is_control, " ");
-        write!(formatter, "expected {}, found {found}", self.expected)
-    }
-}
-
-/// What an audit came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Audit {
-    /// How much was looked at; unknown where the file is too damaged to count.
-    pub counts: Option<Counts>,
-    /// The first differences.
-    pub told: Vec<Difference>,
-    totals: [u64; Check::ALL.len()],
-}
-
-impl Audit {
-    /// How many differences there are, told or not.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.totals.iter().sum()
-    }
-
-    /// How many of them break this rule.
-    #[must_use]
-    pub fn total_of(&self, check: Check) -> u64 {
-        Check::ALL.iter().zip(self.totals).find(|(known, _)| **known == check).map_or(0, |(_, n)| n)
-    }
-
-    /// Takes in what another part of the audit came to.
-    fn append(&mut self, other: Self) {
-        for (total, more) in self.totals.iter_mut().zip(other.totals) {
-            *total = total.saturating_add(more);
-        }
-        let room = DIFFERENCES_TOLD.saturating_sub(self.told.len());
-        self.told.extend(other.told.into_iter().take(room));
-    }
-
-    fn add(&mut self, difference: Difference) {
-        for (known, total) in Check::ALL.iter().zip(&mut self.totals) {
-            if *known == difference.check {
-                *total = total.saturating_add(1);
-            }
-        }
-        if self.told.len() < DIFFERENCES_TOLD {
-            self.told.push(difference);
-        }
-    }
-}
-
 /// What one statement looks for; its differences may also break a related check.
 struct Search {
     check: Check,
@@ -259,9 +133,9 @@ async fn books(
     progress: &mut impl FnMut(Check),
 ) -> Result<Audit, sqlx::Error> {
     sqlx::query(BEGIN).execute(&mut *connection).await?;
-    let mut audit = Audit::default();
+    let mut audit = Audit::of(&Check::ALL);
     match count(connection).await {
-        Err(error) if is_corrupt(&error) => audit.add(broken(describe(&error))),
+        Err(error) if is_corrupt(&error) => audit.add(Difference::in_file(describe(&error))),
         counts => audit.counts = Some(counts?),
     }
     for search in &BOOKS {
@@ -303,7 +177,7 @@ async fn run(
             }
             Ok(None) => return Ok(()),
             Err(error) if is_corrupt(&error) => {
-                audit.add(broken(describe(&error)));
+                audit.add(Difference::in_file(describe(&error)));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -312,68 +186,31 @@ async fn run(
 }
 
 fn balance(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
-    let model: Option<String> = row.try_get(1)?;
-    let held: Option<i64> = row.try_get(2)?;
-    let (high, low, entries): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let (high, low): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
     let sum = (i128::from(high) << 32) | i128::from(low);
-    let unit = if model.is_some() { "tokens" } else { "credits" };
-    let (check, expected, found) = match held {
-        None => {
-            let found = format!("none for {entries} transactions");
-            (Check::Owners, format!("a balance of {sum} {unit}"), found)
-        }
-        Some(held) if i128::from(held) == sum => {
-            (Check::Balances, format!("no fewer than 0 {unit}"), held.to_string())
-        }
-        Some(held) => (Check::Balances, format!("{sum} {unit}"), held.to_string()),
-    };
-    Ok(Some(Difference { check, user: row.try_get(0)?, model, expected, found }))
+    let (user, model, held) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok(Some(Difference::in_balance(user, model, held, sum, row.try_get(5)?)))
 }
 
 fn change(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
-    let (id, kind, amount): (i64, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let (credits, tokens): (i64, i64) = (row.try_get(5)?, row.try_get(6)?);
-    Ok(Some(Difference {
-        check: Check::Changes,
-        user: row.try_get(3)?,
-        model: row.try_get(4)?,
-        expected: format!("what a {kind:?} of {amount} changes by transaction {id}"),
-        found: format!("{credits} credits, {tokens} tokens"),
-    }))
+    let transaction = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let changed = (row.try_get(5)?, row.try_get(6)?);
+    Ok(Some(Difference::in_change(row.try_get(3)?, row.try_get(4)?, transaction, changed)))
 }
 
 fn grant(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
-    let (id, grants): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let (user, other): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-    let others = if user == other { String::new() } else { format!(", also to user {other:?}") };
-    Ok(Some(Difference {
-        check: Check::Grants,
-        user: Some(user.to_owned()),
-        model: None,
-        expected: format!("1 grant of store transaction {id:?}"),
-        found: format!("{grants}{others}"),
-    }))
+    let (user, other) = (row.try_get(2)?, row.try_get(3)?);
+    Ok(Some(Difference::in_grant(row.try_get(0)?, row.try_get(1)?, user, other)))
 }
 
 fn reference(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
-    let (table, parent): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Some(Difference {
-        check: Check::References,
-        user: row.try_get(2)?,
-        model: row.try_get(3)?,
-        expected: format!("a row in {parent} for one in {table}"),
-        found: "none".to_owned(),
-    }))
+    let (table, parent) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Some(Difference::in_reference(row.try_get(2)?, row.try_get(3)?, table, parent)))
 }
 
 fn flaw(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
     let text: String = row.try_get(0)?;
-    Ok(if text == "ok" { None } else { Some(broken(text)) })
-}
-
-fn broken(found: String) -> Difference {
-    let expected = "a sound file".to_owned();
-    Difference { check: Check::File, user: None, model: None, expected, found }
+    Ok(if text == "ok" { None } else { Some(Difference::in_file(text)) })
 }
 
 /// Whether the file itself is damaged, and not just out of reach.

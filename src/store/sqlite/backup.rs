@@ -11,8 +11,8 @@ impl SqliteDatabase {
     /// [`OpenError::Failed`] when SQLite can't be given that path.
     pub fn beside(&self, path: &Path) -> Result<Self, OpenError> {
         let Some(text) = path.to_str() else {
-            let path = path.to_string_lossy().into_owned();
-            return Err(OpenError::Failed { path, reason: "the path is not UTF-8".to_owned() });
+            let database = path.to_string_lossy().into_owned();
+            return Err(OpenError::Failed { database, reason: "the path is not UTF-8".to_owned() });
         };
         Ok(Self { options: self.options.clone().filename(path), path: text.to_owned() })
     }

@@ -8,12 +8,11 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{
-    StoreError,
-    save::SqliteQuery,
-    snapshot::{json, possible},
+use super::{StoreError, save::SqliteQuery, snapshot::json};
+use crate::{
+    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId},
+    store::found::possible,
 };
-use crate::domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId};
 
 /// How many keys are gathered before they go into the index. Each takes some 30 bytes of memory.
 const GATHERED: usize = 65_536;

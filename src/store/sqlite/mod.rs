@@ -15,18 +15,15 @@ mod writer;
 
 use std::{path::Path, str::FromStr, time::Duration};
 
+pub use reader::SqliteReader;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use thiserror::Error;
-
-pub use audit::{Audit, Check, Counts, Difference};
-pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
-use super::StoreError;
+use super::{FoundSchema, OpenError, StoreError, describe, newest_known};
 use file::{DatabaseFile, StartsWith};
 
 /// One that was released is never edited: by its checksum every database made with it would look like
@@ -42,71 +39,6 @@ const ROW_BUFFER_ROWS: usize = 1_024;
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// SQLite's page size, in bytes, of a database made here.
 const PAGE_BYTES: u32 = 4_096;
-
-/// Why a database can't be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The URL names no file.
-    #[error("DATABASE_URL: {0}")]
-    Url(String),
-    /// Made by a version of this program that knew more.
-    #[error(
-        "the database '{path}' was made by a newer version of token-billing (it has migration \
-         {found}, this version knows {known}); start that version instead"
-    )]
-    Newer {
-        /// The file.
-        path: String,
-        /// The migration it has.
-        found: i64,
-        /// The newest migration known here.
-        known: i64,
-    },
-    /// Made by an earlier version of this program, and only to be read.
-    #[error(
-        "the database '{path}' was made by an older version of token-billing (it has migration \
-         {found}, this version knows {known}); use that version, or start the service, which \
-         migrates it"
-    )]
-    Older {
-        /// The file.
-        path: String,
-        /// The migration it has.
-        found: i64,
-        /// The newest migration known here.
-        known: i64,
-    },
-    /// Not there, and only to be read.
-    #[error("there is no database '{path}'")]
-    Missing {
-        /// The file.
-        path: String,
-    },
-    /// Not a database, or somebody else's.
-    #[error("the file '{path}' is not a token-billing database ({reason}); nothing was changed")]
-    Foreign {
-        /// The file.
-        path: String,
-        /// What gave it away.
-        reason: String,
-    },
-    /// It was opened, but what it holds can't be read.
-    #[error("cannot read the database '{path}': {reason}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// The file can't be opened, made or migrated.
-    #[error("cannot open the database '{path}': {reason}")]
-    Failed {
-        /// The file.
-        path: String,
-        /// What the system says.
-        reason: String,
-    },
-}
 
 /// An SQLite database that may not exist yet.
 #[derive(Debug, Clone)]
@@ -177,7 +109,7 @@ impl SqliteDatabase {
             // SQLite itself takes some short files for empty databases and overwrites them.
             Ok(StartsWith::No) => {
                 let reason = "file is not a database".to_owned();
-                return Err(OpenError::Foreign { path: self.path.clone(), reason });
+                return Err(OpenError::Foreign { database: self.path.clone(), reason });
             }
             Ok(StartsWith::Empty) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -186,27 +118,13 @@ impl SqliteDatabase {
         let clean = !Path::new(&format!("{}-wal", self.path)).exists();
         let options = self.read_only(clean);
         let foreign = |error: sqlx::Error| OpenError::Foreign {
-            path: self.path.clone(),
+            database: self.path.clone(),
             reason: describe(&error),
         };
         let mut connection = options.connect().await.map_err(|error| self.failed(&error))?;
         let found = newest_migration(&mut connection).await.map_err(foreign);
         connection.close().await.map_err(|error| self.failed(&error))?;
-        self.check_version(&found?)
-    }
-
-    fn check_version(&self, schema: &FoundSchema) -> Result<(), OpenError> {
-        let known = newest_known();
-        match schema {
-            FoundSchema::Migrated(found) if *found > known => {
-                Err(OpenError::Newer { path: self.path.clone(), found: *found, known })
-            }
-            FoundSchema::Foreign => Err(OpenError::Foreign {
-                path: self.path.clone(),
-                reason: "it holds the tables of another program".to_owned(),
-            }),
-            FoundSchema::Migrated(_) | FoundSchema::Empty => Ok(()),
-        }
+        OpenError::unfit(&self.path, &found?, newest_known(&MIGRATIONS)).map_or(Ok(()), Err)
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> OpenError {
@@ -215,7 +133,7 @@ impl SqliteDatabase {
             "its directory is missing or not writable, or the file may not be read"
                 .clone_into(&mut reason);
         }
-        OpenError::Failed { path: self.path.clone(), reason }
+        OpenError::Failed { database: self.path.clone(), reason }
     }
 }
 
@@ -228,21 +146,6 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> 
         }
     }
     MIGRATIONS.run_direct(None, connection, false).await
-}
-
-/// The newest migration known here.
-fn newest_known() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
-}
-
-/// What an existing database file holds.
-enum FoundSchema {
-    /// No tables at all.
-    Empty,
-    /// Tables, but no list of our migrations.
-    Foreign,
-    /// Our tables, as of this migration.
-    Migrated(i64),
 }
 
 async fn newest_migration(connection: &mut SqliteConnection) -> Result<FoundSchema, sqlx::Error> {
@@ -258,25 +161,7 @@ async fn newest_migration(connection: &mut SqliteConnection) -> Result<FoundSche
         sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
             .fetch_all(connection)
             .await?;
-    // Another program may keep such a list too, but not of our migrations.
-    let another = applied.iter().any(|(version, checksum)| {
-        MIGRATIONS
-            .iter()
-            .find(|migration| migration.version == *version)
-            .is_some_and(|migration| *migration.checksum != **checksum)
-    });
-    if another {
-        return Ok(FoundSchema::Foreign);
-    }
-    Ok(FoundSchema::Migrated(applied.last().map_or(0, |(version, _)| *version)))
-}
-
-/// What SQLite itself says, without our library's decoration.
-fn describe(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(database) => database.message().to_owned(),
-        other => other.to_string(),
-    }
+    Ok(FoundSchema::of(&applied, &MIGRATIONS))
 }
 
 /// SQLite's primary result code for every broken constraint.
@@ -293,22 +178,18 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let code = result_code(&error);
-        match (&error, code) {
-            (_, Some(code)) if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT => {
-                Self::Constraint(error.to_string())
-            }
-            (sqlx::Error::Database(database), _) => Self::Unavailable(format!(
-                "{} (SQLite code {})",
-                database.message(),
-                code.unwrap_or_default()
-            )),
-            (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => {
-                Self::Corrupt(error.to_string())
-            }
-            _ => Self::Unavailable(error.to_string()),
+/// What an error of SQLite means.
+pub(super) fn meaning(error: &sqlx::Error) -> StoreError {
+    let code = result_code(error);
+    match (error, code) {
+        (_, Some(code)) if code & PRIMARY_CODE_MASK == SQLITE_CONSTRAINT => {
+            StoreError::Constraint(error.to_string())
         }
+        (sqlx::Error::Database(database), _) => StoreError::Unavailable(format!(
+            "{} (SQLite code {})",
+            database.message(),
+            code.unwrap_or_default()
+        )),
+        _ => StoreError::Unavailable(error.to_string()),
     }
 }

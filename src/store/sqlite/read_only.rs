@@ -9,14 +9,14 @@ use sqlx::{
 };
 
 use super::{
-    BUSY_TIMEOUT, FoundSchema, OpenError, ROW_BUFFER_ROWS, SQLITE_MAGIC, SqliteDatabase, describe,
+    BUSY_TIMEOUT, MIGRATIONS, OpenError, ROW_BUFFER_ROWS, SQLITE_MAGIC, SqliteDatabase, describe,
     file, file::StartsWith, newest_known, newest_migration,
 };
 
 impl SqliteDatabase {
     /// Does `work` on a connection that can't write; again, when a service came and wrote meanwhile to
     /// what was taken to be at rest.
-    pub(super) async fn read<T>(
+    pub(in crate::store) async fn read<T>(
         &self,
         mut work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, OpenError> {
@@ -52,7 +52,7 @@ impl SqliteDatabase {
 
     fn check_begins_as_a_database(&self) -> Result<(), OpenError> {
         let foreign = |reason: &str| OpenError::Foreign {
-            path: self.path.clone(),
+            database: self.path.clone(),
             reason: reason.to_owned(),
         };
         match file::starts_with(Path::new(&self.path), SQLITE_MAGIC) {
@@ -60,7 +60,7 @@ impl SqliteDatabase {
             Ok(StartsWith::No) => Err(foreign("file is not a database")),
             Ok(StartsWith::Empty) => Err(foreign("the file is empty")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(OpenError::Missing { path: self.path.clone() })
+                Err(OpenError::Missing { database: self.path.clone() })
             }
             Err(error) => Err(self.failed(&error)),
         }
@@ -68,25 +68,14 @@ impl SqliteDatabase {
 
     /// Looks whether the tables are those this version knows.
     async fn check_current(&self, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-        let path = self.path.clone();
-        let schema = match newest_migration(connection).await {
-            Ok(schema) => schema,
-            Err(error) => return Err(OpenError::Foreign { path, reason: describe(&error) }),
-        };
-        self.check_version(&schema)?;
-        match schema {
-            FoundSchema::Migrated(found) if found < newest_known() => {
-                Err(OpenError::Older { path, found, known: newest_known() })
-            }
-            FoundSchema::Empty => {
-                Err(OpenError::Foreign { path, reason: "it holds no tables".to_owned() })
-            }
-            FoundSchema::Migrated(_) | FoundSchema::Foreign => Ok(()),
-        }
+        let foreign =
+            |error| OpenError::Foreign { database: self.path.clone(), reason: describe(&error) };
+        let schema = newest_migration(connection).await.map_err(foreign)?;
+        OpenError::not_current(&self.path, &schema, newest_known(&MIGRATIONS)).map_or(Ok(()), Err)
     }
 
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
-        OpenError::Unreadable { path: self.path.clone(), reason: describe(error) }
+        OpenError::Unreadable { database: self.path.clone(), reason: describe(error) }
     }
 }
 

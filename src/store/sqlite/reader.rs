@@ -10,9 +10,7 @@ use sqlx::{
 
 use super::{DatabaseFile, StoreError, snapshot, snapshot::snapshot_sql};
 use crate::{
-    domain::{
-        Account, EntryKind, HistoryFilter, HistoryPage, ModelId, PriceList, Transaction, UserId,
-    },
+    domain::{EntryKind, HistoryFilter, HistoryPage, ModelId, Transaction, UserId},
     store::{DatabaseSize, Loaded, Wanted},
 };
 
@@ -38,24 +36,15 @@ impl SqliteReader {
         Self { pool, file }
     }
 
-    /// The user's account, with the current prices.
+    /// What the database holds of what is wanted; receipts can't be.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
-    pub async fn account(&self, user: &UserId) -> Result<(Account, PriceList), StoreError> {
-        let wanted = Wanted { users: vec![user.clone()], prices: true, ..Wanted::default() };
-        let mut loaded = self.load(&wanted).await?;
-        let account = loaded.accounts.remove(user).unwrap_or_else(|| Account::new(user.clone()));
-        Ok((account, loaded.prices))
-    }
-
-    /// The current prices.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
-    pub async fn prices(&self) -> Result<PriceList, StoreError> {
-        let wanted = Wanted { prices: true, ..Wanted::default() };
-        Ok(self.load(&wanted).await?.prices)
+    pub(in crate::store) async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        self.file.check_present()?;
+        let mut connection = self.pool.acquire().await?;
+        let snapshot = snapshot::load(&mut connection, snapshot_sql!(), wanted).await?;
+        Ok(snapshot.loaded)
     }
 
     /// A page of the user's history, newest first.
@@ -101,13 +90,6 @@ impl SqliteReader {
     /// Ends all connections.
     pub async fn close(&self) {
         self.pool.close().await;
-    }
-
-    async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        self.file.check_present()?;
-        let mut connection = self.pool.acquire().await?;
-        let snapshot = snapshot::load(&mut connection, snapshot_sql!(), wanted).await?;
-        Ok(snapshot.loaded)
     }
 }
 

@@ -143,10 +143,10 @@ impl SqliteWriter {
         let conflict = self.expected_version().is_some()
             && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
         if conflict && self.roll_back().await.is_ok() {
-            return StoreError::Conflict;
+            return another_writer();
         }
         self.abandon().await;
-        if conflict { StoreError::Conflict } else { error.into() }
+        if conflict { another_writer() } else { error.into() }
     }
 
     async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
@@ -155,6 +155,11 @@ impl SqliteWriter {
         sqlx::query("ROLLBACK").execute(connection).await?;
         Ok(())
     }
+}
+
+/// What was decided rests on what is not so any more. The second time it is read under the lock.
+fn another_writer() -> StoreError {
+    StoreError::Retry("another writer came in between".to_owned())
 }
 
 impl Writer for SqliteWriter {
@@ -175,7 +180,7 @@ impl Writer for SqliteWriter {
         let changes = Changes::of(&accounts, receipts, self.young_keys.next_id());
         if !self.basis.will_be_proved(&changes, receipts) {
             // Nothing has begun; the accounts taken from memory are not given back, and read next.
-            return Err(StoreError::Conflict);
+            return Err(another_writer());
         }
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
