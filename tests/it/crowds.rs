@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::harness::{
     Engine, Launch, RawConnection, Server, client::purchase, on_both_engines, raw,
@@ -22,6 +23,8 @@ const IDLE: usize = 2_000;
 const BURST: usize = 1_000;
 /// Requests at once, each on a connection of its own; about as many as the service takes.
 const CROWD: usize = 9_990;
+/// Held by who makes so many: two crowds at a time may be more sockets than a process may have.
+static CROWDED: Mutex<()> = Mutex::const_new(());
 /// Most operations the ledger takes at a time: what waits, and what it is at.
 const QUEUED_MOST: usize = 1_024 + 512;
 /// Most memory their requests may cost besides the connections.
@@ -89,6 +92,7 @@ fn code_of_refusal(connection: &mut RawConnection) -> String {
 }
 
 async fn whoever_finds_the_queue_full_is_told_so_in_bounded_memory(engine: Engine) {
+    let _alone = CROWDED.lock().await;
     let server = Server::start(engine);
     let client = server.client();
     client.add(1, "GPA.1").await.ok();

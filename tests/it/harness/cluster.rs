@@ -56,9 +56,17 @@ fi
 "$programs/postgres" -D "$directory/data" "$@" &
 exec 2>/dev/null
 read -r signal
-kill -"${signal:-QUIT}" $!
-wait $!
-[ "$signal" ] || rm -rf "$directory"
+if [ "$signal" ]; then
+    kill -"$signal" $!
+    wait $!
+else
+    # As long as the server has not said otherwise, QUIT is ignored, as a shell has it for all of its
+    # children, and TERM is not.
+    kill -TERM $!
+    kill -QUIT $!
+    wait $!
+    rm -rf "$directory"
+fi
 "#;
 
 /// Loss of power is not among what is tested, so nothing is forced to disk. The log has only what
@@ -131,9 +139,8 @@ impl Cluster {
         }
         let mut keeper = command.spawn().expect("a shell starts");
         let log = Log::follow(keeper.stderr.take().expect("standard error is piped"));
-        if log.wait_for(|line| line.contains("ready to accept connections")).is_none() {
-            panic!("PostgreSQL does not start: {:#?}", log.until_end());
-        }
+        let ready = log.wait_for(|line| line.contains("ready to accept connections"));
+        assert!(ready.is_some(), "PostgreSQL does not start: {:#?}", log.until_end());
         self.keeper = Some(keeper);
     }
 

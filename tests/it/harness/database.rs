@@ -10,7 +10,7 @@ use std::{
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::form_urlencoded;
 
-use super::{Connection, Engine, PATIENCE, cluster, eventually};
+use super::{Connection, PATIENCE, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
 const VIOLATIONS: [(&str, &str); 6] = [
@@ -92,20 +92,12 @@ impl Database {
         Self::Sqlite(path.to_owned())
     }
 
-    /// What it is on.
-    pub(crate) fn engine(&self) -> Engine {
-        match self {
-            Self::Sqlite(_) => Engine::Sqlite,
-            Self::Postgres(_) => Engine::Postgres,
-        }
-    }
-
     /// What the service is told to find it.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
             Self::Postgres(options) => {
-                let name = options.get_database().expect("it has a name");
+                let name = name(options);
                 let user = options.get_username();
                 let directory = options.get_socket().expect("it is on this machine");
                 let mut query = form_urlencoded::Serializer::new(String::new());
@@ -229,9 +221,8 @@ impl Database {
 
     /// Changes a PostgreSQL database for all connections, those there are included: they are ended.
     async fn alter(&self, options: &PgConnectOptions, change: &str) {
-        let name = options.get_database().expect("it has a name");
-        let owner = options.clone().username(cluster::OWNER).database(cluster::OWNER);
-        let mut connection = Connection::to_postgres(&owner).await;
+        let name = name(options);
+        let mut connection = Connection::to_postgres(&as_owner(options)).await;
         connection.execute(&format!("ALTER DATABASE {name} {change}")).await;
         let end = format!(
             "SELECT CAST(pg_terminate_backend(pid) AS TEXT) FROM pg_stat_activity
@@ -242,6 +233,15 @@ impl Database {
         })
         .await;
         connection.close().await;
+    }
+
+    /// Removes what lies on a server; SQLite's file goes with its directory.
+    pub(super) async fn remove(&self) {
+        if let Self::Postgres(options) = self {
+            let mut connection = Connection::to_postgres(&as_owner(options)).await;
+            connection.execute(&format!("DROP DATABASE {} WITH (FORCE)", name(options))).await;
+            connection.close().await;
+        }
     }
 
     /// Checks that the books balance.
@@ -287,6 +287,16 @@ pub(crate) fn service_sessions(condition: &str) -> String {
         "SELECT CAST(pid AS TEXT) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'token-billing' AND ({condition})"
     )
+}
+
+/// What a PostgreSQL database is called.
+fn name(options: &PgConnectOptions) -> &str {
+    options.get_database().expect("it has a name")
+}
+
+/// How to connect to the same server as who owns everything.
+fn as_owner(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().username(cluster::OWNER).database(cluster::OWNER)
 }
 
 /// Where SQLite's file is while it is away.

@@ -1,8 +1,10 @@
 //! What a service needs of its surroundings: a directory to work in, and a database of its own.
 
+use std::thread;
+
 use tempfile::TempDir;
 
-use super::{Cluster, Database, Engine, Launch};
+use super::{Cluster, Database, Engine, Launch, to_the_end};
 
 /// A working directory and a database in which there is nothing yet.
 #[derive(Debug)]
@@ -44,6 +46,15 @@ impl Home {
             // Where it is by default, and as it is called in what is printed.
             Database::Sqlite(_) => launch,
             database @ Database::Postgres(_) => launch.set("DATABASE_URL", database.url()),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A test that fails may have left its server stopped.
+        if !thread::panicking() {
+            to_the_end(|| self.database.remove());
         }
     }
 }
