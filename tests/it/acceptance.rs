@@ -2,11 +2,18 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
+use crate::harness::{Engine, Server, on_both_engines};
 
-#[tokio::test]
-async fn credits_become_tokens_and_tokens_are_used_up() {
-    let server = Server::start();
+on_both_engines![
+    credits_become_tokens_and_tokens_are_used_up,
+    health_and_prices_of_a_new_database,
+    several_allocations_at_once_are_recorded_in_order,
+    a_model_that_was_used_up_stays_in_the_balance,
+    a_restart_keeps_everything,
+];
+
+async fn credits_become_tokens_and_tokens_are_used_up(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
 
     client.add(100, "GPA.1").await.is(200, &json!({"success": true, "new_balance": 100}));
@@ -51,9 +58,8 @@ fn check_time(text: &str) {
     assert!(time <= chrono::Utc::now().naive_utc(), "{text}");
 }
 
-#[tokio::test]
-async fn health_and_prices_of_a_new_database() {
-    let server = Server::start();
+async fn health_and_prices_of_a_new_database(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.get("/health").await.is(200, &json!({"status": "ok", "service": "billing"}));
     let prices = json!({
@@ -64,9 +70,8 @@ async fn health_and_prices_of_a_new_database() {
     client.get("/pricing").await.is(200, &prices);
 }
 
-#[tokio::test]
-async fn several_allocations_at_once_are_recorded_in_order() {
-    let server = Server::start();
+async fn several_allocations_at_once_are_recorded_in_order(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1_000, "GPA.1").await.ok();
     let items = [("gemini-2.5-flash", 1), ("gemini-2.5-pro", 50), ("gemini-2.5-flash", 2)];
@@ -89,9 +94,8 @@ async fn several_allocations_at_once_are_recorded_in_order() {
     assert_eq!(amounts, expected);
 }
 
-#[tokio::test]
-async fn a_model_that_was_used_up_stays_in_the_balance() {
-    let server = Server::start();
+async fn a_model_that_was_used_up_stays_in_the_balance(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens("gemini-2.5-pro", 750).await;
     let remaining = json!({"success": true, "remaining_tokens": 0});
@@ -101,9 +105,8 @@ async fn a_model_that_was_used_up_stays_in_the_balance() {
     client.get("/balance").await.is(200, &balance);
 }
 
-#[tokio::test]
-async fn a_restart_keeps_everything() {
-    let mut server = Server::start();
+async fn a_restart_keeps_everything(engine: Engine) {
+    let mut server = Server::start(engine);
     server.client().buy_tokens("gemini-2.5-pro", 75).await;
     server.client().consume("gemini-2.5-pro", 1, 2).await.ok();
     let balance = server.client().balance().await;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Client, Database, Finished, Launch, Load, Server};
+use crate::harness::{Client, Database, Engine, Finished, Launch, Load, Server};
 
 async fn backup(server: &Server, file: &str) -> Finished {
     Launch::new().finish(server.directory(), &["backup", file]).await
@@ -40,7 +40,7 @@ async fn check_fails(server: &Server, file: &str, reason: &str) {
 
 #[tokio::test]
 async fn a_backup_under_load_holds_what_was_acknowledged_before() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+    let mut server = Server::start_with(Engine::Sqlite, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(300).await;
@@ -69,7 +69,7 @@ async fn a_backup_under_load_holds_what_was_acknowledged_before() {
 
 #[tokio::test]
 async fn a_backup_is_restored_by_putting_it_in_the_databases_place() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().buy_tokens("gemini-2.0-flash", 75).await;
     let kept = server.database().digest().await;
     let balance = server.client().balance().await;
@@ -90,7 +90,7 @@ async fn a_backup_is_restored_by_putting_it_in_the_databases_place() {
 
 #[tokio::test]
 async fn a_backup_starts_beside_the_service_it_was_taken_from() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     server.client().add(7, "GPA.1").await.ok();
     let directory = TempDir::new().expect("a temporary directory can be made");
     let file = directory.path().join("copy.db");
@@ -103,7 +103,7 @@ async fn a_backup_starts_beside_the_service_it_was_taken_from() {
 
 #[tokio::test]
 async fn the_database_of_a_stopped_service_is_backed_up_and_not_changed() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().add(7, "GPA.1").await.ok();
     server.stop().await;
     let before = fs::read(server.database().path()).expect("the file can be read");
@@ -116,7 +116,7 @@ async fn the_database_of_a_stopped_service_is_backed_up_and_not_changed() {
 
 #[tokio::test]
 async fn nothing_is_overwritten() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     fs::write(server.directory().join("taken"), "dear diary").expect("the file can be written");
     std::os::unix::fs::symlink("nowhere", server.directory().join("link")).expect("a link");
     fs::create_dir(server.directory().join("folder")).expect("a directory can be made");
@@ -132,7 +132,7 @@ async fn nothing_is_overwritten() {
 
 #[tokio::test]
 async fn of_two_backups_to_one_file_one_is_made() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     let (one, other) = tokio::join!(backup(&server, "copy.db"), backup(&server, "copy.db"));
     let mut codes = [one.code, other.code];
     codes.sort_unstable();
@@ -143,7 +143,7 @@ async fn of_two_backups_to_one_file_one_is_made() {
 
 #[tokio::test]
 async fn a_backup_that_fails_leaves_nothing_behind() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     check_fails(&server, "missing/copy.db", "cannot write").await;
     check_fails(&server, "..", "").await;
 }
@@ -159,7 +159,7 @@ async fn a_database_that_is_not_there_makes_no_backup() {
 
 #[tokio::test]
 async fn wrong_books_are_told_and_not_kept() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().add(7, "GPA.1").await.ok();
     server.stop().await;
     server.database().execute("UPDATE credits SET credits = 8").await;

@@ -2,7 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Engine, Reply, Server, on_both_engines};
+
+on_both_engines![
+    credits_do_not_suffice,
+    a_model_has_no_price,
+    a_category_is_full,
+    the_largest_amount_that_fits_does_fit,
+    a_category_over_a_lowered_limit_takes_nothing_more,
+    an_item_would_buy_nothing,
+    tokens_do_not_suffice,
+    a_category_does_not_exist,
+    a_balance_that_javascript_could_not_hold_may_come_later,
+];
 
 /// Checks that a refusal says this, and that it changed nothing.
 async fn refused(server: &Server, before: &[String], reply: Reply, body: &Value) {
@@ -10,9 +22,8 @@ async fn refused(server: &Server, before: &[String], reply: Reply, body: &Value)
     assert_eq!(server.database().digest().await, before, "after {body}");
 }
 
-#[tokio::test]
-async fn credits_do_not_suffice() {
-    let server = Server::start();
+async fn credits_do_not_suffice(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     let body = |required: i64, available: i64| {
         json!({
@@ -35,9 +46,8 @@ async fn credits_do_not_suffice() {
     refused(&server, &before, client.allocate(&items).await, &body(50_000_000_000, 100)).await;
 }
 
-#[tokio::test]
-async fn a_model_has_no_price() {
-    let server = Server::start();
+async fn a_model_has_no_price(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1_000, "GPA.1").await.ok();
     let before = server.database().digest().await;
@@ -65,9 +75,8 @@ fn capacity_exceeded(category: &str, limit: i64, available: i64, max_credits: i6
     })
 }
 
-#[tokio::test]
-async fn a_category_is_full() {
-    let server = Server::start();
+async fn a_category_is_full(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(10_000, "GPA.1").await.ok();
     let before = server.database().digest().await;
@@ -94,9 +103,8 @@ async fn a_category_is_full() {
     refused(&server, &before, client.allocate(&[("gemini-2.5-pro", 1)]).await, &think).await;
 }
 
-#[tokio::test]
-async fn the_largest_amount_that_fits_does_fit() {
-    let server = Server::start();
+async fn the_largest_amount_that_fits_does_fit(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(10_000, "GPA.1").await.ok();
     client.allocate(&[("gemini-2.0-flash", 101), ("gemini-2.5-pro", 7)]).await.ok();
@@ -112,9 +120,8 @@ async fn the_largest_amount_that_fits_does_fit() {
     }
 }
 
-#[tokio::test]
-async fn a_category_over_a_lowered_limit_takes_nothing_more() {
-    let mut server = Server::start();
+async fn a_category_over_a_lowered_limit_takes_nothing_more(engine: Engine) {
+    let mut server = Server::start(engine);
     server.client().add(1_000, "GPA.1").await.ok();
     server.client().allocate(&[("gemini-2.0-flash", 150)]).await.ok();
     server.stop().await;
@@ -127,9 +134,8 @@ async fn a_category_over_a_lowered_limit_takes_nothing_more() {
     server.client().allocate(&[("gemini-2.0-flash", 1)]).await.ok();
 }
 
-#[tokio::test]
-async fn an_item_would_buy_nothing() {
-    let server = Server::start();
+async fn an_item_would_buy_nothing(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(100, "GPA.1").await.ok();
     server.database().execute("UPDATE token_pricing SET price_per_m_token = 2000001").await;
@@ -144,9 +150,8 @@ async fn an_item_would_buy_nothing() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn tokens_do_not_suffice() {
-    let server = Server::start();
+async fn tokens_do_not_suffice(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens("gemini-2.0-flash", 75).await;
     let before = server.database().digest().await;
@@ -177,9 +182,8 @@ async fn tokens_do_not_suffice() {
     refused(&server, &before, reply, &body).await;
 }
 
-#[tokio::test]
-async fn a_category_does_not_exist() {
-    let server = Server::start();
+async fn a_category_does_not_exist(engine: Engine) {
+    let server = Server::start(engine);
     let body = json!({
         "detail": "カテゴリーは 'quick' または 'think' である必要があります",
         "code": "invalid_category",
@@ -189,9 +193,8 @@ async fn a_category_does_not_exist() {
     }
 }
 
-#[tokio::test]
-async fn a_balance_that_javascript_could_not_hold_may_come_later() {
-    let mut server = Server::start();
+async fn a_balance_that_javascript_could_not_hold_may_come_later(engine: Engine) {
+    let mut server = Server::start(engine);
     server.stop().await;
     server
         .database()

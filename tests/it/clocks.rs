@@ -3,7 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Launch, Server, client::purchase, clock::Clock};
+use crate::harness::{
+    Client, Engine, Launch, Server, client::purchase, clock::Clock, on_both_engines,
+};
+
+on_both_engines![a_clock_set_back_a_year_changes_neither_order_nor_repetition,];
 
 const YEAR: TimeDelta = TimeDelta::days(365);
 /// More than the test takes, and less than the jump.
@@ -21,10 +25,9 @@ async fn is_repeated(client: &Client, number: i64) -> bool {
     reply.is_replayed()
 }
 
-#[tokio::test]
-async fn a_clock_set_back_a_year_changes_neither_order_nor_repetition() {
+async fn a_clock_set_back_a_year_changes_neither_order_nor_repetition(engine: Engine) {
     let clock = Clock::new();
-    let mut server = Server::start_as(clock.given_to(Launch::new()));
+    let mut server = Server::start_as(engine, clock.given_to(Launch::new()));
     let client = server.client();
     assert!(!is_repeated(&client, 1).await);
     clock.shift(-YEAR.num_seconds());

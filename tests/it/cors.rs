@@ -2,7 +2,9 @@
 
 use reqwest::{Method, RequestBuilder};
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Engine, Reply, Server, on_both_engines};
+
+on_both_engines![pages_of_the_origins_set_may_call, other_pages_may_not, by_default_nobody_may,];
 
 const ADD: &str = "/api/billing/credits/add";
 const PAGE: &str = "https://app.example";
@@ -29,9 +31,8 @@ fn list(reply: &Reply, name: &str) -> Vec<String> {
     value.split(',').map(|item| item.trim().to_owned()).collect()
 }
 
-#[tokio::test]
-async fn pages_of_the_origins_set_may_call() {
-    let server = Server::start_with(&SETTINGS);
+async fn pages_of_the_origins_set_may_call(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     for origin in [PAGE, "http://localhost:5173"] {
         let reply = Reply::to(preflight(&server, origin)).await;
         assert_eq!((reply.status, allowed_origin(&reply)), (200, Some(origin)), "{reply:?}");
@@ -58,9 +59,8 @@ async fn pages_of_the_origins_set_may_call() {
     }
 }
 
-#[tokio::test]
-async fn other_pages_may_not() {
-    let server = Server::start_with(&SETTINGS);
+async fn other_pages_may_not(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     for origin in ["https://evil.example", "https://app.example.evil", "http://app.example", "null"]
     {
         let reply = Reply::to(preflight(&server, origin)).await;
@@ -74,9 +74,8 @@ async fn other_pages_may_not() {
     assert_eq!(plain.status, 405, "{plain:?}");
 }
 
-#[tokio::test]
-async fn by_default_nobody_may() {
-    let server = Server::start();
+async fn by_default_nobody_may(engine: Engine) {
+    let server = Server::start(engine);
     let reply = Reply::to(preflight(&server, PAGE)).await;
     assert_eq!((reply.status, allowed_origin(&reply)), (405, None), "{reply:?}");
     assert_eq!(reply.header("vary"), None, "{reply:?}");

@@ -2,7 +2,12 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::harness::{Load, Server, load::Journal};
+use crate::harness::{Engine, Load, Server, load::Journal, on_both_engines};
+
+on_both_engines![
+    what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated,
+    several_kills_in_a_row,
+];
 
 /// How often the service is killed under load.
 const ROUNDS: usize = 20;
@@ -14,9 +19,8 @@ fn random_steps() -> usize {
     usize::try_from(random % MOST_STEPS).expect("a small number")
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(engine: Engine) {
+    let mut server = Server::start_with(engine, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut journal = Journal::default();
     let (mut lost, mut happened) = (0, 0);
@@ -43,9 +47,8 @@ async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(
     server.stop().await;
 }
 
-#[tokio::test]
-async fn several_kills_in_a_row() {
-    let mut server = Server::start();
+async fn several_kills_in_a_row(engine: Engine) {
+    let mut server = Server::start(engine);
     for round in 0..3 {
         server.client().add(1, &format!("GPA.{round}")).await.ok();
         let total = server.client().balance().await["credits"].clone();

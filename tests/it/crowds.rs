@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Launch, RawConnection, Server, client::purchase, raw};
+use crate::harness::{
+    Engine, Launch, RawConnection, Server, client::purchase, on_both_engines, raw,
+};
+
+on_both_engines![
+    many_idle_connections_hold_up_nobody,
+    a_low_soft_limit_of_open_files_is_raised,
+    idle_connections_leave_the_database_its_files,
+    a_burst_of_connections_can_wait_to_be_accepted,
+    whoever_finds_the_queue_full_is_told_so_in_bounded_memory,
+];
 
 /// Connections that ask for nothing.
 const IDLE: usize = 2_000;
@@ -27,20 +37,17 @@ async fn serve_beside_idle_connections(server: &Server) {
     assert_eq!(open, IDLE);
 }
 
-#[tokio::test]
-async fn many_idle_connections_hold_up_nobody() {
-    serve_beside_idle_connections(&Server::start()).await;
+async fn many_idle_connections_hold_up_nobody(engine: Engine) {
+    serve_beside_idle_connections(&Server::start(engine)).await;
 }
 
-#[tokio::test]
-async fn a_low_soft_limit_of_open_files_is_raised() {
-    let server = Server::start_as(Launch::new().limit_open_files("-Sn 1024"));
+async fn a_low_soft_limit_of_open_files_is_raised(engine: Engine) {
+    let server = Server::start_as(engine, Launch::new().limit_open_files("-Sn 1024"));
     serve_beside_idle_connections(&server).await;
 }
 
-#[tokio::test]
-async fn idle_connections_leave_the_database_its_files() {
-    let server = Server::start_as(Launch::new().limit_open_files("-n 128"));
+async fn idle_connections_leave_the_database_its_files(engine: Engine) {
+    let server = Server::start_as(engine, Launch::new().limit_open_files("-n 128"));
     let client = server.client();
     client.add(1, "GPA.1").await.ok();
     let idle = server.connect_many(500);
@@ -53,9 +60,8 @@ async fn idle_connections_leave_the_database_its_files() {
     assert!(idle.iter().any(RawConnection::is_idle), "they were there all the while");
 }
 
-#[tokio::test]
-async fn a_burst_of_connections_can_wait_to_be_accepted() {
-    let server = Server::start();
+async fn a_burst_of_connections_can_wait_to_be_accepted(engine: Engine) {
+    let server = Server::start(engine);
     server.pause();
     // The system refuses by not answering, for minutes.
     let waiting = server.connect_many(BURST);
@@ -82,9 +88,8 @@ fn code_of_refusal(connection: &mut RawConnection) -> String {
     body["code"].as_str().expect("a code").to_owned()
 }
 
-#[tokio::test]
-async fn whoever_finds_the_queue_full_is_told_so_in_bounded_memory() {
-    let server = Server::start();
+async fn whoever_finds_the_queue_full_is_told_so_in_bounded_memory(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1, "GPA.1").await.ok();
     let mut crowd = server.connect_many(CROWD);

@@ -1,6 +1,6 @@
 //! A database that may grow no further: writes are unavailable, and come back without a restart.
 
-use crate::harness::{Load, Server, eventually};
+use crate::harness::{Engine, Load, Server, eventually};
 
 const MAKE_ROOM: &str = "DROP TABLE junk";
 const MODEL: &str = "gemini-2.0-flash";
@@ -20,7 +20,7 @@ async fn start_with_little_room(server: &mut Server) {
 
 #[tokio::test]
 async fn writes_come_back_when_there_is_room_again() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().buy_tokens(MODEL, 375).await;
     server.stop().await;
     let database = server.database();
@@ -56,7 +56,7 @@ async fn writes_come_back_when_there_is_room_again() {
 
 #[tokio::test]
 async fn what_many_clients_wrote_into_the_last_room_can_be_repeated() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+    let mut server = Server::start_with(Engine::Sqlite, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     server.stop().await;
     start_with_little_room(&mut server).await;

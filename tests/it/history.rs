@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Reply, Server};
+use crate::harness::{Client, Engine, Reply, Server, on_both_engines};
+
+on_both_engines![
+    pages_add_up_to_the_whole_for_every_filter,
+    a_page_holds_100_unless_told,
+    entries_that_arrive_meanwhile_do_not_shift_the_pages,
+];
 
 /// Walks from page to page along the `Link` headers; checks every page's length.
 async fn walk(client: &Client, query: &str, limit: usize) -> Vec<Value> {
@@ -38,9 +44,8 @@ async fn make_history(client: &Client) {
     client.consume("gemini-2.0-flash", 60, 60).await.ok();
 }
 
-#[tokio::test]
-async fn pages_add_up_to_the_whole_for_every_filter() {
-    let server = Server::start();
+async fn pages_add_up_to_the_whole_for_every_filter(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     make_history(&client).await;
     let all = client.get("/transactions?limit=1000").await;
@@ -82,9 +87,8 @@ async fn pages_add_up_to_the_whole_for_every_filter() {
     }
 }
 
-#[tokio::test]
-async fn a_page_holds_100_unless_told() {
-    let server = Server::start();
+async fn a_page_holds_100_unless_told(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     for number in 0..101 {
         client.add(1, &format!("GPA.{number}")).await.ok();
@@ -97,9 +101,8 @@ async fn a_page_holds_100_unless_told() {
     assert_eq!(page.header("link"), None, "an exactly full last page has no next one");
 }
 
-#[tokio::test]
-async fn entries_that_arrive_meanwhile_do_not_shift_the_pages() {
-    let server = Server::start();
+async fn entries_that_arrive_meanwhile_do_not_shift_the_pages(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     for number in 0..4 {
         client.add(1, &format!("GPA.{number}")).await.ok();

@@ -8,7 +8,16 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Client, Launch, PATIENCE, Reply, Server, client::purchase};
+use crate::harness::{
+    Client, Engine, Home, PATIENCE, Reply, Server, client::purchase, on_both_engines,
+};
+
+on_both_engines![
+    one_request_line_and_one_money_line_per_operation,
+    a_purchase_token_is_never_logged,
+    a_log_that_nobody_reads_stops_nothing,
+    a_line_break_in_a_path_makes_no_line_of_its_own,
+];
 
 const TOKEN: &str = "a-secret-token";
 
@@ -17,9 +26,8 @@ fn count(log: &[String], words: &[&str]) -> usize {
     log.iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
 
-#[tokio::test]
-async fn one_request_line_and_one_money_line_per_operation() {
-    let mut server = Server::start();
+async fn one_request_line_and_one_money_line_per_operation(engine: Engine) {
+    let mut server = Server::start(engine);
     let calls = [
         ("first", "/credits/add", purchase(4321, "GPA.1"), 200),
         ("second", "/credits/add", purchase(4321, "GPA.1"), 409),
@@ -62,9 +70,8 @@ async fn one_request_line_and_one_money_line_per_operation() {
     }
 }
 
-#[tokio::test]
-async fn a_purchase_token_is_never_logged() {
-    let mut server = Server::start_with(&[("BILLING_LOG", "trace")]);
+async fn a_purchase_token_is_never_logged(engine: Engine) {
+    let mut server = Server::start_with(engine, &[("BILLING_LOG", "trace")]);
     let client = server.client();
     let mut malformed = purchase(0, "GPA.2");
     malformed["purchase_record"]["transactionId"] = json!([TOKEN]);
@@ -79,10 +86,10 @@ async fn a_purchase_token_is_never_logged() {
     assert_eq!(count(&log, &[TOKEN]), 0, "{log:#?}");
 }
 
-#[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
-    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
-    let mut child = Launch::new().command(directory.path()).spawn().expect("the binary starts");
+async fn a_log_that_nobody_reads_stops_nothing(engine: Engine) {
+    let home = Home::new(engine);
+    let mut child =
+        home.launch().command(home.directory.path()).spawn().expect("the binary starts");
     let mut log = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut first = String::new();
     log.read_line(&mut first).expect("the first line comes");
@@ -106,9 +113,8 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     drop(log);
 }
 
-#[tokio::test]
-async fn a_line_break_in_a_path_makes_no_line_of_its_own() {
-    let mut server = Server::start();
+async fn a_line_break_in_a_path_makes_no_line_of_its_own(engine: Engine) {
+    let mut server = Server::start(engine);
     server.client().get("/forged%0Aline").await.is(404, &json!({"detail": "Not Found"}));
     let log = server.stop().await;
     assert_eq!(count(&log, &["forged"]), 1, "{log:#?}");

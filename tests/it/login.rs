@@ -15,7 +15,20 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Launch, Reply, Server, client::purchase};
+use crate::harness::{
+    Client, Engine, Home, Launch, Reply, Server, client::purchase, on_both_engines,
+};
+
+on_both_engines![
+    what_proves_nothing_is_refused_before_anything_happens,
+    what_proves_it_is_taken,
+    users_never_meet,
+    issuer_and_audience_count_when_they_are_set,
+    public_keys_take_what_their_other_half_signed,
+    a_key_set_names_its_keys,
+    a_key_set_that_can_not_be_had_lets_nobody_in,
+    where_others_can_connect_the_choice_is_asked_for,
+];
 
 const SECRET: &str = "a shared secret of thirty-two bytes";
 const OLD_SECRET: &str = "the secret that is being replaced now";
@@ -60,9 +73,9 @@ fn token(claims: &Value) -> String {
     signed(Algorithm::HS256, claims, SECRET.as_bytes())
 }
 
-fn start(settings: &[(&str, &str)]) -> Server {
+fn start(engine: Engine, settings: &[(&str, &str)]) -> Server {
     let jwt = [("BILLING_AUTH", "jwt"), ("BILLING_ALLOW_RESET", "true")];
-    Server::start_with(&[&jwt, settings].concat())
+    Server::start_with(engine, &[&jwt, settings].concat())
 }
 
 async fn call(
@@ -88,9 +101,8 @@ async fn as_user(client: &Client, user: &str, path: &str, body: &Value) -> Reply
     call(client, &method, path, body, &[&header]).await
 }
 
-#[tokio::test]
-async fn what_proves_nothing_is_refused_before_anything_happens() {
-    let server = start(&[("BILLING_JWT_SECRET", SECRET)]);
+async fn what_proves_nothing_is_refused_before_anything_happens(engine: Engine) {
+    let server = start(engine, &[("BILLING_JWT_SECRET", SECRET)]);
     let client = server.client();
     let before = server.database().digest().await;
     let good = token(&claims("ann"));
@@ -149,9 +161,8 @@ async fn what_proves_nothing_is_refused_before_anything_happens() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn what_proves_it_is_taken() {
-    let server = start(&[("BILLING_JWT_SECRET", &format!("{SECRET},{OLD_SECRET}"))]);
+async fn what_proves_it_is_taken(engine: Engine) {
+    let server = start(engine, &[("BILLING_JWT_SECRET", &format!("{SECRET},{OLD_SECRET}"))]);
     let client = server.client();
     let empty = json!({"credits": 0, "allocated_tokens": {}});
     let mut without_type = claims("ann");
@@ -182,9 +193,8 @@ async fn what_proves_it_is_taken() {
     client.get("/health").await.ok();
 }
 
-#[tokio::test]
-async fn users_never_meet() {
-    let server = start(&[("BILLING_JWT_SECRET", SECRET)]);
+async fn users_never_meet(engine: Engine) {
+    let server = start(engine, &[("BILLING_JWT_SECRET", SECRET)]);
     let client = server.client();
     let allocation = json!({"allocations": [{"model_id": MODEL, "credits": 75}]});
     as_user(&client, "ann", "/credits/add", &purchase(100, "GPA.1")).await.ok();
@@ -222,13 +232,15 @@ async fn users_never_meet() {
     }
 }
 
-#[tokio::test]
-async fn issuer_and_audience_count_when_they_are_set() {
-    let server = start(&[
-        ("BILLING_JWT_SECRET", SECRET),
-        ("BILLING_JWT_ISSUER", "https://login.example"),
-        ("BILLING_JWT_AUDIENCE", "billing"),
-    ]);
+async fn issuer_and_audience_count_when_they_are_set(engine: Engine) {
+    let server = start(
+        engine,
+        &[
+            ("BILLING_JWT_SECRET", SECRET),
+            ("BILLING_JWT_ISSUER", "https://login.example"),
+            ("BILLING_JWT_AUDIENCE", "billing"),
+        ],
+    );
     let client = server.client();
     let with = |iss: Value, aud: Value| {
         let mut claims = claims("ann");
@@ -252,8 +264,7 @@ async fn issuer_and_audience_count_when_they_are_set() {
     }
 }
 
-#[tokio::test]
-async fn public_keys_take_what_their_other_half_signed() {
+async fn public_keys_take_what_their_other_half_signed(engine: Engine) {
     let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).expect("a key");
     let ec = EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).expect("a key");
     let ed = EncodingKey::from_ed_pem(include_bytes!("keys/ed.pem")).expect("a key");
@@ -268,7 +279,7 @@ async fn public_keys_take_what_their_other_half_signed() {
     ];
     for (file, _) in &tokens {
         let path = format!("{}/tests/it/keys/{file}", env!("CARGO_MANIFEST_DIR"));
-        let server = start(&[("BILLING_JWT_PUBLIC_KEY", &path)]);
+        let server = start(engine, &[("BILLING_JWT_PUBLIC_KEY", &path)]);
         let client = server.client();
         for (made_for, header) in &tokens {
             let reply = call(&client, &Method::GET, "/balance", &Value::Null, &[header]).await;
@@ -314,8 +325,7 @@ fn serve_key_set(set: &Value) -> (String, Arc<AtomicUsize>) {
     (url, fetches)
 }
 
-#[tokio::test]
-async fn a_key_set_names_its_keys() {
+async fn a_key_set_names_its_keys(engine: Engine) {
     let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).expect("a key");
     let ec = EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).expect("a key");
     let shared = EncodingKey::from_secret(SECRET.as_bytes());
@@ -330,7 +340,7 @@ async fn a_key_set_names_its_keys() {
         jwk
     })});
     let (url, fetches) = serve_key_set(&set);
-    let server = start(&[("BILLING_JWKS_URL", &url)]);
+    let server = start(engine, &[("BILLING_JWKS_URL", &url)]);
     let client = server.client();
     let signed_by = |key: &EncodingKey, algorithm, id: Option<&str>| {
         let mut header = Header::new(algorithm);
@@ -356,31 +366,30 @@ async fn a_key_set_names_its_keys() {
     assert_eq!(fetches.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
-async fn a_key_set_that_can_not_be_had_lets_nobody_in() {
-    let server = start(&[("BILLING_JWKS_URL", "http://127.0.0.1:1/keys")]);
+async fn a_key_set_that_can_not_be_had_lets_nobody_in(engine: Engine) {
+    let server = start(engine, &[("BILLING_JWKS_URL", "http://127.0.0.1:1/keys")]);
     let header = format!("Bearer {}", token(&claims("ann")));
     let reply = call(&server.client(), &Method::GET, "/balance", &Value::Null, &[&header]).await;
     assert_eq!(reply.status, 401);
     server.client().get("/pricing").await.ok();
 }
 
-#[tokio::test]
-async fn where_others_can_connect_the_choice_is_asked_for() {
-    let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
-    let open = Launch::new().set("BILLING_LISTEN", "0.0.0.0:0");
-    let failed = open.fail_to_start(directory.path());
+async fn where_others_can_connect_the_choice_is_asked_for(engine: Engine) {
+    let home = Home::new(engine);
+    let directory = home.directory.path();
+    let open = home.launch().set("BILLING_LISTEN", "0.0.0.0:0");
+    let failed = open.fail_to_start(directory);
     assert_eq!(failed.code, Some(2), "{failed:?}");
     assert!(failed.stderr[0].contains("BILLING_AUTH"), "{failed:?}");
     assert_eq!(failed.stderr.len(), 1, "{failed:?}");
 
-    let running = open.clone().set("BILLING_AUTH", "none").start(directory.path());
+    let running = open.clone().set("BILLING_AUTH", "none").start(directory);
     running
         .log
         .wait_for(|line| line.contains("WARN") && line.contains("BILLING_AUTH=none"))
         .expect("it warns");
     drop(running);
-    open.set("BILLING_AUTH", "jwt").set("BILLING_JWT_SECRET", SECRET).start(directory.path());
+    open.set("BILLING_AUTH", "jwt").set("BILLING_JWT_SECRET", SECRET).start(directory);
 }
 
 #[tokio::test]

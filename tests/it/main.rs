@@ -20,7 +20,7 @@ mod history;
 mod idempotency;
 mod log_lines;
 mod login;
-mod lost_files;
+mod lost_databases;
 mod malformed_bodies;
 mod malformed_queries;
 mod metrics;

@@ -3,7 +3,16 @@
 
 use serde_json::Value;
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Engine, Reply, Server, on_both_engines};
+
+on_both_engines![
+    purchases,
+    allocations,
+    consumptions,
+    bodies_that_are_no_object_at_all,
+    messages_are_pydantics,
+    a_purchase_token_is_never_echoed,
+];
 
 /// The problems of a 422 as `type loc.ation`, sorted.
 pub(crate) fn problems(reply: &Reply) -> Vec<String> {
@@ -32,8 +41,8 @@ pub(crate) fn problems(reply: &Reply) -> Vec<String> {
 
 /// Posts every body of a table and compares the problems. A row's last word may end in `*`: then only
 /// what comes before it is given by the contract.
-async fn check<B: AsRef<[u8]>>(path: &str, table: &[(B, &[&str])]) {
-    let server = Server::start();
+async fn check<B: AsRef<[u8]>>(engine: Engine, path: &str, table: &[(B, &[&str])]) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens("gemini-2.0-flash", 75).await;
     let before = server.database().digest().await;
@@ -55,14 +64,14 @@ async fn check<B: AsRef<[u8]>>(path: &str, table: &[(B, &[&str])]) {
     }
 }
 
-#[tokio::test]
-async fn purchases() {
+async fn purchases(engine: Engine) {
     const ID: &str = "body.purchase_record.transactionId";
 
     let long = "x".repeat(257);
     let record = |record: &str| format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
     let credits = |credits: &str| format!(r#"{{"credits": {credits}, "purchase_record": {{}}}}"#);
     check(
+        engine,
         "/credits/add",
         &[
             ("{}".to_owned(), &["missing body.credits", "missing body.purchase_record"]),
@@ -121,8 +130,7 @@ async fn purchases() {
     .await;
 }
 
-#[tokio::test]
-async fn allocations() {
+async fn allocations(engine: Engine) {
     const CREDITS: &str = "body.allocations.0.credits";
     const MODEL: &str = "body.allocations.0.model_id";
 
@@ -134,6 +142,7 @@ async fn allocations() {
     let credits = |credits: &str| item(&format!(r#"{{"model_id": "m", "credits": {credits}}}"#));
     let model = |model: &str| item(&format!(r#"{{"model_id": {model}, "credits": 1}}"#));
     check(
+        engine,
         "/credits/allocate",
         &[
             ("{}".to_owned(), &["missing body.allocations"]),
@@ -175,8 +184,7 @@ async fn allocations() {
     .await;
 }
 
-#[tokio::test]
-async fn consumptions() {
+async fn consumptions(engine: Engine) {
     const INPUT: &str = "body.input_tokens";
     const OUTPUT: &str = "body.output_tokens";
 
@@ -185,6 +193,7 @@ async fn consumptions() {
     };
     let tokens = |input: &str, output: &str| body(r#""gemini-2.0-flash""#, input, output);
     check(
+        engine,
         "/tokens/consume",
         &[
             (
@@ -228,8 +237,7 @@ async fn consumptions() {
     .await;
 }
 
-#[tokio::test]
-async fn bodies_that_are_no_object_at_all() {
+async fn bodies_that_are_no_object_at_all(engine: Engine) {
     let deep = |open: &str, close: &str| {
         let value = format!("{}1{}", open.repeat(1_000), close.repeat(1_000));
         format!(r#"{{"credits": 1, "purchase_record": {{"a": {value}}}}}"#).into_bytes()
@@ -268,15 +276,14 @@ async fn bodies_that_are_no_object_at_all() {
         (deep("[", "]"), &["json_invalid body*"]),
         (deep(r#"{"a":"#, "}"), &["json_invalid body*"]),
     ];
-    check("/credits/add", table).await;
+    check(engine, "/credits/add", table).await;
     let everywhere: Vec<(Vec<u8>, &[&str])> = table[..9].to_vec();
-    check("/credits/allocate", &everywhere).await;
-    check("/tokens/consume", &everywhere).await;
+    check(engine, "/credits/allocate", &everywhere).await;
+    check(engine, "/tokens/consume", &everywhere).await;
 }
 
-#[tokio::test]
-async fn messages_are_pydantics() {
-    let server = Server::start();
+async fn messages_are_pydantics(engine: Engine) {
+    let server = Server::start(engine);
     let body = r#"{"model_id": "", "input_tokens": -1}"#;
     let reply = server.client().post_bytes("/tokens/consume", body).await;
     reply.is(
@@ -306,9 +313,8 @@ async fn messages_are_pydantics() {
     }
 }
 
-#[tokio::test]
-async fn a_purchase_token_is_never_echoed() {
-    let server = Server::start();
+async fn a_purchase_token_is_never_echoed(engine: Engine) {
+    let server = Server::start(engine);
     for body in [
         r#"{"credits": 0, "purchase_record": {"purchaseToken": "a-secret-token"}}"#,
         r#"{"credits": 1, "purchase_record": "a-secret-token"}"#,

@@ -1,10 +1,14 @@
 //! Queries of the history that are malformed.
 
-use crate::{harness::Server, malformed_bodies::problems};
+use crate::{
+    harness::{Engine, Server, on_both_engines},
+    malformed_bodies::problems,
+};
 
-#[tokio::test]
-async fn every_problem_of_a_query_is_listed() {
-    let server = Server::start();
+on_both_engines![every_problem_of_a_query_is_listed, the_bounds_of_a_query_are_inside,];
+
+async fn every_problem_of_a_query_is_listed(engine: Engine) {
+    let server = Server::start(engine);
     let long = "m".repeat(129);
     let too_long = format!("model_id={long}");
     let table: &[(&str, &[&str])] = &[
@@ -40,9 +44,8 @@ async fn every_problem_of_a_query_is_listed() {
     }
 }
 
-#[tokio::test]
-async fn the_bounds_of_a_query_are_inside() {
-    let server = Server::start();
+async fn the_bounds_of_a_query_are_inside(engine: Engine) {
+    let server = Server::start(engine);
     for query in [
         "limit=1",
         "limit=1000",

@@ -7,7 +7,15 @@ use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Client, Launch, Reply, Server, eventually};
+use crate::harness::{Client, Engine, Launch, Reply, Server, eventually, on_both_engines};
+
+on_both_engines![
+    money_and_requests_are_counted,
+    repeated_requests_count_no_money_twice,
+    what_the_database_prevents_is_counted_by_code,
+    they_are_read_at_a_socket_of_their_own_only,
+    dashboard_and_alerts_ask_for_what_is_there,
+];
 
 const MODEL: &str = "gemini-2.0-flash";
 const SETTINGS: [(&str, &str); 3] = [
@@ -62,9 +70,8 @@ async fn work(client: &Client) {
     }
 }
 
-#[tokio::test]
-async fn money_and_requests_are_counted() {
-    let server = Server::start_with(&SETTINGS);
+async fn money_and_requests_are_counted(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     let (client, scraper) = (server.client(), scraper(&server));
     work(&client).await;
     for number in 0..3 {
@@ -106,9 +113,8 @@ async fn money_and_requests_are_counted() {
     assert!(!text.contains("guess") && !text.contains("no such model"), "{text}");
 }
 
-#[tokio::test]
-async fn repeated_requests_count_no_money_twice() {
-    let server = Server::start_with(&SETTINGS);
+async fn repeated_requests_count_no_money_twice(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     let (client, scraper) = (server.client(), scraper(&server));
     client.buy_tokens(MODEL, 75).await;
     for _ in 0..3 {
@@ -119,23 +125,20 @@ async fn repeated_requests_count_no_money_twice() {
     assert_eq!(value(&scrape(&scraper).await, &consumed), Some(10.0));
 }
 
-#[tokio::test]
-async fn what_the_database_prevents_is_counted_by_code() {
-    let server = Server::start_with(&SETTINGS);
+async fn what_the_database_prevents_is_counted_by_code(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
-    let away = server.directory().join("away.db");
-    std::fs::rename(server.database().path(), &away).expect("the file can be moved");
+    server.database().take_away().await;
     assert_eq!(server.client().add(1, "GPA.1").await.status, 503);
     let text = scrape(&scraper).await;
     let series = "token_billing_operations_unavailable_total{code=\"database_unavailable\"}";
     assert_eq!(value(&text, series), Some(1.0));
     assert_eq!(value(&text, "token_billing_database_bytes"), Some(0.0));
-    std::fs::rename(&away, server.database().path()).expect("the file can be moved");
+    server.database().give_back().await;
 }
 
-#[tokio::test]
-async fn they_are_read_at_a_socket_of_their_own_only() {
-    let server = Server::start_with(&SETTINGS);
+async fn they_are_read_at_a_socket_of_their_own_only(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
     assert_eq!(Reply::to(server.client().request(Method::GET, "/metrics")).await.status, 404);
     for (method, path, status) in [
@@ -160,9 +163,8 @@ fn a_socket_that_is_taken_stops_the_start() {
     assert!(failed.stderr[0].contains("BILLING_METRICS_LISTEN"), "{failed:?}");
 }
 
-#[tokio::test]
-async fn dashboard_and_alerts_ask_for_what_is_there() {
-    let server = Server::start_with(&SETTINGS);
+async fn dashboard_and_alerts_ask_for_what_is_there(engine: Engine) {
+    let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
     work(&server.client()).await;
     let emitted = names(&scrape(&scraper).await);

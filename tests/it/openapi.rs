@@ -5,7 +5,16 @@ use std::{collections::BTreeSet, env, fs};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Engine, Reply, Server, on_both_engines};
+
+on_both_engines![
+    the_document_is_the_one_that_was_reviewed,
+    every_route_is_in_it_and_nothing_else,
+    its_examples_are_the_readmes_answers,
+    who_has_to_log_in_is_said_where_somebody_has_to,
+    the_page_has_all_it_needs,
+    both_answer_head_too,
+];
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/openapi.json");
 /// Set it to write the snapshot anew.
@@ -13,9 +22,9 @@ const RENEW: &str = "RENEW_OPENAPI";
 const METHODS: [Method; 5] =
     [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH];
 
-fn start_with_tokens() -> Server {
+fn start_with_tokens(engine: Engine) -> Server {
     let secret = "a shared secret of thirty-two bytes";
-    Server::start_with(&[("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", secret)])
+    Server::start_with(engine, &[("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", secret)])
 }
 
 async fn get(server: &Server, path: &str) -> Reply {
@@ -40,9 +49,8 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     paths.values_mut().flat_map(|item| item.as_object_mut().expect("an item").values_mut())
 }
 
-#[tokio::test]
-async fn the_document_is_the_one_that_was_reviewed() {
-    let document = document(&start_with_tokens()).await;
+async fn the_document_is_the_one_that_was_reviewed(engine: Engine) {
+    let document = document(&start_with_tokens(engine)).await;
     let text = serde_json::to_string_pretty(&document).expect("it is JSON") + "\n";
     if env::var_os(RENEW).is_some() {
         fs::write(SNAPSHOT, &text).expect("the snapshot can be written");
@@ -57,9 +65,8 @@ async fn the_document_is_the_one_that_was_reviewed() {
     );
 }
 
-#[tokio::test]
-async fn every_route_is_in_it_and_nothing_else() {
-    let server = Server::start();
+async fn every_route_is_in_it_and_nothing_else(engine: Engine) {
+    let server = Server::start(engine);
     let document = document(&server).await;
     let table = include_str!("../../README.md")
         .split_once("\n## API\n")
@@ -89,9 +96,8 @@ async fn every_route_is_in_it_and_nothing_else() {
     }
 }
 
-#[tokio::test]
-async fn its_examples_are_the_readmes_answers() {
-    let document = document(&Server::start()).await.to_string();
+async fn its_examples_are_the_readmes_answers(engine: Engine) {
+    let document = document(&Server::start(engine)).await.to_string();
     let readme = include_str!("../../README.md");
     let mut compared = 0;
     for block in readme.split("```json\n").skip(1) {
@@ -107,9 +113,8 @@ async fn its_examples_are_the_readmes_answers() {
     assert!(compared > 5, "the README has answers");
 }
 
-#[tokio::test]
-async fn who_has_to_log_in_is_said_where_somebody_has_to() {
-    let mut with_tokens = document(&start_with_tokens()).await;
+async fn who_has_to_log_in_is_said_where_somebody_has_to(engine: Engine) {
+    let mut with_tokens = document(&start_with_tokens(engine)).await;
     let open = [
         "/api/billing/pricing",
         "/api/billing/health",
@@ -126,7 +131,7 @@ async fn who_has_to_log_in_is_said_where_somebody_has_to() {
             assert_eq!(closed, operation["responses"].get("401").is_some(), "{path}");
         }
     }
-    let without = document(&Server::start()).await;
+    let without = document(&Server::start(engine)).await;
     for operation in operations(&mut with_tokens) {
         let operation = operation.as_object_mut().expect("an operation");
         operation.remove("security");
@@ -137,9 +142,8 @@ async fn who_has_to_log_in_is_said_where_somebody_has_to() {
     assert_eq!(with_tokens, without, "nothing else differs");
 }
 
-#[tokio::test]
-async fn the_page_has_all_it_needs() {
-    let server = start_with_tokens();
+async fn the_page_has_all_it_needs(engine: Engine) {
+    let server = start_with_tokens(engine);
     let page = get(&server, "/docs").await;
     assert_eq!(page.status, 200, "{page:?}");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
@@ -160,9 +164,8 @@ async fn the_page_has_all_it_needs() {
     }
 }
 
-#[tokio::test]
-async fn both_answer_head_too() {
-    let server = Server::start();
+async fn both_answer_head_too(engine: Engine) {
+    let server = Server::start(engine);
     for path in ["/openapi.json", "/docs", "/docs/swagger-ui.css"] {
         let head = Reply::to(server.client().request(Method::HEAD, path)).await;
         let get = get(&server, path).await;

@@ -6,23 +6,33 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Client, Database, Launch, Reply, Server,
+    Client, Database, Engine, Home, Reply, Server,
     client::{consumption, purchase},
-    eventually,
+    eventually, on_both_engines,
 };
+
+on_both_engines![
+    a_gift_counts_from_the_next_call,
+    what_was_taken_away_is_gone,
+    gifts_under_load_are_neither_lost_nor_doubled,
+    what_waited_for_a_lock_is_done_in_one_go,
+    a_lock_that_outlasts_the_patience_is_a_503_and_leaves_no_trace,
+    a_stop_does_not_wait_for_a_lock_for_ever,
+    two_services_share_a_database,
+    several_services_start_at_once_on_a_new_database,
+];
 
 const MODEL: &str = "gemini-2.0-flash";
 
-/// What somebody with the `sqlite3` program does to give a user a credit.
-const GIFT: &str = "BEGIN IMMEDIATE;
+/// What somebody with the program `sqlite3` or `psql` does to give a user a credit.
+const GIFT: &str = "BEGIN;
     INSERT INTO transactions (user_id, type, amount, metadata, credits_delta, tokens_delta, created_at)
     VALUES ('default_user', 'purchase', 1, '{}', 1, 0, '2026-01-01T00:00:00.000000Z');
     UPDATE credits SET credits = credits + 1;
     COMMIT";
 
-#[tokio::test]
-async fn a_gift_counts_from_the_next_call() {
-    let server = Server::start();
+async fn a_gift_counts_from_the_next_call(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(74, "GPA.1").await.ok();
     let too_few = client.allocate(&[(MODEL, 75)]).await;
@@ -33,9 +43,8 @@ async fn a_gift_counts_from_the_next_call() {
     assert_eq!(client.balance().await, balance);
 }
 
-#[tokio::test]
-async fn what_was_taken_away_is_gone() {
-    let server = Server::start();
+async fn what_was_taken_away_is_gone(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     client.consume(MODEL, 1, 0).await.ok();
@@ -54,9 +63,8 @@ async fn what_was_taken_away_is_gone() {
     client.consume(MODEL, 1, 0).await.is(200, &remaining);
 }
 
-#[tokio::test]
-async fn gifts_under_load_are_neither_lost_nor_doubled() {
-    let server = Server::start();
+async fn gifts_under_load_are_neither_lost_nor_doubled(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     let mut buyers = JoinSet::new();
     for buyer in 0..10 {
@@ -86,9 +94,8 @@ async fn entries(database: &Database) -> usize {
     database.texts("SELECT type FROM transactions").await.len()
 }
 
-#[tokio::test]
-async fn what_waited_for_a_lock_is_done_in_one_go() {
-    let server = Server::start_with(&[("BILLING_CAPACITY_QUICK", "100000000")]);
+async fn what_waited_for_a_lock_is_done_in_one_go(engine: Engine) {
+    let server = Server::start_with(engine, &[("BILLING_CAPACITY_QUICK", "100000000")]);
     let client = server.client();
     client.add(40 * 50, "GPA.1").await.ok();
     let lock = server.database().lock().await;
@@ -104,9 +111,8 @@ async fn what_waited_for_a_lock_is_done_in_one_go() {
     assert_eq!(client.balance().await, json!({"credits": 0, "allocated_tokens": tokens}));
 }
 
-#[tokio::test]
-async fn a_lock_that_outlasts_the_patience_is_a_503_and_leaves_no_trace() {
-    let server = Server::start();
+async fn a_lock_that_outlasts_the_patience_is_a_503_and_leaves_no_trace(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     let before = server.database().digest().await;
@@ -128,9 +134,8 @@ async fn a_lock_that_outlasts_the_patience_is_a_503_and_leaves_no_trace() {
     assert_eq!(client.balance().await["allocated_tokens"][MODEL], 999_999);
 }
 
-#[tokio::test]
-async fn a_stop_does_not_wait_for_a_lock_for_ever() {
-    let mut server = Server::start();
+async fn a_stop_does_not_wait_for_a_lock_for_ever(engine: Engine) {
+    let mut server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     let before = server.database().digest().await;
@@ -150,10 +155,9 @@ async fn a_stop_does_not_wait_for_a_lock_for_ever() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn two_services_share_a_database() {
-    let server = Server::start();
-    let other = Launch::new().start(server.directory());
+async fn two_services_share_a_database(engine: Engine) {
+    let server = Server::start(engine);
+    let other = server.launch().start(server.directory());
     let clients = [server.client(), Client::new(other.address)];
     clients[0].buy_tokens(MODEL, 75).await;
     let mut calls = JoinSet::new();
@@ -179,20 +183,23 @@ async fn two_services_share_a_database() {
     }
 }
 
-#[tokio::test]
-async fn several_services_start_at_once_on_a_new_database() {
+async fn several_services_start_at_once_on_a_new_database(engine: Engine) {
+    const MIGRATIONS: &str = "SELECT description FROM _sqlx_migrations ORDER BY version";
+    let once = Server::start(engine).database().texts(MIGRATIONS).await;
     for _ in 0..5 {
-        let directory = tempfile::TempDir::new().expect("a temporary directory can be made");
-        let path = directory.path().to_owned();
+        let home = Home::new(engine);
         let starts: Vec<_> = (0..4)
             .map(|_| {
-                let path = path.clone();
-                std::thread::spawn(move || Launch::new().start(&path))
+                let (launch, directory) = (home.launch(), home.directory.path().to_owned());
+                std::thread::spawn(move || launch.start(&directory))
             })
             .collect();
         for start in starts {
             let running = start.join().expect("it starts");
             Client::new(running.address).get("/health").await.ok();
         }
+        assert_eq!(home.database.texts(MIGRATIONS).await, once);
+        assert_eq!(home.database.texts("SELECT user_id FROM users").await, ["default_user"]);
+        home.database.check_invariants().await;
     }
 }

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
+use crate::harness::{Engine, Server, on_both_engines};
 
-#[tokio::test]
-async fn a_changed_price_counts_from_the_next_call() {
-    let server = Server::start();
+on_both_engines![a_changed_price_counts_from_the_next_call, new_and_moved_and_removed_models,];
+
+async fn a_changed_price_counts_from_the_next_call(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1_000, "GPA.1").await.ok();
     client.allocate(&[("gemini-2.5-pro", 75)]).await.ok();
@@ -23,15 +24,14 @@ async fn a_changed_price_counts_from_the_next_call() {
     assert_eq!(client.balance().await["allocated_tokens"], tokens, "100,000 and then 50,000");
 }
 
-#[tokio::test]
-async fn new_and_moved_and_removed_models() {
-    let server = Server::start();
+async fn new_and_moved_and_removed_models(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1_000, "GPA.1").await.ok();
     server
         .database()
         .execute(
-            "INSERT INTO token_pricing VALUES ('new-model', 100, 'think', 150, 20, '');
+            "INSERT INTO token_pricing VALUES ('new-model', 100, 'think', 150, 20, CURRENT_TIMESTAMP);
              UPDATE token_pricing SET category = 'quick' WHERE model_id = 'gemini-2.5-pro'",
         )
         .await;

@@ -5,18 +5,24 @@ use std::net::TcpStream;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Reply, Server, eventually};
+use crate::harness::{Engine, Reply, Server, eventually, on_both_engines};
+
+on_both_engines![
+    both_answer_without_login,
+    without_its_database_the_service_lives_but_is_not_ready,
+    a_database_that_was_made_read_only_is_not_ready,
+    a_service_that_stops_is_not_ready,
+];
 
 async fn probe(server: &Server, method: Method, path: &str) -> Reply {
     Reply::to(server.client().request(method, path)).await
 }
 
-#[tokio::test]
-async fn both_answer_without_login() {
-    let server = Server::start_with(&[
-        ("BILLING_AUTH", "jwt"),
-        ("BILLING_JWT_SECRET", "a secret of at least thirty-two bytes"),
-    ]);
+async fn both_answer_without_login(engine: Engine) {
+    let server = Server::start_with(
+        engine,
+        &[("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", "a secret of at least thirty-two bytes")],
+    );
     for path in ["/livez", "/readyz"] {
         probe(&server, Method::GET, path).await.is(200, &json!({"status": "ok"}));
         let head = probe(&server, Method::HEAD, path).await;
@@ -26,37 +32,29 @@ async fn both_answer_without_login() {
     }
 }
 
-#[tokio::test]
-async fn without_its_database_the_service_lives_but_is_not_ready() {
-    let server = Server::start();
-    let away = server.directory().join("away.db");
-    std::fs::rename(server.database().path(), &away).expect("the file can be moved");
+async fn without_its_database_the_service_lives_but_is_not_ready(engine: Engine) {
+    let server = Server::start(engine);
+    server.database().take_away().await;
     let ready = probe(&server, Method::GET, "/readyz").await;
     assert_eq!((ready.status, &ready.json()["code"]), (503, &json!("database_unavailable")));
     assert!(ready.header("retry-after").is_some(), "{ready:?}");
     assert_eq!(probe(&server, Method::HEAD, "/readyz").await.status, 503);
     probe(&server, Method::GET, "/livez").await.ok();
-    std::fs::rename(&away, server.database().path()).expect("the file can be moved");
+    server.database().give_back().await;
     probe(&server, Method::GET, "/readyz").await.ok();
 }
 
-#[tokio::test]
-async fn a_database_that_was_made_read_only_is_not_ready() {
-    let server = Server::start();
-    let path = server.database().path().to_owned();
-    let writable = std::fs::metadata(&path).expect("the file is there").permissions();
-    let mut readonly = writable.clone();
-    readonly.set_readonly(true);
-    std::fs::set_permissions(&path, readonly).expect("the file is ours");
+async fn a_database_that_was_made_read_only_is_not_ready(engine: Engine) {
+    let server = Server::start(engine);
+    server.database().set_read_only(true).await;
     let ready = probe(&server, Method::GET, "/readyz").await;
     assert_eq!((ready.status, &ready.json()["code"]), (503, &json!("database_unavailable")));
-    std::fs::set_permissions(&path, writable).expect("the file is ours");
+    server.database().set_read_only(false).await;
     probe(&server, Method::GET, "/readyz").await.ok();
 }
 
-#[tokio::test]
-async fn a_service_that_stops_is_not_ready() {
-    let mut server = Server::start();
+async fn a_service_that_stops_is_not_ready(engine: Engine) {
+    let mut server = Server::start(engine);
     let mut connection = server.connect();
     connection.send("GET /readyz HTTP/1.1\r\nHost: billing\r\n");
     // When this is answered, the connection before it has been accepted.

@@ -2,15 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, client::purchase};
+use crate::harness::{Engine, Server, client::purchase, on_both_engines};
+
+on_both_engines![
+    a_purchase_is_granted_once,
+    purchases_without_a_store_transaction_may_repeat,
+    a_store_transaction_of_256_characters_is_granted_once,
+    the_record_is_kept_to_the_letter,
+    a_number_of_the_record_may_be_larger_than_any_float,
+    the_bounds_of_an_amount_are_inside,
+    unknown_keys_are_ignored,
+    resets_are_off_by_default,
+    a_reset_forgets_everything_but_the_prices,
+];
 
 fn duplicate() -> Value {
     json!({"detail": "Purchase already processed", "code": "purchase_already_processed"})
 }
 
-#[tokio::test]
-async fn a_purchase_is_granted_once() {
-    let mut server = Server::start();
+async fn a_purchase_is_granted_once(engine: Engine) {
+    let mut server = Server::start(engine);
     server.client().add(100, "GPA.1").await.ok();
     let before = server.database().digest().await;
     server.client().add(100, "GPA.1").await.is(409, &duplicate());
@@ -25,9 +36,8 @@ async fn a_purchase_is_granted_once() {
     server.client().add(1, "GPA.1 ").await.ok();
 }
 
-#[tokio::test]
-async fn purchases_without_a_store_transaction_may_repeat() {
-    let server = Server::start();
+async fn purchases_without_a_store_transaction_may_repeat(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     let mut balance = 0;
     for record in [json!({"transactionId": ""}), json!({"transactionId": null}), json!({})] {
@@ -42,17 +52,15 @@ async fn purchases_without_a_store_transaction_may_repeat() {
     assert_eq!(server.database().texts(ids).await, ["0"]);
 }
 
-#[tokio::test]
-async fn a_store_transaction_of_256_characters_is_granted_once() {
-    let server = Server::start();
+async fn a_store_transaction_of_256_characters_is_granted_once(engine: Engine) {
+    let server = Server::start(engine);
     let id = "購".repeat(256);
     server.client().add(1, &id).await.ok();
     server.client().add(1, &id).await.is(409, &duplicate());
 }
 
-#[tokio::test]
-async fn the_record_is_kept_to_the_letter() {
-    let server = Server::start();
+async fn the_record_is_kept_to_the_letter(engine: Engine) {
+    let server = Server::start(engine);
     let records = [
         r#"{"zeta":1.10,"alpha":12345678901234567890,"transactionId":"v-1","neg":-0.0,"small":1e-7}"#,
         "{ \"transactionId\" : \"v-2\",\t\"\\u00e9\": \"\\u0041\\/\",\r\n \"モ\": [ {}, [ ] , null ] }",
@@ -63,34 +71,31 @@ async fn the_record_is_kept_to_the_letter() {
         let body = format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
         server.client().post_bytes("/credits/add", body).await.ok();
     }
-    let kept = "SELECT metadata FROM transactions ORDER BY id";
+    let kept = "SELECT CAST(metadata AS TEXT) FROM transactions ORDER BY id";
     assert_eq!(server.database().texts(kept).await, records);
     let ids = "SELECT transaction_id FROM transactions ORDER BY id";
     assert_eq!(server.database().texts(ids).await, ["v-1", "v-2", "v-3", "v-4A"]);
 }
 
-#[tokio::test]
-async fn a_number_of_the_record_may_be_larger_than_any_float() {
-    let server = Server::start();
+async fn a_number_of_the_record_may_be_larger_than_any_float(engine: Engine) {
+    let server = Server::start(engine);
     let record = r#"{"transactionId":"v-1","much":1e400}"#;
     let body = format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
     server.client().post_bytes("/credits/add", body).await.ok();
-    let kept = "SELECT metadata FROM transactions";
+    let kept = "SELECT CAST(metadata AS TEXT) FROM transactions";
     assert_eq!(server.database().texts(kept).await, [record]);
 }
 
-#[tokio::test]
-async fn the_bounds_of_an_amount_are_inside() {
-    let server = Server::start();
+async fn the_bounds_of_an_amount_are_inside(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(1, "GPA.1").await.is(200, &json!({"success": true, "new_balance": 1}));
     let balance = json!({"success": true, "new_balance": 1_000_000_001});
     client.add(1_000_000_000, "GPA.2").await.is(200, &balance);
 }
 
-#[tokio::test]
-async fn unknown_keys_are_ignored() {
-    let server = Server::start();
+async fn unknown_keys_are_ignored(engine: Engine) {
+    let server = Server::start(engine);
     let mut body = purchase(7, "GPA.1");
     body["user_id"] = json!("somebody_else");
     body["note"] = json!([1.5, {"a": null}]);
@@ -98,9 +103,8 @@ async fn unknown_keys_are_ignored() {
     server.client().post("/credits/add", &body).await.is(200, &expected);
 }
 
-#[tokio::test]
-async fn resets_are_off_by_default() {
-    let server = Server::start();
+async fn resets_are_off_by_default(engine: Engine) {
+    let server = Server::start(engine);
     server.client().add(100, "GPA.1").await.ok();
     let before = server.database().digest().await;
     let body = json!({
@@ -112,9 +116,8 @@ async fn resets_are_off_by_default() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn a_reset_forgets_everything_but_the_prices() {
-    let server = Server::start_with(&[("BILLING_ALLOW_RESET", "true")]);
+async fn a_reset_forgets_everything_but_the_prices(engine: Engine) {
+    let server = Server::start_with(engine, &[("BILLING_ALLOW_RESET", "true")]);
     let client = server.client();
     let prices = client.get("/pricing").await.ok();
     client.add(100, "GPA.1").await.ok();

@@ -5,7 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Reply, Server};
+use crate::harness::{Client, Engine, Reply, Server, on_both_engines};
+
+on_both_engines![
+    a_balance_for_100_lets_exactly_100_consume,
+    one_of_many_equal_purchases_is_granted,
+    parallel_allocations_never_pass_the_capacity,
+    parallel_allocations_never_spend_a_credit_twice,
+];
 
 /// Makes `calls` calls at once and counts the answers by status and code.
 async fn count<F>(
@@ -28,9 +35,8 @@ where
     counts
 }
 
-#[tokio::test]
-async fn a_balance_for_100_lets_exactly_100_consume() {
-    let server = Server::start();
+async fn a_balance_for_100_lets_exactly_100_consume(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens("gemini-2.0-flash", 150).await;
     let counts = count(&client, 300, |client, number| async move {
@@ -45,9 +51,8 @@ async fn a_balance_for_100_lets_exactly_100_consume() {
     assert_eq!(client.balance().await, balance);
 }
 
-#[tokio::test]
-async fn one_of_many_equal_purchases_is_granted() {
-    let server = Server::start();
+async fn one_of_many_equal_purchases_is_granted(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     let counts =
         count(&client, 50, |client, _| async move { client.add(100, "GPA.1").await }).await;
@@ -57,9 +62,8 @@ async fn one_of_many_equal_purchases_is_granted() {
     assert_eq!(client.balance().await["credits"], 100);
 }
 
-#[tokio::test]
-async fn parallel_allocations_never_pass_the_capacity() {
-    let server = Server::start();
+async fn parallel_allocations_never_pass_the_capacity(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(2_000, "GPA.1").await.ok();
     // 10 credits are 133,333 tokens, of which 37 fit into 5,000,000.
@@ -73,9 +77,8 @@ async fn parallel_allocations_never_pass_the_capacity() {
     assert_eq!(client.balance().await, json!({"credits": 1_630, "allocated_tokens": tokens}));
 }
 
-#[tokio::test]
-async fn parallel_allocations_never_spend_a_credit_twice() {
-    let server = Server::start();
+async fn parallel_allocations_never_spend_a_credit_twice(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.add(100, "GPA.1").await.ok();
     let counts = count(&client, 60, |client, _| async move {

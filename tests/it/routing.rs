@@ -3,13 +3,25 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{RawConnection, Reply, Server, client::purchase};
+use crate::harness::{Engine, RawConnection, Reply, Server, client::purchase, on_both_engines};
+
+on_both_engines![
+    other_paths_are_not_found,
+    other_methods_are_not_allowed,
+    only_json_is_taken,
+    a_body_has_a_limit,
+    a_connection_that_ends_with_a_refused_body_says_so,
+    a_body_over_the_limit_is_answered_without_being_read,
+    headers_have_a_limit,
+    head_works_like_get,
+    harmless_request_ids_are_taken_over,
+    a_long_history_is_compressed_for_who_can_read_it,
+];
 
 const BODY_LIMIT_BYTES: usize = 65_536;
 
-#[tokio::test]
-async fn other_paths_are_not_found() {
-    let server = Server::start();
+async fn other_paths_are_not_found(engine: Engine) {
+    let server = Server::start(engine);
     for path in [
         "/",
         "/api",
@@ -31,9 +43,8 @@ async fn other_paths_are_not_found() {
     }
 }
 
-#[tokio::test]
-async fn other_methods_are_not_allowed() {
-    let server = Server::start();
+async fn other_methods_are_not_allowed(engine: Engine) {
+    let server = Server::start(engine);
     let reads = ["/balance", "/balance/category/quick", "/transactions", "/pricing", "/health"];
     let writes = ["/credits/add", "/credits/allocate", "/tokens/consume", "/reset"];
     let calls = reads.iter().map(|path| (path, "GET", [Method::POST, Method::DELETE]));
@@ -50,9 +61,8 @@ async fn other_methods_are_not_allowed() {
     }
 }
 
-#[tokio::test]
-async fn only_json_is_taken() {
-    let server = Server::start();
+async fn only_json_is_taken(engine: Engine) {
+    let server = Server::start(engine);
     let body = purchase(1, "GPA.1").to_string();
     let before = server.database().digest().await;
     for content_type in [
@@ -77,9 +87,8 @@ async fn only_json_is_taken() {
     }
 }
 
-#[tokio::test]
-async fn a_body_has_a_limit() {
-    let server = Server::start();
+async fn a_body_has_a_limit(engine: Engine) {
+    let server = Server::start(engine);
     let mut body = purchase(1, "GPA.1").to_string().into_bytes();
     body.resize(BODY_LIMIT_BYTES + 1, b' ');
     // On a connection each: what becomes of the refused one is the next test's business.
@@ -93,9 +102,8 @@ async fn a_body_has_a_limit() {
     server.client().post_bytes("/credits/add", body).await.ok();
 }
 
-#[tokio::test]
-async fn a_connection_that_ends_with_a_refused_body_says_so() {
-    let server = Server::start();
+async fn a_connection_that_ends_with_a_refused_body_says_so(engine: Engine) {
+    let server = Server::start(engine);
     let mut connection = server.connect();
     connection.send(format!(
         "POST /api/billing/credits/add HTTP/1.1\r\nHost: billing\r\n\
@@ -108,9 +116,8 @@ async fn a_connection_that_ends_with_a_refused_body_says_so() {
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
-#[tokio::test]
-async fn a_body_over_the_limit_is_answered_without_being_read() {
-    let server = Server::start();
+async fn a_body_over_the_limit_is_answered_without_being_read(engine: Engine) {
+    let server = Server::start(engine);
     let head = "POST /api/billing/credits/add HTTP/1.1\r\nHost: billing\r\n\
                 Content-Type: application/json\r\n";
     let mut announced = server.connect();
@@ -127,9 +134,8 @@ async fn a_body_over_the_limit_is_answered_without_being_read() {
     assert_eq!(server.client().balance().await["credits"], 0);
 }
 
-#[tokio::test]
-async fn headers_have_a_limit() {
-    let server = Server::start();
+async fn headers_have_a_limit(engine: Engine) {
+    let server = Server::start(engine);
     let mut connection = server.connect();
     // The service may hang up before all of it is sent.
     let _ = connection.try_send(format!(
@@ -141,9 +147,8 @@ async fn headers_have_a_limit() {
     server.client().balance().await;
 }
 
-#[tokio::test]
-async fn head_works_like_get() {
-    let server = Server::start();
+async fn head_works_like_get(engine: Engine) {
+    let server = Server::start(engine);
     for path in ["/balance", "/balance/category/quick", "/transactions", "/pricing", "/health"] {
         let path = format!("/api/billing{path}");
         let reply = Reply::to(server.client().request(Method::HEAD, &path)).await;
@@ -157,9 +162,8 @@ async fn head_works_like_get() {
     assert!(bytes.starts_with(b"HTTP/1.1 200 ") && bytes.ends_with(b"\r\n\r\n"), "no body");
 }
 
-#[tokio::test]
-async fn harmless_request_ids_are_taken_over() {
-    let server = Server::start();
+async fn harmless_request_ids_are_taken_over(engine: Engine) {
+    let server = Server::start(engine);
     let id_for = async |id: Option<&str>| {
         let mut request = server.client().request(Method::GET, "/api/billing/balance");
         if let Some(id) = id {
@@ -180,9 +184,8 @@ async fn harmless_request_ids_are_taken_over() {
     assert!(missing.header("x-request-id").is_some(), "errors have one too: {missing:?}");
 }
 
-#[tokio::test]
-async fn a_long_history_is_compressed_for_who_can_read_it() {
-    let server = Server::start();
+async fn a_long_history_is_compressed_for_who_can_read_it(engine: Engine) {
+    let server = Server::start(engine);
     server.client().buy_tokens("gemini-2.0-flash", 75).await;
     for number in 0..60 {
         server.client().consume("gemini-2.0-flash", number, 0).await.ok();

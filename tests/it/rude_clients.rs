@@ -2,11 +2,20 @@
 
 use serde_json::json;
 
-use crate::harness::{Server, client::purchase, raw};
+use crate::harness::{Engine, Server, client::purchase, on_both_engines, raw};
 
-#[tokio::test]
-async fn who_hangs_up_in_the_middle_leaves_no_trace() {
-    let server = Server::start();
+on_both_engines![
+    who_hangs_up_in_the_middle_leaves_no_trace,
+    who_hangs_up_right_after_sending_is_served_once_or_not_at_all,
+    slow_and_silent_clients_stop_nobody,
+    nonsense_is_refused_and_forgotten,
+    two_requests_in_one_go_are_answered_in_order,
+    a_body_that_never_ends_is_given_up,
+    headers_that_never_end_are_given_up,
+];
+
+async fn who_hangs_up_in_the_middle_leaves_no_trace(engine: Engine) {
+    let server = Server::start(engine);
     let before = server.database().digest().await;
     let whole = raw::post("/credits/add", &purchase(1, "GPA.1").to_string());
     for length in (1..whole.len()).step_by(20).chain([whole.len() - 1]) {
@@ -17,9 +26,8 @@ async fn who_hangs_up_in_the_middle_leaves_no_trace() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn who_hangs_up_right_after_sending_is_served_once_or_not_at_all() {
-    let server = Server::start();
+async fn who_hangs_up_right_after_sending_is_served_once_or_not_at_all(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     for number in 0..50 {
         let id = format!("GPA.{number}");
@@ -35,9 +43,8 @@ async fn who_hangs_up_right_after_sending_is_served_once_or_not_at_all() {
     client.get("/balance").await.is(200, &json!({"credits": 50, "allocated_tokens": {}}));
 }
 
-#[tokio::test]
-async fn slow_and_silent_clients_stop_nobody() {
-    let server = Server::start();
+async fn slow_and_silent_clients_stop_nobody(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     let whole = raw::post("/credits/add", &purchase(1, "GPA.slow").to_string());
     let silent: Vec<_> = (0..50)
@@ -61,9 +68,8 @@ async fn slow_and_silent_clients_stop_nobody() {
     drop(silent);
 }
 
-#[tokio::test]
-async fn nonsense_is_refused_and_forgotten() {
-    let server = Server::start();
+async fn nonsense_is_refused_and_forgotten(engine: Engine) {
+    let server = Server::start(engine);
     for nonsense in [
         "\r\n\r\n\r\n",
         "GARBAGE\r\n\r\n",
@@ -86,9 +92,8 @@ async fn nonsense_is_refused_and_forgotten() {
     server.client().get("/health").await.ok();
 }
 
-#[tokio::test]
-async fn two_requests_in_one_go_are_answered_in_order() {
-    let server = Server::start();
+async fn two_requests_in_one_go_are_answered_in_order(engine: Engine) {
+    let server = Server::start(engine);
     let first = raw::post("/credits/add", &purchase(5, "GPA.1").to_string());
     let second = "GET /api/billing/balance HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n";
     let mut connection = server.connect();
@@ -99,9 +104,8 @@ async fn two_requests_in_one_go_are_answered_in_order() {
     assert!(new_balance < balance, "{answers}");
 }
 
-#[tokio::test]
-async fn a_body_that_never_ends_is_given_up() {
-    let server = Server::start();
+async fn a_body_that_never_ends_is_given_up(engine: Engine) {
+    let server = Server::start(engine);
     let before = server.database().digest().await;
     let whole = raw::post("/credits/add", &purchase(1, "GPA.1").to_string());
     let mut connection = server.connect();
@@ -113,9 +117,8 @@ async fn a_body_that_never_ends_is_given_up() {
     assert_eq!(server.database().digest().await, before);
 }
 
-#[tokio::test]
-async fn headers_that_never_end_are_given_up() {
-    let server = Server::start();
+async fn headers_that_never_end_are_given_up(engine: Engine) {
+    let server = Server::start(engine);
     let mut connection = server.connect();
     connection.send("GET /api/billing/health HTTP/1.1\r\nx-slow: 1");
     // Nothing is left to answer to, so the connection just ends.

@@ -4,7 +4,9 @@ use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Launch, Server};
+use crate::harness::{Engine, Launch, Server, on_both_engines};
+
+on_both_engines![a_file_of_settings_is_read_and_the_environment_wins, capacity_limits_can_be_set,];
 
 #[test]
 fn a_bad_setting_is_named() {
@@ -54,9 +56,8 @@ fn a_setting_that_is_no_text_is_named() {
     }
 }
 
-#[tokio::test]
-async fn a_file_of_settings_is_read_and_the_environment_wins() {
-    let mut server = Server::start();
+async fn a_file_of_settings_is_read_and_the_environment_wins(engine: Engine) {
+    let mut server = Server::start(engine);
     assert_eq!(server.client().post_bytes("/reset", "").await.status, 403);
     server.stop().await;
     fs::write(server.directory().join(".env"), "BILLING_ALLOW_RESET=true\n")
@@ -68,9 +69,8 @@ async fn a_file_of_settings_is_read_and_the_environment_wins() {
     assert_eq!(server.client().post_bytes("/reset", "").await.status, 403);
 }
 
-#[tokio::test]
-async fn capacity_limits_can_be_set() {
-    let server = Server::start_with(&[("BILLING_CAPACITY_THINK", "1000")]);
+async fn capacity_limits_can_be_set(engine: Engine) {
+    let server = Server::start_with(engine, &[("BILLING_CAPACITY_THINK", "1000")]);
     server.client().add(10, "GPA.1").await.ok();
     let reply = server.client().allocate(&[("gemini-2.5-pro", 1)]).await;
     assert_eq!((reply.status, &reply.json()["limit"]), (400, &1_000.into()));

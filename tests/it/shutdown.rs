@@ -1,24 +1,28 @@
 //! SIGTERM: an orderly end with exit status 0, whatever the clients are doing.
 
-use crate::harness::{Load, Server, raw};
+use crate::harness::{Engine, Load, Server, on_both_engines, raw};
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_a_stop_under_load() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+on_both_engines![
+    what_was_acknowledged_survives_a_stop_under_load,
+    a_request_that_never_ends_does_not_hold_it_up,
+    a_stop_right_after_the_start_is_an_orderly_end,
+];
+
+async fn what_was_acknowledged_survives_a_stop_under_load(engine: Engine) {
+    let mut server = Server::start_with(engine, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(600).await;
     server.terminate();
     server.ended().await;
-    assert_eq!(server.database().wal_bytes(), 0, "the write-ahead log was taken in");
+    server.database().check_left_in_order().await;
     load.journal().await.compare(&server.database()).await;
     server.start_again();
     server.client().balance().await;
 }
 
-#[tokio::test]
-async fn a_request_that_never_ends_does_not_hold_it_up() {
-    let mut server = Server::start();
+async fn a_request_that_never_ends_does_not_hold_it_up(engine: Engine) {
+    let mut server = Server::start(engine);
     let body = r#"{"credits": 1, "purchase_record": {}}"#;
     let whole = raw::post("/credits/add", body);
     let mut half_a_body = server.connect();
@@ -29,15 +33,14 @@ async fn a_request_that_never_ends_does_not_hold_it_up() {
     // When this is answered, those before it have been accepted.
     server.client().balance().await;
     server.stop().await;
-    assert_eq!(server.database().wal_bytes(), 0, "the write-ahead log was taken in");
+    server.database().check_left_in_order().await;
     let count = "SELECT CAST(COUNT(*) AS TEXT) FROM transactions";
     assert_eq!(server.database().texts(count).await, ["0"]);
     drop((half_a_body, half_a_head, idle));
 }
 
-#[tokio::test]
-async fn a_stop_right_after_the_start_is_an_orderly_end() {
-    let mut server = Server::start();
+async fn a_stop_right_after_the_start_is_an_orderly_end(engine: Engine) {
+    let mut server = Server::start(engine);
     server.stop().await;
     server.start_again();
     server.stop().await;

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Database, FailedStart, Launch, Server};
+use crate::harness::{Database, Engine, FailedStart, Launch, Server};
 
 /// Starts on `billing.db` in `directory`, which must fail and leave everything as it is.
 fn check_refused(launch: &Launch, directory: &Path) -> FailedStart {
@@ -37,7 +37,7 @@ fn directory() -> TempDir {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().add(100, "GPA.1").await.ok();
     server.stop().await;
     server

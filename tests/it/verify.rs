@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Database, Finished, Launch, Load, Server};
+use crate::harness::{Database, Engine, Finished, Launch, Load, Server};
 
 const RULES: [&str; 6] = [
     "balances are the sums of their changes, none negative: ",
@@ -31,7 +31,7 @@ fn check_clean(finished: &Finished) {
 
 /// A sound database of a stopped service, with 100 credits, 1,000,000 tokens and 7 transactions.
 async fn books() -> Server {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     let client = server.client();
     client.add(100, "GPA.1").await.ok();
     client.add(75, "GPA.2").await.ok();
@@ -95,13 +95,13 @@ async fn sound_books_are_ok_with_the_service_stopped_and_running() {
 
 #[tokio::test]
 async fn a_new_database_is_ok() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     check_clean(&verify(server.directory(), "billing.db").await);
 }
 
 #[tokio::test]
 async fn books_are_ok_at_every_moment_of_a_load() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+    let mut server = Server::start_with(Engine::Sqlite, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(300).await;
@@ -279,7 +279,7 @@ async fn a_database_at_rest_is_left_as_it_is() {
 
 #[tokio::test]
 async fn the_log_of_a_killed_service_is_left_as_it_is() {
-    let mut server = Server::start();
+    let mut server = Server::start(Engine::Sqlite);
     server.client().add(1, "GPA.1").await.ok();
     server.kill();
     let before = contents(server.directory());

@@ -21,7 +21,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A standby, and a server that was told to, take no writes.
 const MAY_BE_WRITTEN: &str = "SELECT current_setting('transaction_read_only') = 'off'
-    AND (SELECT count(*) FROM (SELECT FROM users LIMIT 1) AS user) >= 0";
+    AND (SELECT count(*) FROM (SELECT FROM users LIMIT 1) AS seen) >= 0";
 
 /// A pool of connections to read on.
 #[derive(Debug, Clone)]
@@ -76,9 +76,12 @@ impl PostgresReader {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
         let query = sqlx::query_scalar(MAY_BE_WRITTEN);
-        let may_be_written: bool = query.fetch_one(&self.pool).await.map_err(unavailable)?;
+        let may_be_written: bool = query.fetch_one(&mut *connection).await.map_err(unavailable)?;
         if !may_be_written {
+            // It would never learn that a new connection may write by now.
+            connection.close().await.map_err(unavailable)?;
             return Err(StoreError::Unavailable("the server takes no writes".to_owned()));
         }
         Ok(())
@@ -127,7 +130,11 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
         })
         .collect();
     (!ranges.is_empty())
-        .then(|| format!("{} ORDER BY id DESC LIMIT $3", ranges.join(" UNION ALL ")))
+        // A single range in brackets may be sorted again only as a table.
+        .then(|| {
+            let merged = ranges.join(" UNION ALL ");
+            format!("SELECT * FROM ({merged}) AS merged ORDER BY id DESC LIMIT $3")
+        })
 }
 
 fn transaction(row: &PgRow) -> Result<Transaction, StoreError> {

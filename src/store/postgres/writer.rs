@@ -26,8 +26,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to leave the server alone after it could not be reached: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
 
-/// Said in full: a database may have other defaults, and a locked row must be seen as it is then.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// A database may have another default, but a locked row must be seen as it is then. Where the default is
+/// to write nothing, that is somebody's wish.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. Those that
 /// another lane is just forgetting are left to it.

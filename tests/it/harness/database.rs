@@ -1,15 +1,19 @@
-//! The database file, opened beside the service: to look, to prepare, and to check the books.
+//! The database, opened beside the service: to look, to prepare, and to check the books.
+//!
+//! What is asked is SQL that both engines understand, but where a test is about one of them.
 
-use std::{path::Path, path::PathBuf};
-
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions,
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
 };
 
-use super::PATIENCE;
+use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use url::form_urlencoded;
+
+use super::{Connection, Engine, PATIENCE, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
-const VIOLATIONS: [(&str, &str); 7] = [
+const VIOLATIONS: [(&str, &str); 6] = [
     (
         "credits are the sum of their changes",
         "SELECT user_id || ': ' || credits FROM credits WHERE credits <> (
@@ -41,6 +45,15 @@ const VIOLATIONS: [(&str, &str); 7] = [
         "SELECT transaction_id FROM transactions WHERE transaction_id IS NOT NULL
          GROUP BY transaction_id HAVING COUNT(*) > 1",
     ),
+    (
+        "an idempotency key is used once",
+        "SELECT user_id || ': ' || key FROM idempotency_keys
+         GROUP BY user_id, key HAVING COUNT(*) > 1",
+    ),
+];
+
+/// Further ones, of which PostgreSQL makes sure by itself.
+const SQLITE_VIOLATIONS: [(&str, &str); 2] = [
     ("references lead somewhere", "SELECT \"table\" FROM pragma_foreign_key_check"),
     (
         "the file is sound",
@@ -48,103 +61,246 @@ const VIOLATIONS: [(&str, &str); 7] = [
     ),
 ];
 
-/// Every row of the tables that hold money, as text.
+/// Every row of the tables that hold money, as what the engine calls a JSON array.
 const ROWS: [&str; 4] = [
-    "SELECT json_array('user', id, user_id, created_at) FROM users ORDER BY id",
-    "SELECT json_array('credits', user_id, credits, updated_at) FROM credits ORDER BY user_id",
-    "SELECT json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at)
+    "SELECT CAST(json_array('user', id, user_id, created_at) AS TEXT) FROM users ORDER BY id",
+    "SELECT CAST(json_array('credits', user_id, credits, updated_at) AS TEXT)
+     FROM credits ORDER BY user_id",
+    "SELECT CAST(json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at) AS TEXT)
      FROM token_balances ORDER BY id",
-    "SELECT json_array('transaction', id, user_id, type, amount, model_id, transaction_id, metadata,
-         input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta, created_at)
+    "SELECT CAST(json_array('transaction', id, user_id, type, amount, model_id, transaction_id,
+         metadata, input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta,
+         created_at) AS TEXT)
      FROM transactions ORDER BY id",
 ];
 
-/// A database file, which the service may have open.
+/// What has to be locked in PostgreSQL so that nobody else can write. Reading goes on.
+const TABLES: &str = "users, credits, token_balances, transactions, idempotency_keys";
+
+/// A database, which the service may have open.
 #[derive(Debug, Clone)]
-pub(crate) struct Database {
-    path: PathBuf,
+pub(crate) enum Database {
+    /// A file.
+    Sqlite(PathBuf),
+    /// One of a server's.
+    Postgres(Box<PgConnectOptions>),
 }
 
 impl Database {
+    /// An SQLite file.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self::Sqlite(path.to_owned())
     }
 
-    /// The file.
+    /// What it is on.
+    pub(crate) fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
+
+    /// What the service is told to find it.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+            Self::Postgres(options) => {
+                let name = options.get_database().expect("it has a name");
+                let user = options.get_username();
+                let directory = options.get_socket().expect("it is on this machine");
+                let mut query = form_urlencoded::Serializer::new(String::new());
+                let directory = directory.to_str().expect("a UTF-8 path");
+                let query = query.append_pair("host", directory).finish();
+                format!("postgres://{user}@localhost/{name}?{query}")
+            }
+        }
+    }
+
+    /// The file; only SQLite has one.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Self::Sqlite(path) => path,
+            Self::Postgres(_) => panic!("PostgreSQL's files are not looked at"),
+        }
     }
 
-    /// The size of the write-ahead log, in bytes; zero when there is none.
+    /// The size of SQLite's write-ahead log, in bytes; zero when there is none.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        let wal = self.path.with_extension("db-wal");
+        let wal = self.path().with_extension("db-wal");
         std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
     }
 
-    async fn connect(&self) -> SqliteConnection {
-        SqliteConnectOptions::new()
-            .filename(&self.path)
-            .busy_timeout(PATIENCE)
-            .connect()
-            .await
-            .expect("the database opens")
+    /// A connection of a test's own.
+    pub(crate) async fn connect(&self) -> Connection {
+        match self {
+            Self::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path);
+                Connection::to_sqlite(options.busy_timeout(PATIENCE)).await
+            }
+            Self::Postgres(options) => Connection::to_postgres(options).await,
+        }
     }
 
-    /// Runs statements; makes the file where there is none.
+    /// Runs statements; makes SQLite's file where there is none.
     pub(crate) async fn execute(&self, sql: &str) {
-        if !self.path.exists() {
-            std::fs::write(&self.path, "").expect("the file can be made");
+        if let Self::Sqlite(path) = self
+            && !path.exists()
+        {
+            std::fs::write(path, "").expect("the file can be made");
         }
         let mut connection = self.connect().await;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await
-            .unwrap_or_else(|error| panic!("{error}: {sql}"));
-        connection.close().await.expect("the database closes");
+        connection.execute(sql).await;
+        connection.close().await;
     }
 
     /// The first column of a query, which must be text.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let mut connection = self.connect().await;
-        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
-            .fetch_all(&mut connection)
-            .await
-            .unwrap_or_else(|error| panic!("{error}: {sql}"));
-        connection.close().await.expect("the database closes");
+        let texts = connection.texts(sql).await;
+        connection.close().await;
         texts
     }
 
     /// Everything the service knows about money. Equal digests: nothing has changed.
     pub(crate) async fn digest(&self) -> Vec<String> {
+        let mut connection = self.connect().await;
         let mut rows = Vec::new();
         for sql in ROWS {
-            rows.append(&mut self.texts(sql).await);
+            let sql = match self {
+                Self::Sqlite(_) => sql.to_owned(),
+                Self::Postgres(_) => sql.replace("json_array(", "json_build_array("),
+            };
+            rows.append(&mut connection.texts(&sql).await);
         }
+        connection.close().await;
         rows
     }
 
     /// Keeps everybody else from writing, as a stuck process would, until the lock is released.
     pub(crate) async fn lock(&self) -> Lock {
         let mut connection = self.connect().await;
-        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.expect("nobody holds it");
+        match self {
+            Self::Sqlite(_) => connection.execute("BEGIN IMMEDIATE").await,
+            Self::Postgres(_) => {
+                let lock = format!("BEGIN; LOCK TABLE {TABLES} IN EXCLUSIVE MODE");
+                connection.execute(&lock).await;
+            }
+        }
         Lock(connection)
+    }
+
+    /// Takes it away, until [`Self::give_back`]: SQLite's file is moved; PostgreSQL ends its connections and
+    /// takes no further ones.
+    pub(crate) async fn take_away(&self) {
+        match self {
+            Self::Sqlite(path) => {
+                std::fs::rename(path, away(path)).expect("the file can be moved");
+            }
+            Self::Postgres(options) => {
+                self.alter(options, "ALLOW_CONNECTIONS false").await;
+            }
+        }
+    }
+
+    /// Gives it back.
+    pub(crate) async fn give_back(&self) {
+        match self {
+            Self::Sqlite(path) => {
+                std::fs::rename(away(path), path).expect("the file can be moved");
+            }
+            Self::Postgres(options) => self.alter(options, "ALLOW_CONNECTIONS true").await,
+        }
+    }
+
+    /// Lets everybody only read it, or write again.
+    pub(crate) async fn set_read_only(&self, read_only: bool) {
+        match self {
+            Self::Sqlite(path) => {
+                let mode = if read_only { 0o444 } else { 0o644 };
+                let permissions = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(path, permissions).expect("our own file");
+            }
+            Self::Postgres(options) => {
+                let setting = format!("SET default_transaction_read_only = {read_only}");
+                self.alter(options, &setting).await;
+            }
+        }
+    }
+
+    /// Changes a PostgreSQL database for all connections, those there are included: they are ended.
+    async fn alter(&self, options: &PgConnectOptions, change: &str) {
+        let name = options.get_database().expect("it has a name");
+        let owner = options.clone().username(cluster::OWNER).database(cluster::OWNER);
+        let mut connection = Connection::to_postgres(&owner).await;
+        connection.execute(&format!("ALTER DATABASE {name} {change}")).await;
+        let end = format!(
+            "SELECT CAST(pg_terminate_backend(pid) AS TEXT) FROM pg_stat_activity
+             WHERE datname = '{name}'"
+        );
+        eventually("nobody is connected", async || {
+            connection.texts(&end).await.is_empty().then_some(())
+        })
+        .await;
+        connection.close().await;
     }
 
     /// Checks that the books balance.
     pub(crate) async fn check_invariants(&self) {
-        for (rule, sql) in VIOLATIONS {
-            assert_eq!(self.texts(sql).await, Vec::<String>::new(), "{rule}");
+        let further = match self {
+            Self::Sqlite(_) => &SQLITE_VIOLATIONS[..],
+            Self::Postgres(_) => &[],
+        };
+        let mut connection = self.connect().await;
+        for (rule, sql) in VIOLATIONS.iter().chain(further) {
+            assert_eq!(connection.texts(sql).await, Vec::<String>::new(), "{rule}");
+        }
+        connection.close().await;
+    }
+
+    /// Checks that services which were stopped left it in good order.
+    pub(crate) async fn check_left_in_order(&self) {
+        match self {
+            Self::Sqlite(_) => assert_eq!(self.wal_bytes(), 0, "the write-ahead log was taken in"),
+            Self::Postgres(_) => self.left_by_all().await,
+        }
+    }
+
+    /// Waits until no session of a service is left. A PostgreSQL server carries out what a process has
+    /// sent it, even if that process is dead by then.
+    pub(crate) async fn left_by_all(&self) {
+        if let Self::Postgres(_) = self {
+            let mut connection = self.connect().await;
+            eventually("the service's sessions end", async || {
+                let sessions = connection.texts(&service_sessions("pid IS NOT NULL")).await;
+                sessions.is_empty().then_some(())
+            })
+            .await;
+            connection.close().await;
         }
     }
 }
 
+/// A query for the process ids of a service's sessions at a PostgreSQL database of which `condition` holds,
+/// in terms of `pg_stat_activity`.
+pub(crate) fn service_sessions(condition: &str) -> String {
+    format!(
+        "SELECT CAST(pid AS TEXT) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'token-billing' AND ({condition})"
+    )
+}
+
+/// Where SQLite's file is while it is away.
+fn away(path: &Path) -> PathBuf {
+    path.with_extension("away")
+}
+
 /// The right to write, held by a test.
 #[derive(Debug)]
-pub(crate) struct Lock(SqliteConnection);
+pub(crate) struct Lock(Connection);
 
 impl Lock {
     pub(crate) async fn release(mut self) {
-        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await.expect("the lock is held");
-        self.0.close().await.expect("the database closes");
+        self.0.execute("ROLLBACK").await;
+        self.0.close().await;
     }
 }

@@ -1,25 +1,38 @@
 //! The test harness: a real server in a directory of its own, and ways to talk to it.
 //!
-//! [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
-//! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the file
+//! [`on_both_engines`] stamps a test onto SQLite and PostgreSQL; where there is no PostgreSQL, its half is
+//! skipped. [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
+//! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the database
 //! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
-//! [`clock::Clock`] is the time of day the service is made to see.
+//! [`clock::Clock`] is the time of day the service is made to see. [`Cluster`] is a PostgreSQL of our own.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
 pub(crate) mod client;
 pub(crate) mod clock;
-mod database;
+pub(crate) mod cluster;
+mod connection;
+pub(crate) mod database;
+mod engine;
+mod home;
 pub(crate) mod load;
 mod log;
 mod process;
 pub(crate) mod raw;
 mod server;
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::resume_unwind,
+    thread,
+    time::{Duration, Instant},
+};
 
 pub(crate) use client::{Client, Reply};
+pub(crate) use cluster::Cluster;
+pub(crate) use connection::Connection;
 pub(crate) use database::Database;
+pub(crate) use engine::{Engine, on_both_engines};
+pub(crate) use home::Home;
 pub(crate) use load::Load;
 pub(crate) use process::{FailedStart, Finished, Launch};
 pub(crate) use raw::RawConnection;
@@ -38,4 +51,17 @@ pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> 
         assert!(Instant::now() < deadline, "it never happened that {what}");
         tokio::task::yield_now().await;
     }
+}
+
+/// Runs what `start` starts to its end where nothing can be awaited. A runtime can't be entered from within
+/// another one, and every test is in one, so on a thread.
+fn to_the_end<F: Future<Output: Send>>(start: impl FnOnce() -> F + Send) -> F::Output {
+    let run = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be made")
+            .block_on(start())
+    };
+    thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }

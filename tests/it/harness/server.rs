@@ -2,35 +2,39 @@
 
 use std::{net::SocketAddr, path::Path, thread};
 
-use tempfile::TempDir;
-
-use super::{Client, Database, Launch, RawConnection, process::Running, raw};
+use super::{
+    Client, Database, Engine, Home, Launch, RawConnection, process::Running, raw, to_the_end,
+};
 
 /// A running service. Dropping it kills it and checks [`Database::check_invariants`].
 #[derive(Debug)]
 pub(crate) struct Server {
     launch: Launch,
     running: Option<Running>,
-    directory: TempDir,
+    home: Home,
 }
 
 impl Server {
     /// A service with default settings and a new database.
-    pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+    pub(crate) fn start(engine: Engine) -> Self {
+        Self::start_with(engine, &[])
     }
 
     /// A service with these settings besides the defaults, and a new database.
-    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(engine: Engine, settings: &[(&str, &str)]) -> Self {
         let launch =
             settings.iter().fold(Launch::new(), |launch, (name, value)| launch.set(name, *value));
-        Self::start_as(launch)
+        Self::start_as(engine, launch)
     }
 
     /// A service started in this way, and a new database.
-    pub(crate) fn start_as(launch: Launch) -> Self {
-        let directory = TempDir::new().expect("a temporary directory can be made");
-        let mut server = Self { launch, running: None, directory };
+    pub(crate) fn start_as(engine: Engine, launch: Launch) -> Self {
+        Self::start_at(Home::new(engine), launch)
+    }
+
+    /// A service started in this way, in surroundings that were made before.
+    pub(crate) fn start_at(home: Home, launch: Launch) -> Self {
+        let mut server = Self { launch: home.given_to(launch), running: None, home };
         server.start_again();
         server
     }
@@ -46,7 +50,7 @@ impl Server {
         for (name, value) in settings {
             self.launch = self.launch.clone().set(name, *value);
         }
-        self.running = Some(self.launch.start(self.directory.path()));
+        self.running = Some(self.launch.start(self.directory()));
     }
 
     fn running(&self) -> &Running {
@@ -81,12 +85,17 @@ impl Server {
 
     /// Its working directory.
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        self.home.directory.path()
     }
 
-    /// Its database file.
+    /// Its database.
     pub(crate) fn database(&self) -> Database {
-        Database::at(&self.directory.path().join("billing.db"))
+        self.home.database.clone()
+    }
+
+    /// What it is started with, for a second service at the same database or another command.
+    pub(crate) fn launch(&self) -> &Launch {
+        &self.launch
     }
 
     /// Waits for a line of the log that holds `text`, and returns it.
@@ -127,9 +136,10 @@ impl Server {
         self.ended().await
     }
 
-    /// Ends the service with SIGKILL.
+    /// Ends the service with SIGKILL, and waits until nothing that it began goes on.
     pub(crate) fn kill(&mut self) {
         self.running.take().expect("the service runs").kill();
+        to_the_end(|| self.home.database.left_by_all());
     }
 }
 
@@ -139,15 +149,6 @@ impl Drop for Server {
         if thread::panicking() {
             return;
         }
-        let database = self.database();
-        // A runtime can't be entered from within another one, so on a thread.
-        let checked = thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime can be made")
-                .block_on(database.check_invariants());
-        });
-        checked.join().expect("the books balance");
+        to_the_end(|| self.home.database.check_invariants());
     }
 }

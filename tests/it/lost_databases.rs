@@ -1,11 +1,17 @@
-//! A database file that is made read-only, taken away or replaced under the running service: nothing
-//! is lost, nothing appears in its place, and it works again when the file is back.
+//! A database that is made read-only, taken away or replaced under the running service: nothing is lost,
+//! nothing appears in its place, and it works again when the database is back.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Load, Reply, Server};
+use crate::harness::{Client, Engine, Load, Reply, Server, on_both_engines};
+
+on_both_engines![
+    a_database_made_read_only_is_read_and_not_written,
+    a_database_that_was_taken_away_is_not_made_anew,
+    a_database_taken_away_in_the_middle_of_the_work_loses_nothing,
+];
 
 const MODEL: &str = "gemini-2.0-flash";
 
@@ -48,74 +54,62 @@ async fn works_again(server: &Server, before: &Value) {
     client.consume(MODEL, 1, 0).await.ok();
 }
 
-#[tokio::test]
-async fn a_database_made_read_only_is_read_and_not_written() {
-    let server = Server::start();
+async fn a_database_made_read_only_is_read_and_not_written(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     let before = client.balance().await;
-    let path = server.database().path().to_owned();
-    let set_mode = |mode| {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
-    };
-    let mode = fs::metadata(&path).expect("it is there").permissions().mode();
-    set_mode(0o444);
+    server.database().set_read_only(true).await;
     nothing_can_be_written(&client).await;
     assert_eq!(client.balance().await, before);
     assert_eq!(client.get("/transactions").await.ok().as_array().map(Vec::len), Some(2));
-    set_mode(mode);
+    server.database().set_read_only(false).await;
     works_again(&server, &before).await;
 }
 
-#[tokio::test]
-async fn a_database_that_was_taken_away_is_not_made_anew() {
-    let server = Server::start();
+async fn a_database_that_was_taken_away_is_not_made_anew(engine: Engine) {
+    let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     let before = client.balance().await;
-    let path = server.database().path().to_owned();
-    let away = server.directory().join("away.db");
-    fs::rename(&path, &away).expect("the file can be moved");
+    server.database().take_away().await;
     let left = files(server.directory());
     nothing_can_be_written(&client).await;
     nothing_can_be_read(&client).await;
-    assert!(!path.exists(), "{:?}", files(server.directory()));
     assert!(files(server.directory()).is_subset(&left), "{left:?}");
-    fs::rename(&away, &path).expect("the file can be moved");
+    server.database().give_back().await;
     works_again(&server, &before).await;
 }
 
+/// A PostgreSQL database is found by its name, so another one there is the database.
 #[tokio::test]
 async fn another_file_in_its_place_is_left_alone() {
-    let server = Server::start();
+    let server = Server::start(Engine::Sqlite);
     let client = server.client();
     client.buy_tokens(MODEL, 75).await;
     let before = client.balance().await;
     let path = server.database().path().to_owned();
-    let away = server.directory().join("away.db");
-    fs::rename(&path, &away).expect("the file can be moved");
-    let other = fs::read(&away).expect("it can be read");
+    let other = fs::read(&path).expect("it can be read");
+    server.database().take_away().await;
     fs::write(&path, &other).expect("a file can be made");
     nothing_can_be_written(&client).await;
     nothing_can_be_read(&client).await;
     assert_eq!(fs::read(&path).expect("it can be read"), other);
-    fs::rename(&away, &path).expect("the file can be moved");
+    server.database().give_back().await;
     works_again(&server, &before).await;
 }
 
-#[tokio::test]
-async fn a_database_taken_away_in_the_middle_of_the_work_loses_nothing() {
-    let mut server = Server::start_with(&Load::SETTINGS);
+async fn a_database_taken_away_in_the_middle_of_the_work_loses_nothing(engine: Engine) {
+    let mut server = Server::start_with(engine, &Load::SETTINGS);
     Load::prepare(&server.client()).await;
     let mut load = Load::start(&server.client());
     load.reach(500).await;
-    let path = server.database().path().to_owned();
-    let away = server.directory().join("away.db");
-    fs::rename(&path, &away).expect("the file can be moved");
+    server.database().take_away().await;
+    let left = files(server.directory());
     let mut journal = load.journal().await;
     assert!(journal.unsettled() > 0, "they all got through");
-    assert!(!path.exists());
-    fs::rename(&away, &path).expect("the file can be moved");
+    assert!(files(server.directory()).is_subset(&left), "{left:?}");
+    server.database().give_back().await;
 
     journal.compare(&server.database()).await;
     journal.settle(&server.client(), &server.database()).await;

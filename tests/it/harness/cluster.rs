@@ -1,0 +1,256 @@
+//! A PostgreSQL server of the tests' own, on a Unix socket in a temporary directory.
+//!
+//! A shell keeps it: the server is the shell's child, and the shell reads from a pipe that only the
+//! tests hold open. So however their process ends, the server ends and its directory goes. Nothing here
+//! knows the service's tables.
+
+use std::{
+    env, fs,
+    io::Write,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use rustix::process::geteuid;
+use sqlx::postgres::PgConnectOptions;
+use tempfile::TempDir;
+
+use super::{Connection, Database, log::Log, to_the_end};
+
+/// Set to `1` where a PostgreSQL that is missing must not go unnoticed.
+const REQUIRE: &str = "REQUIRE_POSTGRES";
+/// Where distributions put the programs: a folder, what a name in it starts with before the version,
+/// and the folder in that.
+const USUAL_PLACES: [(&str, &str, &str); 5] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/usr", "pgsql-", "bin"),
+    ("/usr/local", "pgsql", "bin"),
+    ("/usr/libexec", "postgresql", ""),
+    ("/opt/homebrew/opt", "postgresql@", "bin"),
+];
+/// A user without any rights; the server refuses to run as root.
+const NOBODY: u32 = 65_534;
+/// Who may do everything, and the database where that is done.
+pub(super) const OWNER: &str = "postgres";
+/// What the server makes in its directory to be connected to.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// Most bytes of a socket's path.
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// Its arguments: the directory, the folder of the programs, the server's options. What it reads is the
+/// signal to end the server with; if none comes, those who would send it are gone.
+const KEEPER: &str = r#"
+directory=$1 programs=$2
+shift 2
+if ! [ -e "$directory/data" ]; then
+    "$programs/initdb" --pgdata="$directory/data" --auth=trust --username=postgres \
+        --encoding=UTF8 --no-locale --no-sync >/dev/null || exit
+    printf '%s\n' 'local all secured scram-sha-256' 'local all all trust' \
+        >"$directory/data/pg_hba.conf"
+fi
+"$programs/postgres" -D "$directory/data" "$@" &
+exec 2>/dev/null
+read -r signal
+kill -"${signal:-QUIT}" $!
+wait $!
+[ "$signal" ] || rm -rf "$directory"
+"#;
+
+/// Loss of power is not among what is tested, so nothing is forced to disk. The log has only what
+/// concerns the server as a whole.
+const OPTIONS: [&str; 7] = [
+    "port=5432",
+    "listen_addresses=",
+    "max_connections=1000",
+    "fsync=off",
+    "full_page_writes=off",
+    "log_min_messages=log",
+    "log_checkpoints=off",
+];
+
+/// `billing` is an ordinary user as the service should have one; `secured` must say a password.
+const USERS: &str =
+    "CREATE ROLE billing LOGIN; CREATE ROLE secured LOGIN PASSWORD 'a-secret-password'";
+
+/// The password of the user `secured`.
+pub(crate) const PASSWORD: &str = "a-secret-password";
+
+/// A server with any number of databases.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    directory: TempDir,
+    keeper: Option<Child>,
+}
+
+impl Cluster {
+    /// The server that all tests share who do not stop it.
+    pub(super) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// A new server.
+    pub(crate) fn start() -> Self {
+        let mut cluster = Self { directory: directory(), keeper: None };
+        cluster.start_again();
+        to_the_end(async || {
+            let mut connection = Connection::to_postgres(&cluster.owner()).await;
+            connection.execute(USERS).await;
+            connection.close().await;
+        });
+        cluster
+    }
+
+    /// Starts the stopped server again, and waits until it takes connections.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.keeper.is_none(), "the server runs");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", KEEPER, "keeper"])
+            .arg(self.directory.path())
+            .arg(programs().expect("looked for before"))
+            .arg("-c")
+            .arg(format!("unix_socket_directories={}", self.directory.path().display()))
+            .args(OPTIONS.iter().flat_map(|option| ["-c", option]))
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .env("LC_ALL", "C")
+            .current_dir(self.directory.path())
+            // Ctrl-C is for the tests; their end is the keeper's signal.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut keeper = command.spawn().expect("a shell starts");
+        let log = Log::follow(keeper.stderr.take().expect("standard error is piped"));
+        if log.wait_for(|line| line.contains("ready to accept connections")).is_none() {
+            panic!("PostgreSQL does not start: {:#?}", log.until_end());
+        }
+        self.keeper = Some(keeper);
+    }
+
+    /// Ends the server with a signal, named as for `kill`: `INT` ends all connections in good order,
+    /// `QUIT` is a crash.
+    pub(crate) fn stop(&mut self, signal: &str) {
+        let mut keeper = self.keeper.take().expect("the server runs");
+        let mut orders = keeper.stdin.take().expect("standard input is piped");
+        writeln!(orders, "{signal}").expect("the keeper reads");
+        keeper.wait().expect("our own child can be waited for");
+    }
+
+    /// A new database, owned by `billing`.
+    pub(super) fn create_database(&self) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("billing_{number}");
+        to_the_end(async || {
+            let mut connection = Connection::to_postgres(&self.owner()).await;
+            connection.execute(&format!("CREATE DATABASE {name} OWNER billing")).await;
+            connection.close().await;
+        });
+        Database::Postgres(Box::new(self.owner().username("billing").database(&name)))
+    }
+
+    /// How its owner connects.
+    fn owner(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.directory.path())
+            .port(5432)
+            .username(OWNER)
+            .database(OWNER)
+            .application_name("tests")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().expect("our own child can be waited for");
+        }
+    }
+}
+
+/// A directory for a server, which must be able to write to it.
+fn directory() -> TempDir {
+    let root = geteuid().is_root();
+    let usual = env::temp_dir();
+    // In somebody's private directory another user finds nothing.
+    let base = if root || !socket_fits(&usual) { Path::new("/tmp") } else { &usual };
+    let directory = tempfile::Builder::new()
+        .prefix("billing-")
+        .tempdir_in(base)
+        .expect("a temporary directory can be made");
+    if root {
+        chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+    directory
+}
+
+fn socket_fits(base: &Path) -> bool {
+    let path = base.join("billing-XXXXXX").join(SOCKET);
+    path.as_os_str().len() <= SOCKET_PATH_BYTES
+}
+
+/// Whether this machine has PostgreSQL.
+pub(super) fn is_here() -> bool {
+    let found = programs().is_some();
+    let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
+    assert!(
+        found || !required,
+        "{REQUIRE}=1, but neither PATH nor the usual places have initdb and postgres"
+    );
+    found
+}
+
+/// The folder of `initdb` and `postgres`. Says so when there is none, where nobody captures it.
+fn programs() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let found = find_programs();
+            if found.is_none() {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "\n!!! SKIPPED: every test named postgres. Neither PATH nor the usual places have \
+                     PostgreSQL's initdb and postgres; on Debian: apt-get install postgresql !!!\n"
+                );
+            }
+            found
+        })
+        .as_deref()
+}
+
+fn find_programs() -> Option<PathBuf> {
+    let is_whole = |folder: &PathBuf| {
+        ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).find(is_whole);
+    on_path.or_else(|| {
+        let usual = USUAL_PLACES.iter().flat_map(|place| versions(*place));
+        usual.filter(|(_, folder)| is_whole(folder)).max().map(|(_, folder)| folder)
+    })
+}
+
+/// What there is in one of the usual places, by major version.
+fn versions((parent, prefix, rest): (&str, &str, &str)) -> Vec<(u32, PathBuf)> {
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let version = name.strip_prefix(prefix)?;
+            let major = version.split('.').next().and_then(|major| major.parse().ok());
+            Some((major.unwrap_or(0), entry.path().join(rest)))
+        })
+        .collect()
+}

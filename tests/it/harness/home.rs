@@ -1,0 +1,49 @@
+//! What a service needs of its surroundings: a directory to work in, and a database of its own.
+
+use tempfile::TempDir;
+
+use super::{Cluster, Database, Engine, Launch};
+
+/// A working directory and a database in which there is nothing yet.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// The working directory.
+    pub(crate) directory: TempDir,
+    /// The database.
+    pub(crate) database: Database,
+}
+
+impl Home {
+    /// A new one.
+    pub(crate) fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => {
+                let directory = TempDir::new().expect("a temporary directory can be made");
+                // SQLite makes the file.
+                let database = Database::at(&directory.path().join("billing.db"));
+                Self { directory, database }
+            }
+            Engine::Postgres => Self::at(Cluster::shared()),
+        }
+    }
+
+    /// A new one with its database at a server of the test's own, which must outlive it.
+    pub(crate) fn at(cluster: &Cluster) -> Self {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        Self { directory, database: cluster.create_database() }
+    }
+
+    /// How a service is started on the database.
+    pub(crate) fn launch(&self) -> Launch {
+        self.given_to(Launch::new())
+    }
+
+    /// Has a service use the database.
+    pub(crate) fn given_to(&self, launch: Launch) -> Launch {
+        match &self.database {
+            // Where it is by default, and as it is called in what is printed.
+            Database::Sqlite(_) => launch,
+            database @ Database::Postgres(_) => launch.set("DATABASE_URL", database.url()),
+        }
+    }
+}
