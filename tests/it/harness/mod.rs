@@ -3,7 +3,7 @@
 //! [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
 //! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the file
 //! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
-//! [`clock::Clock`] is the time of day the service is made to see.
+//! [`clock::Clock`] is the time of day the service is made to see, [`token`] signs who is asking.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
@@ -15,6 +15,7 @@ mod log;
 mod process;
 pub(crate) mod raw;
 mod server;
+pub(crate) mod token;
 
 use std::time::{Duration, Instant};
 
