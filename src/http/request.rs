@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use super::{
     HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
+    admission::Peer,
     body::announces_too_much,
     caller::RequestId,
     cors::{Origin, shared_with},
@@ -120,6 +121,7 @@ impl App {
 pub(super) async fn handle(
     app: App,
     mut request: Request<Incoming>,
+    peer: Option<Peer>,
     in_flight: InFlight,
     metrics: Option<Arc<Metrics>>,
 ) -> Result<Response, Infallible> {
@@ -131,6 +133,9 @@ pub(super) async fn handle(
 
     let text: Arc<str> = Arc::from(id.to_str().unwrap_or_default());
     request.extensions_mut().insert(RequestId(Arc::clone(&text)));
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
 
     let mut response = app.answer(request).await;
     let status = response.status().as_u16();
