@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, Method, Request, header},
+    http::{HeaderName, HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -31,6 +31,7 @@ use super::{
     caller::RequestId,
     cors::{Origin, shared_with},
     error::{ApiError, Cause},
+    rate_limit::Payer,
 };
 use crate::{caught::panic_message, metrics::Metrics};
 
@@ -145,6 +146,11 @@ pub(super) async fn handle(
     let took = started.elapsed();
     if let Some(metrics) = metrics {
         metrics.requests.answered(uri.path(), method.as_str(), status, took);
+        if response.status() == StatusCode::TOO_MANY_REQUESTS
+            && let Some(payer) = response.extensions().get::<Payer>()
+        {
+            metrics.requests.over_limit(payer.policy());
+        }
     }
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     info!(method = method.as_str(), path = uri.path(), status, duration_us, id = &*text, "request");

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::TcpListener};
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -131,6 +132,33 @@ async fn what_the_database_prevents_is_counted_by_code() {
     assert_eq!(value(&text, series), Some(1.0));
     assert_eq!(value(&text, "token_billing_database_bytes"), Some(0.0));
     std::fs::rename(&away, server.database().path()).expect("the file can be moved");
+}
+
+#[tokio::test]
+async fn requests_over_the_limit_are_counted_by_policy() {
+    let server = Server::start_with(&[&SETTINGS[..], &[("BILLING_RATE_LIMIT", "1")]].concat());
+    let (client, scraper) = (server.client(), scraper(&server));
+    let over_limit = "token_billing_http_requests_over_limit_total";
+    assert_eq!(
+        value(&scrape(&scraper).await, &format!("{over_limit}{{policy=\"user\"}}")),
+        Some(0.0)
+    );
+    let mut refused = 0.0;
+    eventually("a request is over the limit", async || {
+        for reply in join_all((0..20).map(|_| client.get("/balance"))).await {
+            refused += f64::from(u8::from(reply.status == 429));
+        }
+        (refused > 0.0).then_some(())
+    })
+    .await;
+    let route = "route=\"/api/billing/balance\",method=\"GET\",status=\"429\"";
+    for (series, expected) in [
+        (format!("token_billing_http_requests_total{{{route}}}"), refused),
+        (format!("{over_limit}{{policy=\"user\"}}"), refused),
+        (format!("{over_limit}{{policy=\"address\"}}"), 0.0),
+    ] {
+        reaches(&scraper, &series, expected).await;
+    }
 }
 
 #[tokio::test]
