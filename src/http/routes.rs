@@ -77,6 +77,7 @@ impl FromRef<Api> for Stopping {
 pub(super) fn router(service: BillingService, admission: Admission, stopping: Stopping) -> Router {
     let admission = Arc::new(admission);
     let (mut api, mut document) = limited_routes().split_for_parts();
+    openapi::add_rate_limit(&mut document);
     if admission.is_limited() {
         api = api.route_layer(from_fn_with_state(Arc::clone(&admission), admit));
     }

@@ -5,7 +5,7 @@
 
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{
     Client, Reply, Server,
@@ -164,6 +164,21 @@ async fn by_default_there_is_no_limit() {
         assert_eq!(reply.status, 200, "{reply:?}");
         for header in ["ratelimit", "ratelimit-policy", "retry-after"] {
             assert_eq!(reply.header(header), None, "{header}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_tells_which_calls_are_limited() {
+    let server = Server::start();
+    let document: Value = Reply::to(get(&server.client(), "/openapi.json")).await.ok();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let limited = path.starts_with("/api/billing/") && path != "/api/billing/health";
+        for operation in item.as_object().expect("an item").values() {
+            let responses = &operation["responses"];
+            assert_eq!(responses.get("429").is_some(), limited, "{path}");
+            let told = responses["200"]["headers"].get("RateLimit").is_some();
+            assert_eq!(told, limited, "{path}");
         }
     }
 }
