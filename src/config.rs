@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 
 use crate::{
     domain::{CapacityLimits, Tokens},
-    http::{Authentication, Expected, KeySet, Origin},
+    http::{Authentication, Expected, KeySet, Origin, RateLimit},
     ledger::Retention,
     store::EngineSettings,
 };
@@ -86,6 +86,11 @@ pub struct Config {
     /// What tokens must say as `aud`; unset, it does not matter.
     #[arg(long, env = "BILLING_JWT_AUDIENCE")]
     pub jwt_audience: Option<String>,
+
+    /// Requests per second of each user, with twice as many at once; what is above is answered with 429.
+    /// Requests without a valid token count for their address. Unset, nothing is limited.
+    #[arg(long, env = "BILLING_RATE_LIMIT")]
+    pub rate_limit: Option<RateLimit>,
 
     /// The database: an SQLite file, which is created on first start, or a PostgreSQL database such as
     /// `postgres://user:password@host/database?sslmode=verify-full`, which must exist.

@@ -61,7 +61,8 @@ pub(crate) async fn serve(
         BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
-    let server = Server::new(listener, service, authentication, &config.cors_origins);
+    let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
+    let server = Server::new(listener, service, authentication, rate_limit, origins);
     // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.name(), "listening");
     let server = server.with_connections(allow_connections()).counting(metrics);

@@ -9,10 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    auth::{Authentication, Unauthorized},
-    error::ApiError,
-};
+use super::{admission::Admission, auth::Unauthorized, error::ApiError};
 use crate::service::Caller;
 
 /// The id of the request being answered; every request carries one in its extensions.
@@ -21,15 +18,15 @@ pub(super) struct RequestId(pub(super) Arc<str>);
 
 impl<S> FromRequestParts<S> for Caller
 where
-    Arc<Authentication>: FromRef<S>,
+    Arc<Admission>: FromRef<S>,
     S: Send + Sync,
 {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let authentication = Arc::<Authentication>::from_ref(state);
-        let user = authentication
-            .user(&parts.headers)
+        let admission = Arc::<Admission>::from_ref(state);
+        let user = admission
+            .user(&parts.headers, &mut parts.extensions)
             .await
             .map_err(|Unauthorized| ApiError::Unauthorized.into_response())?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));

@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, Cors};
 
 use super::{
+    rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY},
     request::REQUEST_ID,
     retry::{IDEMPOTENCY_KEY, REPLAYED},
 };
@@ -52,7 +53,14 @@ pub(super) fn shared_with<S>(origins: &[Origin], inner: S) -> Cors<S> {
             HeaderName::from_static(IDEMPOTENCY_KEY),
             SKIP_WARNING,
         ])
-        .expose_headers([header::LINK, REQUEST_ID, REPLAYED, header::RETRY_AFTER])
+        .expose_headers([
+            header::LINK,
+            REQUEST_ID,
+            REPLAYED,
+            header::RETRY_AFTER,
+            RATE_LIMIT,
+            RATE_LIMIT_POLICY,
+        ])
         .max_age(PREFLIGHT_MAX_AGE)
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{RETRY_AFTER_SECONDS, problem::Problem};
+use super::{RETRY_AFTER_SECONDS, problem::Problem, rate_limit::Payer};
 use crate::{domain::Refusal, ledger::LedgerError, service::ServiceError, store::StoreError};
 
 /// Why a request gets no success.
@@ -26,6 +26,7 @@ pub(super) enum ApiError {
     UnsupportedMediaType,
     InvalidIdempotencyKey,
     Unauthorized,
+    TooManyRequests(Payer),
     DeadlinePassed,
     Internal(String),
     Service(ServiceError),
@@ -83,6 +84,16 @@ impl IntoResponse for ApiError {
                 "The Idempotency-Key header must be given once, with 1 to 255 visible ASCII characters",
             ),
             Self::Unauthorized => unauthorized(),
+            Self::TooManyRequests(payer) => coded(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                match payer {
+                    Payer::User => "Too many requests, please wait a moment and try again",
+                    Payer::Address => {
+                        "Too many requests without a valid token, please wait a moment or login again"
+                    }
+                },
+            ),
             Self::DeadlinePassed => unavailable(
                 "deadline_exceeded",
                 "The request took too long, please check the balance and try again",

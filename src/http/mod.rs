@@ -3,6 +3,7 @@
 //! The rules of billing are `domain`'s and reached only through the service. What clients may rely on
 //! is in the README's API table.
 
+mod admission;
 mod auth;
 mod body;
 mod caller;
@@ -16,6 +17,7 @@ mod openapi;
 mod probes;
 mod problem;
 mod query;
+mod rate_limit;
 mod request;
 mod retry;
 mod routes;
@@ -27,6 +29,7 @@ use std::time::Duration;
 pub use auth::{Authentication, CLOCK_LEEWAY_SECONDS, Expected, SECRET_MIN_BYTES, Verifier};
 pub use cors::Origin;
 pub use key_set::KeySet;
+pub use rate_limit::{RATE_LIMIT_MAX, RateLimit};
 pub use server::Server;
 
 /// Most bytes of a request body.

@@ -64,6 +64,16 @@ pub(super) fn finished(
     Bytes::from(document.to_json().expect("the document has only text keys"))
 }
 
+/// Adds what a request can meet that counts under the rate limit.
+pub(super) fn add_rate_limit(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        for operation in item.get.iter_mut().chain(&mut item.post) {
+            let reference = RefOr::Ref(Ref::from_response_name(name("429")));
+            operation.responses.responses.insert("429".to_owned(), reference);
+        }
+    }
+}
+
 /// Adds what any request can meet, unless the endpoint says more of it itself.
 fn complete(operation: &mut Operation, with_tokens: bool) {
     if !with_tokens {
@@ -81,9 +91,13 @@ fn complete(operation: &mut Operation, with_tokens: bool) {
         let reference = RefOr::Ref(Ref::from_response_name(name(status)));
         responses.entry(status.to_owned()).or_insert(reference);
     }
+    let limited = responses.contains_key("429");
     for (status, response) in responses {
         if let RefOr::T(response) = response {
             add_headers(status, response);
+            if limited && status == "200" {
+                add_rate_limit_headers(response, "\"user\";r=19;t=2");
+            }
         }
     }
 }
@@ -109,7 +123,7 @@ fn add_headers(status: &str, response: &mut Response) {
     let (name, schema, description) = match status {
         "401" => ("WWW-Authenticate", text().enum_values(Some(["Bearer"])), "How to prove it"),
         "405" => ("Allow", text(), "The methods that the path has"),
-        "503" => (
+        "429" | "503" => (
             "Retry-After",
             text().pattern(Some("^[0-9]+$")).examples([RETRY_AFTER_SECONDS]),
             "Seconds until another try",
@@ -117,6 +131,18 @@ fn add_headers(status: &str, response: &mut Response) {
         _ => return,
     };
     response.headers.insert(name.to_owned(), header(schema, description));
+}
+
+/// Where there is no limit, neither is there one of these.
+fn add_rate_limit_headers(response: &mut Response, left: &str) {
+    let policy = "At most `q` requests at once, there again after `w` seconds";
+    let standing =
+        "`r` requests are left, which last `t` seconds at the rate that goes on for ever";
+    for (name, example, description) in
+        [("RateLimit-Policy", "\"user\";q=20;w=2", policy), ("RateLimit", left, standing)]
+    {
+        response.headers.insert(name.to_owned(), header(text().examples([example]), description));
+    }
 }
 
 fn text() -> ObjectBuilder {
@@ -136,6 +162,7 @@ fn name(status: &str) -> &'static str {
         "405" => "MethodNotAllowed",
         "413" => "BodyTooLarge",
         "415" => "UnsupportedMediaType",
+        "429" => "TooManyRequests",
         "431" => "HeadersTooLarge",
         "503" => "Unavailable",
         _ => "InternalError",
@@ -159,6 +186,7 @@ fn add_shared(components: &mut Components) {
     let long_head = format!("The headers have more than {HEADER_LIMIT_BYTES} bytes.");
     let busy = coded("The service is busy, please try again", "overloaded");
     let no_token = coded("Invalid or expired token. Please login again.", "unauthorized");
+    let too_many = coded("Too many requests, please wait a moment and try again", "rate_limited");
     let reused = coded(
         "This Idempotency-Key was used for another request; send a new key",
         "idempotency_key_reused",
@@ -172,6 +200,11 @@ fn add_shared(components: &mut Components) {
         ("405", "The path has other methods.", plain("Method Not Allowed")),
         ("413", &too_much, plain("Request body too large")),
         ("415", "The body is not called `application/json`.", plain(wrong_type)),
+        (
+            "429",
+            "More requests than the rate limit allows, where there is one. Nothing was done.",
+            content::<CodedError>(too_many),
+        ),
         ("431", &long_head, plain("Request headers too large")),
         (
             "500",
@@ -200,5 +233,8 @@ fn add(components: &mut Components, name: &str, status: &str, description: &str,
         .content("application/json", content)
         .build();
     add_headers(status, &mut response);
+    if status == "429" {
+        add_rate_limit_headers(&mut response, "\"user\";r=0;t=1");
+    }
     components.responses.insert(name.to_owned(), RefOr::T(response));
 }

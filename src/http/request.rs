@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, Method, Request, header},
+    http::{HeaderName, HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -26,10 +26,12 @@ use uuid::Uuid;
 
 use super::{
     HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
+    admission::Peer,
     body::announces_too_much,
     caller::RequestId,
     cors::{Origin, shared_with},
     error::{ApiError, Cause},
+    rate_limit::Payer,
 };
 use crate::{caught::panic_message, metrics::Metrics};
 
@@ -120,6 +122,7 @@ impl App {
 pub(super) async fn handle(
     app: App,
     mut request: Request<Incoming>,
+    peer: Option<Peer>,
     in_flight: InFlight,
     metrics: Option<Arc<Metrics>>,
 ) -> Result<Response, Infallible> {
@@ -131,6 +134,9 @@ pub(super) async fn handle(
 
     let text: Arc<str> = Arc::from(id.to_str().unwrap_or_default());
     request.extensions_mut().insert(RequestId(Arc::clone(&text)));
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
 
     let mut response = app.answer(request).await;
     let status = response.status().as_u16();
@@ -140,6 +146,11 @@ pub(super) async fn handle(
     let took = started.elapsed();
     if let Some(metrics) = metrics {
         metrics.requests.answered(uri.path(), method.as_str(), status, took);
+        if response.status() == StatusCode::TOO_MANY_REQUESTS
+            && let Some(payer) = response.extensions().get::<Payer>()
+        {
+            metrics.requests.over_limit(payer.policy());
+        }
     }
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     info!(method = method.as_str(), path = uri.path(), status, duration_us, id = &*text, "request");

@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     extract::{FromRef, Path, State, rejection::PathRejection},
     http::{HeaderValue, Request, StatusCode, Uri, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -16,7 +17,8 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Authentication, COMPRESS_FROM_BYTES,
+    COMPRESS_FROM_BYTES,
+    admission::{Admission, admit},
     body::read_json,
     docs::{self, Document},
     error::{ApiError, retry_later},
@@ -49,7 +51,7 @@ type Service = State<Arc<BillingService>>;
 #[derive(Clone)]
 struct Api {
     service: Arc<BillingService>,
-    authentication: Arc<Authentication>,
+    admission: Arc<Admission>,
     stopping: Stopping,
 }
 
@@ -59,9 +61,9 @@ impl FromRef<Api> for Arc<BillingService> {
     }
 }
 
-impl FromRef<Api> for Arc<Authentication> {
+impl FromRef<Api> for Arc<Admission> {
     fn from_ref(api: &Api) -> Self {
-        Self::clone(&api.authentication)
+        Self::clone(&api.admission)
     }
 }
 
@@ -72,35 +74,44 @@ impl FromRef<Api> for Stopping {
 }
 
 /// The whole API. What `routes!` is not given is neither served nor documented.
-pub(super) fn router(
-    service: BillingService,
-    authentication: Authentication,
-    stopping: Stopping,
-) -> Router {
+pub(super) fn router(service: BillingService, admission: Admission, stopping: Stopping) -> Router {
+    let admission = Arc::new(admission);
+    let (mut api, mut document) = limited_routes().split_for_parts();
+    openapi::add_rate_limit(&mut document);
+    if admission.is_limited() {
+        api = api.route_layer(from_fn_with_state(Arc::clone(&admission), admit));
+    }
+    let (probes, about_probes) = unlimited_routes().split_for_parts();
+    let (docs, about_docs) = docs::routes().split_for_parts();
+    document.merge(about_probes);
+    document.merge(about_docs);
+    let document = Document(openapi::finished(document, admission.authentication()));
+    let state = Api { service: Arc::new(service), admission, stopping };
+    api.merge(probes)
+        .with_state(state)
+        .merge(docs.with_state(document))
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+}
+
+/// What counts under the rate limit: all that reads or writes an account, or the prices.
+fn limited_routes() -> OpenApiRouter<Api> {
     let long_answers = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_FROM_BYTES));
-    let (api, mut document) = OpenApiRouter::with_openapi(Outline::openapi())
+    OpenApiRouter::with_openapi(Outline::openapi())
         .routes(routes!(transactions))
         .layer(long_answers)
         .routes(routes!(balance))
         .routes(routes!(category_total))
         .routes(routes!(pricing))
-        .routes(routes!(health))
         .routes(routes!(add_credits))
         .routes(routes!(allocate))
         .routes(routes!(consume))
         .routes(routes!(reset))
-        .routes(routes!(livez))
-        .routes(routes!(readyz))
-        .split_for_parts();
-    let (docs, about_docs) = docs::routes().split_for_parts();
-    document.merge(about_docs);
-    let document = Document(openapi::finished(document, &authentication));
-    let state =
-        Api { service: Arc::new(service), authentication: Arc::new(authentication), stopping };
-    api.with_state(state)
-        .merge(docs.with_state(document))
-        .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+}
+
+/// What an orchestrator asks, which must not take a busy service for a dead one.
+fn unlimited_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(livez)).routes(routes!(readyz))
 }
 
 #[derive(Serialize, ToSchema)]

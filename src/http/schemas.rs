@@ -254,6 +254,7 @@ pub(super) struct CodedError {
 #[schema(rename_all = "snake_case")]
 enum Code {
     Unauthorized,
+    RateLimited,
     ResetDisabled,
     PurchaseAlreadyProcessed,
     InvalidIdempotencyKey,

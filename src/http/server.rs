@@ -17,8 +17,10 @@ use tokio::{
 use super::{
     ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
     SHUTDOWN_GRACE,
+    admission::{Admission, Peer},
     cors::Origin,
     probes::Stopping,
+    rate_limit::RateLimit,
     request::{App, InFlight, handle},
     routes::router,
 };
@@ -35,6 +37,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 pub struct Server {
     listener: TcpListener,
     app: App,
+    limited: bool,
     in_flight: InFlight,
     places: usize,
     stopping: Stopping,
@@ -42,19 +45,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `service` on a bound socket, to web pages of `origins` too; nothing is accepted before
-    /// [`Self::run`].
+    /// Serves `service` on a bound socket, to web pages of `origins` too, and to nobody more often than
+    /// `rate_limit` where there is one; nothing is accepted before [`Self::run`].
     #[must_use]
     pub fn new(
         listener: TcpListener,
         service: BillingService,
         authentication: Authentication,
+        rate_limit: Option<RateLimit>,
         origins: &[Origin],
     ) -> Self {
         let (stopping, in_flight) = (Stopping::default(), InFlight::default());
-        let router = router(service, authentication, stopping.clone());
-        let app = App::new(router, origins);
-        Self { listener, app, in_flight, places: CONNECTION_LIMIT, stopping, metrics: None }
+        let limited = rate_limit.is_some();
+        let admission = Admission::new(authentication, rate_limit);
+        let app = App::new(router(service, admission, stopping.clone()), origins);
+        let places = CONNECTION_LIMIT;
+        Self { listener, app, limited, in_flight, places, stopping, metrics: None }
     }
 
     /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
@@ -91,13 +97,14 @@ impl Server {
                 accepted = async { (place.await, self.listener.accept().await) } => accepted,
             };
             match accepted {
-                (Ok(place), Ok((stream, _))) => {
+                (Ok(place), Ok((stream, address))) => {
+                    let peer = self.limited.then(|| Peer::at(address.ip()));
                     let (app, in_flight) = (self.app.clone(), self.in_flight.clone());
                     let metrics = self.metrics.clone();
                     let connection = connection().serve_connection(
                         prepared(stream),
                         service_fn(move |request| {
-                            handle(app.clone(), request, in_flight.clone(), metrics.clone())
+                            handle(app.clone(), request, peer, in_flight.clone(), metrics.clone())
                         }),
                     );
                     let connection = connections.watch(connection);

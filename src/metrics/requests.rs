@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::OTHER;
+use super::{OTHER, labelled::Labelled};
 
 /// The paths that are told apart, as the router has them, the busiest first. Whatever else is asked for
 /// shares a label, so that guessed paths don't fill the memory of the monitoring.
@@ -29,7 +29,7 @@ const ROUTES: [&str; 14] = [
 ];
 const METHODS: [&str; 5] = ["POST", "GET", "HEAD", "OPTIONS", OTHER];
 /// Every status a request can be answered with.
-const STATUSES: [(u16, &str); 14] = [
+const STATUSES: [(u16, &str); 15] = [
     (200, "200"),
     (400, "400"),
     (401, "401"),
@@ -40,25 +40,30 @@ const STATUSES: [(u16, &str); 14] = [
     (413, "413"),
     (415, "415"),
     (422, "422"),
+    (429, "429"),
     (431, "431"),
     (500, "500"),
     (503, "503"),
     (0, OTHER),
 ];
+/// The budgets a request may find used up. Known from the start, so that the first increase is one.
+const POLICIES: [&str; 2] = ["user", "address"];
 /// Upper bounds of the buckets, in seconds; no request takes longer than 9.
 const DURATION_BUCKETS: [f64; 14] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 9.0];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
-type PerMethod<T> = [[T; METHODS.len()]; ROUTES.len()];
+type PerMethod<T> = [T; METHODS.len()];
+type PerStatus<T> = [T; STATUSES.len()];
 
 /// The counters, each made when it is first needed and then found by its place.
 #[derive(Debug)]
 pub(crate) struct Requests {
     counted: Family<Labels<3>, Counter>,
-    counters: PerMethod<[OnceLock<Counter>; STATUSES.len()]>,
+    counters: Box<[PerMethod<PerStatus<OnceLock<Counter>>>]>,
     timed: Family<Labels<2>, Histogram, fn() -> Histogram>,
-    durations: PerMethod<OnceLock<Histogram>>,
+    durations: Box<[PerMethod<OnceLock<Histogram>>]>,
+    over_limit: Labelled,
 }
 
 impl Requests {
@@ -73,11 +78,21 @@ impl Requests {
             "Time from a request's headers to its answer",
             timed.clone(),
         );
+        let over_limit = Labelled::registered(
+            registry,
+            "http_requests_over_limit",
+            "Requests answered with 429, by whose budget was used up",
+            "policy",
+        );
+        for policy in POLICIES {
+            over_limit.of(policy);
+        }
         Self {
             counted,
-            counters: [const { [const { [const { OnceLock::new() }; _] }; _] }; _],
+            counters: per_route(|| [const { [const { OnceLock::new() }; _] }; _]),
             timed,
-            durations: [const { [const { OnceLock::new() }; _] }; _],
+            durations: per_route(|| [const { OnceLock::new() }; _]),
+            over_limit,
         }
     }
 
@@ -95,6 +110,15 @@ impl Requests {
             .get_or_init(|| self.timed.get_or_create_owned(&labels))
             .observe(took.as_secs_f64());
     }
+
+    /// It was one too many.
+    pub(crate) fn over_limit(&self, policy: &'static str) {
+        self.over_limit.of(policy).inc();
+    }
+}
+
+fn per_route<T>(made: impl Fn() -> T) -> Box<[T]> {
+    ROUTES.iter().map(|_| made()).collect()
 }
 
 fn route(path: &str) -> usize {

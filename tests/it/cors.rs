@@ -54,7 +54,14 @@ async fn pages_of_the_origins_set_may_call(engine: Engine) {
         assert_eq!((reply.status, allowed_origin(&reply)), (status, Some(PAGE)), "{reply:?}");
         assert_eq!(
             list(&reply, "access-control-expose-headers"),
-            ["link", "x-request-id", "idempotency-replayed", "retry-after"]
+            [
+                "link",
+                "x-request-id",
+                "idempotency-replayed",
+                "retry-after",
+                "ratelimit",
+                "ratelimit-policy"
+            ]
         );
     }
 }

@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
@@ -16,7 +15,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Engine, Home, Launch, Reply, Server, client::purchase, on_both_engines,
+    Client, Engine, Home, Launch, Reply, Server,
+    client::purchase,
+    on_both_engines,
+    token::{SECRET, claims, now, signed, token},
 };
 
 on_both_engines![
@@ -30,7 +32,6 @@ on_both_engines![
     where_others_can_connect_the_choice_is_asked_for,
 ];
 
-const SECRET: &str = "a shared secret of thirty-two bytes";
 const OLD_SECRET: &str = "the secret that is being replaced now";
 const MODEL: &str = "gemini-2.0-flash";
 
@@ -49,28 +50,10 @@ fn endpoints() -> [(Method, &'static str, Value); 7] {
     ]
 }
 
-#[expect(clippy::disallowed_methods, reason = "tokens are only good for a time")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
-}
-
-/// What the app's tokens say.
-fn claims(user: &str) -> Value {
-    json!({"sub": user, "device_id": "d-1", "type": "access", "exp": now() + 600, "iat": now()})
-}
-
 fn changed(name: &str, value: Value) -> Value {
     let mut claims = claims("ann");
     claims[name] = value;
     claims
-}
-
-fn signed(algorithm: Algorithm, claims: &Value, secret: &[u8]) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret)).expect("it signs")
-}
-
-fn token(claims: &Value) -> String {
-    signed(Algorithm::HS256, claims, SECRET.as_bytes())
 }
 
 fn start(engine: Engine, settings: &[(&str, &str)]) -> Server {

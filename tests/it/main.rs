@@ -30,6 +30,7 @@ mod pricing;
 mod probes;
 mod purchases;
 mod races;
+mod rate_limit;
 mod routing;
 mod rude_clients;
 mod settings;

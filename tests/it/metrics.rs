@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::TcpListener};
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ on_both_engines![
     money_and_requests_are_counted,
     repeated_requests_count_no_money_twice,
     what_the_database_prevents_is_counted_by_code,
+    requests_over_the_limit_are_counted_by_policy,
     they_are_read_at_a_socket_of_their_own_only,
     dashboard_and_alerts_ask_for_what_is_there,
 ];
@@ -151,6 +153,33 @@ async fn what_the_database_prevents_is_counted_by_code(engine: Engine) {
     assert_eq!(value(&text, series), Some(1.0));
     assert_eq!(value(&text, "token_billing_database_bytes"), Some(0.0));
     server.database().give_back().await;
+}
+
+async fn requests_over_the_limit_are_counted_by_policy(engine: Engine) {
+    let server =
+        Server::start_with(engine, &[&SETTINGS[..], &[("BILLING_RATE_LIMIT", "1")]].concat());
+    let (client, scraper) = (server.client(), scraper(&server));
+    let over_limit = "token_billing_http_requests_over_limit_total";
+    assert_eq!(
+        value(&scrape(&scraper).await, &format!("{over_limit}{{policy=\"user\"}}")),
+        Some(0.0)
+    );
+    let mut refused = 0.0;
+    eventually("a request is over the limit", async || {
+        for reply in join_all((0..20).map(|_| client.get("/balance"))).await {
+            refused += f64::from(u8::from(reply.status == 429));
+        }
+        (refused > 0.0).then_some(())
+    })
+    .await;
+    let route = "route=\"/api/billing/balance\",method=\"GET\",status=\"429\"";
+    for (series, expected) in [
+        (format!("token_billing_http_requests_total{{{route}}}"), refused),
+        (format!("{over_limit}{{policy=\"user\"}}"), refused),
+        (format!("{over_limit}{{policy=\"address\"}}"), 0.0),
+    ] {
+        reaches(&scraper, &series, expected).await;
+    }
 }
 
 async fn they_are_read_at_a_socket_of_their_own_only(engine: Engine) {

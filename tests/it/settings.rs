@@ -11,7 +11,7 @@ on_both_engines![a_file_of_settings_is_read_and_the_environment_wins, capacity_l
 #[test]
 fn a_bad_setting_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
-    let table: [(&str, &str); 19] = [
+    let table: [(&str, &str); 24] = [
         ("BILLING_LISTEN", "nonsense"),
         ("BILLING_LISTEN", "127.0.0.1"),
         ("BILLING_LISTEN", "127.0.0.1:65536"),
@@ -20,6 +20,11 @@ fn a_bad_setting_is_named() {
         ("BILLING_CORS_ORIGINS", "*"),
         ("BILLING_CORS_ORIGINS", "https://app.example,https://app.example/path"),
         ("BILLING_CORS_ORIGINS", ""),
+        ("BILLING_RATE_LIMIT", "0"),
+        ("BILLING_RATE_LIMIT", "-1"),
+        ("BILLING_RATE_LIMIT", "1.5"),
+        ("BILLING_RATE_LIMIT", "100001"),
+        ("BILLING_RATE_LIMIT", ""),
         ("BILLING_ALLOW_RESET", "maybe"),
         ("BILLING_CAPACITY_QUICK", "-1"),
         ("BILLING_CAPACITY_QUICK", "9007199254740992"),

@@ -4,7 +4,8 @@
 //! skipped. [`Server`] starts the binary and, when it is dropped, stops it and checks that the books balance.
 //! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the database
 //! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
-//! [`clock::Clock`] is the time of day the service is made to see. [`Cluster`] is a PostgreSQL of our own.
+//! [`clock::Clock`] is the time of day the service is made to see, [`token`] signs who is asking.
+//! [`Cluster`] is a PostgreSQL of our own.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
@@ -20,6 +21,7 @@ mod log;
 mod process;
 pub(crate) mod raw;
 mod server;
+pub(crate) mod token;
 
 use std::{
     panic::resume_unwind,

@@ -1,0 +1,140 @@
+//! A PostgreSQL server of our own, with durable commits, and `pgbench` against it.
+
+use std::{
+    fs,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::geteuid;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::server::{PATIENCE, release_folder};
+
+/// A user without any rights; the server refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+/// Ended, and its data removed, with this value.
+pub(crate) struct Cluster {
+    server: Child,
+    programs: PathBuf,
+    /// Of the socket, whose path may have no more than 107 bytes.
+    socket: TempDir,
+    _data: TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Result<Self> {
+        let programs = programs()?;
+        let socket = given_away(tempfile::tempdir_in("/tmp")?)?;
+        let data = given_away(tempfile::tempdir_in(release_folder()?)?)?;
+        let made = as_nobody(&programs.join("initdb"), data.path())
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale"])
+            .arg("--pgdata")
+            .arg(data.path())
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(made.success(), "initdb failed");
+        let server = as_nobody(&programs.join("postgres"), data.path())
+            .arg("-D")
+            .arg(data.path())
+            .arg("-k")
+            .arg(socket.path())
+            .args(["-c", "listen_addresses=", "-c", "max_connections=200"])
+            .args(["-c", "fsync=on", "-c", "synchronous_commit=on"])
+            .stderr(Stdio::null())
+            .spawn()?;
+        let cluster = Self { server, programs, socket, _data: data };
+        let started = Instant::now();
+        while PgConnection::connect(&cluster.url("postgres")).await.is_err() {
+            ensure!(started.elapsed() < PATIENCE, "the server does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(cluster)
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.socket.path().display())
+    }
+
+    /// Makes a database, and tells its URL.
+    pub(crate) async fn database(&self, name: &str) -> Result<String> {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(create).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(self.url(name))
+    }
+
+    /// Transactions per second.
+    pub(crate) fn pgbench(
+        &self,
+        database: &str,
+        connections: usize,
+        script: &Path,
+        duration: Duration,
+    ) -> Result<f64> {
+        let output = Command::new(self.programs.join("pgbench"))
+            .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--username=postgres"])
+            .arg(format!("--client={connections}"))
+            .arg(format!("--time={}", duration.as_secs()))
+            .arg("--file")
+            .arg(script)
+            .arg("--host")
+            .arg(self.socket.path())
+            .arg(database)
+            .output()
+            .context("run pgbench")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next());
+        Ok(rate.context("pgbench told no rate")?.parse()?)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let pid = self.server.id().to_string();
+        let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+        let _ = self.server.wait();
+    }
+}
+
+fn given_away(directory: TempDir) -> Result<TempDir> {
+    if geteuid().is_root() {
+        chown(directory.path(), Some(NOBODY), Some(NOBODY))?;
+    }
+    Ok(directory)
+}
+
+fn as_nobody(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory).env("LC_ALL", "C");
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// The folder of the server's programs: that of Debian's newest version, or one in PATH.
+fn programs() -> Result<PathBuf> {
+    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+        .unwrap_or_default();
+    folders.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders.reverse();
+    folders.extend(std::env::split_paths(&path));
+    let is_whole = |folder: &PathBuf| {
+        ["initdb", "postgres", "pgbench"].iter().all(|program| folder.join(program).is_file())
+    };
+    folders
+        .into_iter()
+        .find(is_whole)
+        .context("PostgreSQL's initdb, postgres and pgbench are missing")
+}

@@ -1,0 +1,115 @@
+//! The processes that are measured: how they are started, looked at, and ended.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::client::{request, send};
+
+/// How long a start, a stop or the last answer of a measurement may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process of ours that listens on `address`, ended with this value.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it and waits for the line that says where it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        let stdout = child.stdout.take().context("the server's output")?;
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let (sender, receiver) = mpsc::channel();
+        // The thread goes on reading: a full pipe would stop the server.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let mut words = line.split_whitespace();
+                let address = words.find_map(|word| word.strip_prefix("address=")?.parse().ok());
+                let _ = address.map(|address| sender.send(address));
+            }
+        });
+        let named = receiver.recv_timeout(PATIENCE);
+        server.address = named.context("the server named no address=127.0.0.1:PORT")?;
+        ensure!(server.address.ip().is_loopback(), "{} is not this machine", server.address);
+        Ok(server)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+        ensure!(asked.success(), "kill failed");
+        let asked_at = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(asked_at.elapsed() < PATIENCE, "the service did not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the service ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where `cargo build --release` puts things. Databases go there too, and not to /tmp, which may be
+/// memory: there a durable commit costs nothing.
+pub(crate) fn release_folder() -> Result<PathBuf> {
+    let executable = std::env::current_exe().context("find this program")?;
+    let release = executable.parent().and_then(Path::parent).context("find the release folder")?;
+    Ok(release.to_owned())
+}
+
+/// Starts the service in `directory` with further settings; the time is that from the spawn to the first
+/// healthy answer.
+pub(crate) async fn start_service(
+    directory: &Path,
+    settings: &[(&str, &str)],
+) -> Result<(Server, Duration)> {
+    let binary = release_folder()?.join("token-billing");
+    ensure!(binary.exists(), "{} is missing: run `cargo build --release` first", binary.display());
+    let database = format!("sqlite://{}", directory.join("billing.db").display());
+    let mut command = Command::new(binary);
+    command
+        .current_dir(directory)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+        .env("BILLING_LISTEN", "127.0.0.1:0")
+        .env("DATABASE_URL", database)
+        .env("BILLING_CAPACITY_QUICK", "9000000000000")
+        .env("NO_COLOR", "1")
+        .envs(settings.iter().copied());
+    let started = Instant::now();
+    let server = Server::spawn(&mut command)?;
+    let health = request("GET", "/api/billing/health", "", "");
+    while send(server.address, &health).await.is_err() {
+        ensure!(started.elapsed() < PATIENCE, "the service never became healthy");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok((server, started.elapsed()))
+}
+
+pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
