@@ -59,10 +59,14 @@ impl PostgresDatabase {
     /// # Errors
     /// [`OpenError::Url`] when it names none; it repeats nothing of the URL, which may hold a password.
     pub fn from_url(url: &str, lanes: u16) -> Result<Self, OpenError> {
-        let options = PgConnectOptions::from_str(url).map_err(|_| {
+        let none = || {
             let example = "postgres://user@host:5432/database?sslmode=verify-full";
             OpenError::Url(format!("is not the URL of a database, such as {example}"))
-        })?;
+        };
+        if is_torn(url) {
+            return Err(none());
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|_| none())?;
         let database = options.get_database().unwrap_or_else(|| options.get_username());
         let name = match options.get_socket() {
             Some(socket) => format!("postgres:///{database}?host={}", socket.display()),
@@ -128,6 +132,14 @@ impl PostgresDatabase {
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
         OpenError::Unreadable { database: self.name.clone(), reason: describe(error) }
     }
+}
+
+/// Whether a user or a password reaches into what follows them: something is mistyped, or a sign such as `/`
+/// not percent-encoded. It would be taken for the name of the database, which is told.
+fn is_torn(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return true };
+    let behind = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
+    behind.contains(['@', '#'])
 }
 
 async fn newest_migration(connection: &mut PgConnection) -> Result<FoundSchema, sqlx::Error> {
