@@ -26,6 +26,7 @@ mod malformed_queries;
 mod metrics;
 mod openapi;
 mod other_writers;
+mod postgres;
 mod pricing;
 mod probes;
 mod purchases;

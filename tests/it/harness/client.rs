@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
+use super::token::{claims, token};
+
 /// What every path of the API starts with.
 const API: &str = "/api/billing";
 
@@ -13,6 +15,7 @@ const API: &str = "/api/billing";
 pub(crate) struct Client {
     http: reqwest::Client,
     origin: String,
+    token: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -29,12 +32,21 @@ pub(crate) struct Reply {
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
-        Self { http, origin: format!("http://{address}") }
+        Self { http, origin: format!("http://{address}"), token: None }
+    }
+
+    /// The same with a token of this user's.
+    pub(crate) fn of(&self, user: &str) -> Self {
+        Self { token: Some(token(&claims(user))), ..self.clone() }
     }
 
     /// A request that a test completes; `path` is the whole path.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.origin))
+        let request = self.http.request(method, format!("{}{path}", self.origin));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// GETs a path below `/api/billing`.

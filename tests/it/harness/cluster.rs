@@ -81,17 +81,17 @@ const OPTIONS: [&str; 7] = [
     "log_checkpoints=off",
 ];
 
-/// `billing` is an ordinary user as the service should have one; `secured` must say a password.
-const USERS: &str =
-    "CREATE ROLE billing LOGIN; CREATE ROLE secured LOGIN PASSWORD 'a-secret-password'";
-
-/// The password of the user `secured`.
+/// An ordinary user, as the service should have one; owns the databases.
+pub(crate) const USER: &str = "billing";
+/// Another, who may do the same but has to say the [`PASSWORD`].
+pub(crate) const SECURED: &str = "secured";
 pub(crate) const PASSWORD: &str = "a-secret-password";
 
 /// A server with any number of databases.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     directory: TempDir,
+    options: Vec<&'static str>,
     keeper: Option<Child>,
 }
 
@@ -104,11 +104,22 @@ impl Cluster {
 
     /// A new server.
     pub(crate) fn start() -> Self {
-        let mut cluster = Self { directory: directory(), keeper: None };
+        Self::start_with(&[])
+    }
+
+    /// A new server with options such as `fsync=on`.
+    pub(crate) fn start_with(options: &[&'static str]) -> Self {
+        let options = OPTIONS.iter().chain(options).copied().collect();
+        let mut cluster = Self { directory: directory(), options, keeper: None };
         cluster.start_again();
         to_the_end(async || {
             let mut connection = Connection::to_postgres(&cluster.owner()).await;
-            connection.execute(USERS).await;
+            connection
+                .execute(&format!(
+                    "CREATE ROLE {USER} LOGIN;
+                     CREATE ROLE {SECURED} LOGIN PASSWORD '{PASSWORD}' IN ROLE {USER}"
+                ))
+                .await;
             connection.close().await;
         });
         cluster
@@ -124,7 +135,7 @@ impl Cluster {
             .arg(programs().expect("looked for before"))
             .arg("-c")
             .arg(format!("unix_socket_directories={}", self.directory.path().display()))
-            .args(OPTIONS.iter().flat_map(|option| ["-c", option]))
+            .args(self.options.iter().flat_map(|option| ["-c", option]))
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("LC_ALL", "C")
@@ -153,17 +164,17 @@ impl Cluster {
         keeper.wait().expect("our own child can be waited for");
     }
 
-    /// A new database, owned by `billing`.
+    /// A new database, owned by [`USER`].
     pub(super) fn create_database(&self) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("billing_{number}");
         to_the_end(async || {
             let mut connection = Connection::to_postgres(&self.owner()).await;
-            connection.execute(&format!("CREATE DATABASE {name} OWNER billing")).await;
+            connection.execute(&format!("CREATE DATABASE {name} OWNER {USER}")).await;
             connection.close().await;
         });
-        Database::Postgres(Box::new(self.owner().username("billing").database(&name)))
+        Database::Postgres(Box::new(self.owner().username(USER).database(&name)))
     }
 
     /// How its owner connects.

@@ -10,7 +10,7 @@ use std::{
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::form_urlencoded;
 
-use super::{Connection, PATIENCE, cluster, eventually};
+use super::{Connection, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
 const VIOLATIONS: [(&str, &str); 6] = [
@@ -98,7 +98,10 @@ impl Database {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
             Self::Postgres(options) => {
                 let name = name(options);
-                let user = options.get_username();
+                let user = match options.get_username() {
+                    cluster::SECURED => format!("{}:{}", cluster::SECURED, cluster::PASSWORD),
+                    user => user.to_owned(),
+                };
                 let directory = options.get_socket().expect("it is on this machine");
                 let mut query = form_urlencoded::Serializer::new(String::new());
                 let directory = directory.to_str().expect("a UTF-8 path");
@@ -130,6 +133,34 @@ impl Database {
                 Connection::to_sqlite(options.busy_timeout(PATIENCE)).await
             }
             Self::Postgres(options) => Connection::to_postgres(options).await,
+        }
+    }
+
+    /// The same with all rights; only PostgreSQL has users.
+    pub(crate) async fn connect_as_owner(&self) -> Connection {
+        match self {
+            Self::Sqlite(_) => panic!("SQLite has no users"),
+            Self::Postgres(options) => {
+                Connection::to_postgres(&options.clone().username(cluster::OWNER)).await
+            }
+        }
+    }
+
+    /// The same database, to which the user says a password; only PostgreSQL asks for one.
+    pub(super) fn with_password(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => panic!("SQLite asks for no password"),
+            Self::Postgres(options) => Self::Postgres(Box::new(
+                options.clone().username(cluster::SECURED).password(cluster::PASSWORD),
+            )),
+        }
+    }
+
+    /// Gives the sessions of a PostgreSQL database a setting, and ends those that have another.
+    pub(crate) async fn set(&self, setting: &str) {
+        match self {
+            Self::Sqlite(_) => panic!("SQLite has no sessions"),
+            Self::Postgres(options) => self.alter(options, &format!("SET {setting}")).await,
         }
     }
 
@@ -212,9 +243,8 @@ impl Database {
                 let permissions = std::fs::Permissions::from_mode(mode);
                 std::fs::set_permissions(path, permissions).expect("our own file");
             }
-            Self::Postgres(options) => {
-                let setting = format!("SET default_transaction_read_only = {read_only}");
-                self.alter(options, &setting).await;
+            Self::Postgres(_) => {
+                self.set(&format!("default_transaction_read_only = {read_only}")).await;
             }
         }
     }
@@ -269,24 +299,11 @@ impl Database {
     /// sent it, even if that process is dead by then.
     pub(crate) async fn left_by_all(&self) {
         if let Self::Postgres(_) = self {
-            let mut connection = self.connect().await;
-            eventually("the service's sessions end", async || {
-                let sessions = connection.texts(&service_sessions("pid IS NOT NULL")).await;
-                sessions.is_empty().then_some(())
-            })
-            .await;
-            connection.close().await;
+            let mut sessions = Sessions::at(self).await;
+            sessions.all_end().await;
+            sessions.close().await;
         }
     }
-}
-
-/// A query for the process ids of a service's sessions at a PostgreSQL database of which `condition` holds,
-/// in terms of `pg_stat_activity`.
-pub(crate) fn service_sessions(condition: &str) -> String {
-    format!(
-        "SELECT CAST(pid AS TEXT) FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = 'token-billing' AND ({condition})"
-    )
 }
 
 /// What a PostgreSQL database is called.

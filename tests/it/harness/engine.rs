@@ -1,4 +1,4 @@
-//! The database engines, and the macro that stamps a test onto both.
+//! The database engines, and the macros that stamp tests onto them.
 
 use super::cluster;
 
@@ -43,4 +43,20 @@ macro_rules! on_both_engines {
     };
 }
 
-pub(crate) use on_both_engines;
+/// Makes `name::postgres` of every `async fn name()` listed.
+macro_rules! on_postgres {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            use crate::harness::Engine;
+
+            #[tokio::test]
+            async fn postgres() {
+                if Engine::Postgres.is_here() {
+                    Box::pin(super::$test()).await;
+                }
+            }
+        })+
+    };
+}
+
+pub(crate) use {on_both_engines, on_postgres};

@@ -35,6 +35,12 @@ impl Home {
         Self { directory, database: cluster.create_database() }
     }
 
+    /// The same, where the service has to say a password.
+    pub(crate) fn with_password(mut self) -> Self {
+        self.database = self.database.with_password();
+        self
+    }
+
     /// How a service is started on the database.
     pub(crate) fn launch(&self) -> Launch {
         self.given_to(Launch::new())

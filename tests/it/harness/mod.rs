@@ -21,6 +21,7 @@ mod log;
 mod process;
 pub(crate) mod raw;
 mod server;
+pub(crate) mod sessions;
 pub(crate) mod token;
 
 use std::{
@@ -33,12 +34,13 @@ pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use connection::Connection;
 pub(crate) use database::Database;
-pub(crate) use engine::{Engine, on_both_engines};
+pub(crate) use engine::{Engine, on_both_engines, on_postgres};
 pub(crate) use home::Home;
 pub(crate) use load::Load;
 pub(crate) use process::{FailedStart, Finished, Launch};
 pub(crate) use raw::RawConnection;
 pub(crate) use server::Server;
+pub(crate) use sessions::Sessions;
 
 /// How long anything may take before a test gives up on it. Never a measure of speed.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);

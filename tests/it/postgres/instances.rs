@@ -1,0 +1,174 @@
+//! Several instances at one database: together they do what one would.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::harness::{
+    Client, Engine, Reply, Server, Sessions,
+    client::{consumption, purchase},
+    eventually, on_postgres,
+    sessions::BLOCKED,
+    token::SECRET,
+};
+
+on_postgres![
+    a_storm_on_two_instances_comes_to_what_it_would_on_one,
+    one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long,
+    one_that_hangs_while_it_holds_locks_loses_them,
+];
+
+const MODEL: &str = "gemini-2.0-flash";
+const USERS: [&str; 5] = ["ann", "bob", "eve", "joe", "ユーザー"];
+/// How often everybody does everything.
+const ROUNDS: i64 = 25;
+const CREDITS: i64 = 100_000;
+/// What 100 credits buy, and what one does.
+const TOKENS: (i64, i64) = (1_333_333, 13_333);
+/// Keeps a writer that has locked its accounts from going on.
+const STOP_WRITES: &str = "BEGIN; LOCK TABLE transactions IN EXCLUSIVE MODE";
+
+/// What was done for a user, and not for the same user elsewhere.
+#[derive(Debug, Default, Clone, Copy)]
+struct Done {
+    own: i64,
+    shared: i64,
+    repeated: i64,
+    keyed_purchases: i64,
+    keyed_consumptions: i64,
+}
+
+/// The answer to a call that is made again as long as it can't be carried out now.
+async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
+    eventually("it is carried out", async || {
+        let reply = call().await;
+        assert!(reply.status != 503 || reply.header("retry-after").is_some(), "{reply:?}");
+        (reply.status != 503).then_some(reply)
+    })
+    .await
+}
+
+/// 1 when a purchase was granted, 0 when it had been before.
+async fn granted(client: &Client, id: &str) -> i64 {
+    let reply = settled(async || client.add(1, id).await).await;
+    assert!([200, 409].contains(&reply.status), "{reply:?}");
+    i64::from(reply.status == 200)
+}
+
+/// 1 when a request was carried out, 0 when it had been before.
+async fn first(client: &Client, key: &str, path: &str, body: &serde_json::Value) -> i64 {
+    let reply = settled(async || client.post_keyed(key, path, body).await).await;
+    reply.ok();
+    i64::from(!reply.is_replayed())
+}
+
+/// What one user does on one instance.
+async fn work(client: Client, user: &'static str) -> Done {
+    let mut done = Done::default();
+    // Nobody has seen the user before.
+    let start = purchase(CREDITS, &format!("GPA.{user}"));
+    first(&client, "start", "/credits/add", &start).await;
+    settled(async || client.allocate(&[(MODEL, 100)]).await).await.ok();
+    for round in 0..ROUNDS {
+        done.own += granted(&client, &format!("GPA.{user}.{round}")).await;
+        done.shared += granted(&client, &format!("GPA.everybody.{round}")).await;
+        settled(async || client.allocate(&[(MODEL, 1)]).await).await.ok();
+        let body = purchase(1, &format!("GPA.{user}.keyed.{round}"));
+        let key = format!("purchase-{round}");
+        done.keyed_purchases += first(&client, &key, "/credits/add", &body).await;
+        let key = format!("consumption-{round}");
+        let body = consumption(MODEL, 7, 0);
+        done.keyed_consumptions += first(&client, &key, "/tokens/consume", &body).await;
+        settled(async || client.consume(MODEL, 5, 6).await).await.ok();
+        client.get("/transactions?limit=5").await.ok();
+        done.repeated += 1;
+    }
+    done
+}
+
+async fn a_storm_on_two_instances_comes_to_what_it_would_on_one() {
+    let settings = [
+        ("BILLING_AUTH", "jwt"),
+        ("BILLING_JWT_SECRET", SECRET),
+        ("BILLING_CAPACITY_QUICK", "100000000"),
+    ];
+    let server = Server::start_with(Engine::Postgres, &settings);
+    let other = server.launch().start(server.directory());
+    let instances = [server.client(), Client::new(other.address)];
+    let everybody =
+        USERS.into_iter().flat_map(|user| instances.iter().map(move |instance| (user, instance)));
+    let storm = everybody.map(async |(user, instance)| (user, work(instance.of(user), user).await));
+    let done = join_all(storm).await;
+
+    assert_eq!(done.iter().map(|(_, done)| done.shared).sum::<i64>(), ROUNDS);
+    for user in USERS {
+        let of_user = || done.iter().filter(|(whose, _)| *whose == user).map(|(_, done)| done);
+        let sum = |what: fn(&Done) -> i64| of_user().map(what).sum::<i64>();
+        assert_eq!(sum(|done| done.own), ROUNDS, "{user}");
+        assert_eq!(sum(|done| done.keyed_purchases), ROUNDS, "{user}");
+        assert_eq!(sum(|done| done.keyed_consumptions), ROUNDS, "{user}");
+        let repeated = sum(|done| done.repeated);
+        assert_eq!(repeated, 2 * ROUNDS, "{user}");
+        let bought = CREDITS + 2 * ROUNDS + sum(|done| done.shared);
+        let tokens = 2 * TOKENS.0 + repeated * TOKENS.1 - ROUNDS * 7 - repeated * 11;
+        let balance = json!({
+            "credits": bought - 2 * 100 - repeated, "allocated_tokens": {MODEL: tokens},
+        });
+        for instance in &instances {
+            assert_eq!(instance.of(user).balance().await, balance, "{user}");
+        }
+    }
+}
+
+async fn one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long() {
+    let server = Server::start(Engine::Postgres);
+    let mut doomed = server.launch().start(server.directory());
+    server.client().add(1, "GPA.1").await.ok();
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut stop = server.database().connect().await;
+    stop.execute(STOP_WRITES).await;
+    let client = Client::new(doomed.address);
+    let lost = tokio::spawn(async move {
+        let request = client.request(reqwest::Method::POST, "/api/billing/credits/add");
+        Reply::try_to(request.json(&purchase(10, "GPA.lost"))).await
+    });
+    sessions.reach(BLOCKED).await;
+    doomed.kill();
+    stop.execute("ROLLBACK").await;
+    stop.close().await;
+    // A slow machine may have let it wait so long that it gave up itself.
+    let lost = lost.await.expect("the call ends");
+    assert!(lost.is_err() || lost.is_ok_and(|reply| reply.status == 503));
+
+    let bought = settled(async || server.client().add(100, "GPA.2").await).await;
+    bought.is(200, &json!({"success": true, "new_balance": 101}));
+    sessions.close().await;
+    // What was not answered did not happen, and can be repeated.
+    let bought = server.client().add(10, "GPA.lost").await;
+    bought.is(200, &json!({"success": true, "new_balance": 111}));
+}
+
+async fn one_that_hangs_while_it_holds_locks_loses_them() {
+    let server = Server::start(Engine::Postgres);
+    let other = server.launch().start(server.directory());
+    server.client().add(1, "GPA.1").await.ok();
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut stop = server.database().connect().await;
+    stop.execute(STOP_WRITES).await;
+    let client = server.client();
+    let lost = tokio::spawn(async move { client.add(10, "GPA.lost").await });
+    sessions.reach(BLOCKED).await;
+    server.pause();
+    stop.execute("ROLLBACK").await;
+    stop.close().await;
+
+    // As long as it has the locks, everybody else is told to come again.
+    let client = Client::new(other.address);
+    let bought = settled(async || client.add(100, "GPA.2").await).await;
+    bought.is(200, &json!({"success": true, "new_balance": 101}));
+    server.resume();
+    assert_eq!(lost.await.expect("the call ends").status, 503);
+    sessions.close().await;
+    let bought = settled(async || server.client().add(10, "GPA.lost").await).await;
+    assert!([200, 409].contains(&bought.status), "{bought:?}");
+    assert_eq!(server.client().balance().await["credits"], 111);
+}

@@ -1,0 +1,228 @@
+//! A lane's connection that ends: at each step of a batch, during the commit, after it, and at any
+//! moment under load. Whoever was answered with an error finds no trace, but for a commit whose answer
+//! was lost; there, as always, the same key tells the truth.
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Cluster, Connection, Engine, Home, Launch, Load, Reply, Server, Sessions, client::purchase,
+    eventually, on_postgres, sessions::BLOCKED,
+};
+
+on_postgres![
+    before_the_commit_it_is_done_again,
+    during_the_commit_nobody_is_told_that_it_was_done,
+    after_the_commit_the_key_tells_that_it_was_done,
+    while_nothing_is_done_nobody_notices,
+    a_deadlock_is_done_again,
+    at_any_moment_under_load,
+];
+
+/// What holds a batch up, in the order of its steps.
+const STEPS: [&str; 4] = [
+    "SELECT user_id FROM credits FOR UPDATE",
+    "LOCK TABLE token_balances IN ACCESS EXCLUSIVE MODE",
+    "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE",
+    "LOCK TABLE transactions IN EXCLUSIVE MODE",
+];
+/// The first thing a reset writes, and what it is held up by.
+const RESET_STEP: &str = "LOCK TABLE transactions IN ROW EXCLUSIVE MODE;
+    SELECT id FROM transactions FOR UPDATE";
+/// Has every commit of a transaction wait for [`COMMIT_STEP`].
+const WAIT_IN_COMMIT: &str = "
+    CREATE FUNCTION wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER wait_in_commit AFTER INSERT ON transactions
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit()";
+const COMMIT_STEP: &str = "SELECT CAST(pg_advisory_xact_lock(1) AS TEXT)";
+
+/// A POST under a key.
+struct Call {
+    key: String,
+    path: &'static str,
+    body: Value,
+}
+
+impl Call {
+    fn purchase(number: i64) -> Self {
+        let body = purchase(number, &format!("GPA.{number}"));
+        Self { key: format!("purchase-{number}"), path: "/credits/add", body }
+    }
+
+    async fn send(&self, server: &Server) -> Reply {
+        server.client().post_keyed(&self.key, self.path, &self.body).await
+    }
+
+    /// Makes the call while `step` is held up, and has the server end the session that waits there.
+    async fn interrupted(&self, server: &Server, step: &str) -> Reply {
+        let mut sessions = Sessions::at(&server.database()).await;
+        let mut holder = server.database().connect().await;
+        holder.execute(&format!("BEGIN; {step}")).await;
+        let waiting_and_ended = async {
+            sessions.reach(BLOCKED).await;
+            assert_eq!(sessions.terminate(BLOCKED).await, 1, "one lane waits");
+            holder.execute("ROLLBACK").await;
+        };
+        let (reply, ()) = tokio::join!(self.send(server), waiting_and_ended);
+        holder.close().await;
+        sessions.close().await;
+        reply
+    }
+
+    /// Repeats the call, which must succeed; checks that it is a repetition if it was `done` before.
+    async fn repeat(&self, server: &Server, done: bool) {
+        let again = self.send(server).await;
+        again.ok();
+        assert_eq!(again.is_replayed(), done, "{}: {again:?}", self.key);
+    }
+}
+
+/// Interrupts calls at `step` until one is carried out all the same. It is the first, but on a machine so
+/// slow that it took too long; then it left no trace.
+async fn check_done_again(server: &Server, step: &str, mut next: impl FnMut() -> Call) {
+    eventually(&format!("a call interrupted at {step} is done again"), async || {
+        let before = server.database().digest().await;
+        let call = next();
+        let reply = call.interrupted(server, step).await;
+        if reply.status != 200 {
+            is_unavailable(&reply);
+            assert_eq!(server.database().digest().await, before, "{step}: {reply:?}");
+        }
+        call.repeat(server, reply.status == 200).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}
+
+fn is_unavailable(reply: &Reply) {
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    assert_eq!(reply.json()["code"], "database_unavailable", "{reply:?}");
+}
+
+async fn before_the_commit_it_is_done_again() {
+    let server = Server::start_with(Engine::Postgres, &[("BILLING_ALLOW_RESET", "true")]);
+    let mut number = 0;
+    for step in STEPS {
+        let next = || {
+            number += 1;
+            Call::purchase(number)
+        };
+        check_done_again(&server, step, next).await;
+    }
+    let bought: i64 = (1..=number).sum();
+    assert_eq!(server.client().balance().await["credits"], bought);
+    let mut resets = 0;
+    let next = || {
+        resets += 1;
+        Call { key: format!("reset-{resets}"), path: "/reset", body: json!({}) }
+    };
+    check_done_again(&server, RESET_STEP, next).await;
+    assert_eq!(server.client().balance().await["credits"], 0);
+}
+
+async fn during_the_commit_nobody_is_told_that_it_was_done() {
+    let server = Server::start(Engine::Postgres);
+    server.database().execute(WAIT_IN_COMMIT).await;
+    for number in 1..=3 {
+        let before = server.database().digest().await;
+        let call = Call::purchase(number);
+        is_unavailable(&call.interrupted(&server, COMMIT_STEP).await);
+        assert_eq!(server.database().digest().await, before);
+        call.repeat(&server, false).await;
+    }
+    assert_eq!(server.client().balance().await["credits"], 1 + 2 + 3);
+}
+
+async fn after_the_commit_the_key_tells_that_it_was_done() {
+    // Whoever commits waits for a standby that never comes, when asked to.
+    let options = ["synchronous_standby_names=nobody", "synchronous_commit=local"];
+    let cluster = Cluster::start_with(&options);
+    let server = Server::start_at(Home::at(&cluster), Launch::new());
+    let database = server.database();
+    let mut sessions = Sessions::at(&database).await;
+    for number in 1..=3 {
+        sessions.close().await;
+        database.set("synchronous_commit = on").await;
+        sessions = Sessions::at(&database).await;
+        let call = Call::purchase(number);
+        let committed_and_ended = async {
+            sessions.reach("wait_event = 'SyncRep'").await;
+            assert_eq!(sessions.terminate("wait_event = 'SyncRep'").await, 1);
+        };
+        let (reply, ()) = tokio::join!(call.send(&server), committed_and_ended);
+        is_unavailable(&reply);
+        sessions.close().await;
+        database.set("synchronous_commit = local").await;
+        sessions = Sessions::at(&database).await;
+        call.repeat(&server, true).await;
+    }
+    sessions.close().await;
+    assert_eq!(server.client().balance().await["credits"], 1 + 2 + 3);
+}
+
+async fn while_nothing_is_done_nobody_notices() {
+    let server = Server::start(Engine::Postgres);
+    let mut sessions = Sessions::at(&server.database()).await;
+    for number in 1..=5 {
+        server.client().balance().await;
+        assert!(sessions.terminate("true").await > 1, "lanes and readers");
+        server.client().add(1, &format!("GPA.{number}")).await.ok();
+        assert_eq!(server.client().balance().await["credits"], number);
+    }
+    sessions.close().await;
+}
+
+/// The lane waits for us, and we for it. The server ends whoever finds out.
+async fn a_deadlock_is_done_again() {
+    let server = Server::start(Engine::Postgres);
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut number = 0;
+    eventually("a deadlock is done again", async || {
+        number += 1;
+        let mut holder = server.database().connect_as_owner().await;
+        // We don't find out.
+        holder.execute("SET deadlock_timeout = '1min'").await;
+        holder.execute("BEGIN; LOCK TABLE transactions IN EXCLUSIVE MODE").await;
+        let deadlock = async {
+            sessions.reach(BLOCKED).await;
+            holder.execute("SELECT user_id FROM credits FOR UPDATE").await;
+            holder.execute("COMMIT").await;
+        };
+        let call = Call::purchase(number);
+        let (reply, ()) = tokio::join!(call.send(&server), deadlock);
+        holder.close().await;
+        if reply.status != 200 {
+            is_unavailable(&reply);
+        }
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    sessions.close().await;
+    assert_eq!(deadlocks(&mut server.database().connect().await).await, number);
+    assert_eq!(server.client().balance().await["credits"], number);
+}
+
+/// How many the server has seen in the database.
+async fn deadlocks(connection: &mut Connection) -> i64 {
+    let count = "SELECT CAST(deadlocks AS TEXT) FROM pg_stat_database
+        WHERE datname = current_database()";
+    connection.texts(count).await[0].parse().expect("a number")
+}
+
+async fn at_any_moment_under_load() {
+    let server = Server::start_with(Engine::Postgres, &Load::SETTINGS);
+    Load::prepare(&server.client()).await;
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut load = Load::start(&server.client());
+    let mut ended = 0;
+    while load.goes_on(40).await {
+        ended += sessions.terminate("state <> 'idle'").await;
+    }
+    sessions.close().await;
+    let mut journal = load.journal().await;
+    journal.compare(&server.database()).await;
+    journal.settle(&server.client(), &server.database()).await;
+    assert_eq!(journal.unsettled(), 0);
+    assert!(ended > 10, "{ended} sessions were ended at work");
+}
