@@ -24,6 +24,7 @@ mod lost_databases;
 mod malformed_bodies;
 mod malformed_queries;
 mod metrics;
+mod migrate_to;
 mod openapi;
 mod other_writers;
 mod pricing;

@@ -88,6 +88,11 @@ impl Server {
         self.home.directory.path()
     }
 
+    /// Its surroundings.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// Its database.
     pub(crate) fn database(&self) -> Database {
         self.home.database.clone()
