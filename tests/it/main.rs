@@ -18,6 +18,7 @@ mod full_disk;
 mod harness;
 mod history;
 mod idempotency;
+mod key_sets;
 mod log_lines;
 mod login;
 mod lost_databases;
