@@ -11,10 +11,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked && cp target/release/token-billing /token-billing
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin billing \
+RUN groupadd --system --gid 10001 billing \
+    && useradd --system --uid 10001 --gid billing --home-dir /data --shell /usr/sbin/nologin billing \
     && install -d -o billing -g billing -m 0700 /data
 COPY --from=build /token-billing /usr/local/bin/token-billing
-USER billing
+USER 10001:10001
 WORKDIR /data
 VOLUME /data
 # Others can connect, so BILLING_AUTH must be chosen, or the start stops with a line that says so.

@@ -121,7 +121,7 @@ impl Requests {
 }
 
 /// What the tokens are signed with that the load sends.
-pub(crate) const SECRET: &str = "a secret of more than 32 bytes, for a load only";
+pub(crate) const SECRET: &str = "a secret of more than 32 bytes for a load only";
 
 /// A token of `user` that lasts longer than a measurement.
 pub(crate) fn token(user: &str) -> Result<String> {

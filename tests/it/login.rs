@@ -1,16 +1,6 @@
 //! Who may ask: tokens that prove it, tokens that don't, and users who never see each other.
 
-use std::{
-    io::{Read, Write},
-    net::TcpListener,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
-
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,8 +17,6 @@ on_both_engines![
     users_never_meet,
     issuer_and_audience_count_when_they_are_set,
     public_keys_take_what_their_other_half_signed,
-    a_key_set_names_its_keys,
-    a_key_set_that_can_not_be_had_lets_nobody_in,
     where_others_can_connect_the_choice_is_asked_for,
 ];
 
@@ -282,79 +270,6 @@ async fn public_keys_take_what_their_other_half_signed(engine: Engine) {
             assert_eq!(reply.status, 401, "{file}");
         }
     }
-}
-
-/// Answers every request with a key set, and counts them.
-fn serve_key_set(set: &Value) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}/keys", listener.local_addr().expect("it is bound"));
-    let body = set.to_string();
-    let fetches = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&fetches);
-    // Ends with the test's process.
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
-            let mut request = [0; 4096];
-            assert!(stream.read(&mut request).expect("a request") > 0);
-            counted.fetch_add(1, Ordering::SeqCst);
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            stream.write_all((head + &body).as_bytes()).expect("it is read");
-        }
-    });
-    (url, fetches)
-}
-
-async fn a_key_set_names_its_keys(engine: Engine) {
-    let rsa = EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).expect("a key");
-    let ec = EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).expect("a key");
-    let shared = EncodingKey::from_secret(SECRET.as_bytes());
-    let keys = [
-        ("r", &rsa, Algorithm::RS256),
-        ("e", &ec, Algorithm::ES256),
-        ("s", &shared, Algorithm::HS256),
-    ];
-    let set = json!({"keys": keys.map(|(id, key, algorithm)| {
-        let mut jwk = Jwk::from_encoding_key(key, algorithm).expect("a key");
-        jwk.common.key_id = Some(id.to_owned());
-        jwk
-    })});
-    let (url, fetches) = serve_key_set(&set);
-    let server = start(engine, &[("BILLING_JWKS_URL", &url)]);
-    let client = server.client();
-    let signed_by = |key: &EncodingKey, algorithm, id: Option<&str>| {
-        let mut header = Header::new(algorithm);
-        header.kid = id.map(str::to_owned);
-        format!("Bearer {}", encode(&header, &claims("ann"), key).expect("it signs"))
-    };
-    for (header, status) in [
-        (signed_by(&rsa, Algorithm::RS256, Some("r")), 200),
-        (signed_by(&ec, Algorithm::ES256, Some("e")), 200),
-        (signed_by(&rsa, Algorithm::RS256, Some("e")), 401),
-        (signed_by(&rsa, Algorithm::RS512, Some("r")), 401),
-        (signed_by(&rsa, Algorithm::RS256, None), 401),
-        // A shared secret has no place in a public set.
-        (signed_by(&shared, Algorithm::HS256, Some("s")), 401),
-        (signed_by(&rsa, Algorithm::RS256, Some("../r")), 401),
-        (signed_by(&rsa, Algorithm::RS256, Some("unknown")), 401),
-        (signed_by(&rsa, Algorithm::RS256, Some("r")), 200),
-    ] {
-        let reply = call(&client, &Method::GET, "/balance", &Value::Null, &[&header]).await;
-        assert_eq!(reply.status, status, "{header}");
-    }
-    // Unknown keys are no way to have it fetched again and again.
-    assert_eq!(fetches.load(Ordering::SeqCst), 1);
-}
-
-async fn a_key_set_that_can_not_be_had_lets_nobody_in(engine: Engine) {
-    let server = start(engine, &[("BILLING_JWKS_URL", "http://127.0.0.1:1/keys")]);
-    let header = format!("Bearer {}", token(&claims("ann")));
-    let reply = call(&server.client(), &Method::GET, "/balance", &Value::Null, &[&header]).await;
-    assert_eq!(reply.status, 401);
-    server.client().get("/pricing").await.ok();
 }
 
 async fn where_others_can_connect_the_choice_is_asked_for(engine: Engine) {

@@ -74,7 +74,11 @@ impl PostgresDatabase {
                 format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
             }
         };
-        let options = options.application_name(APPLICATION_NAME).disable_statement_logging();
+        let options = options
+            .application_name(APPLICATION_NAME)
+            // What the server tells of a start is no news, and would stand before our first line.
+            .options([("client_min_messages", "warning")])
+            .disable_statement_logging();
         Ok(Self { options, name, lanes })
     }
 

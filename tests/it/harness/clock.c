@@ -1,4 +1,5 @@
-/* Shifts the wall clock of a process by the seconds found in the file CLOCK_SHIFT_FILE. */
+/* Shifts the clocks of a process by the seconds found in a file: the time of day by those in
+   CLOCK_SHIFT_FILE, the time that timers go by by those in TIMER_SHIFT_FILE. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,8 +9,10 @@
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     int result = (int)syscall(SYS_clock_gettime, clock, time);
-    const char *path = getenv("CLOCK_SHIFT_FILE");
-    if (result != 0 || clock != CLOCK_REALTIME || path == NULL) return result;
+    const char *path = clock == CLOCK_REALTIME    ? getenv("CLOCK_SHIFT_FILE")
+                       : clock == CLOCK_MONOTONIC ? getenv("TIMER_SHIFT_FILE")
+                                                  : NULL;
+    if (result != 0 || path == NULL) return result;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return result;
     char text[32] = {0};

@@ -1,6 +1,10 @@
 //! The wall clock as the service sees it, which a test can set.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -44,11 +48,29 @@ impl Clock {
             .set("CLOCK_SHIFT_FILE", OsString::from(self.file()))
     }
 
+    /// Has a service go by this clock's timers too.
+    pub(crate) fn timing(&self, launch: Launch) -> Launch {
+        self.given_to(launch).set("TIMER_SHIFT_FILE", OsString::from(self.timers()))
+    }
+
+    fn timers(&self) -> PathBuf {
+        self.directory.path().join("timers")
+    }
+
     /// Sets it this far from the true time.
     pub(crate) fn shift(&self, seconds: i64) {
+        self.replace(&self.file(), seconds);
+    }
+
+    /// Has timers believe that this much more time has passed than there has since the start.
+    pub(crate) fn pass(&self, seconds: i64) {
+        self.replace(&self.timers(), seconds);
+    }
+
+    fn replace(&self, file: &Path, seconds: i64) {
         // In one step, for the service may be reading.
         let new = self.directory.path().join("new");
         std::fs::write(&new, seconds.to_string()).expect("the file can be written");
-        std::fs::rename(new, self.file()).expect("the file can be replaced");
+        std::fs::rename(new, file).expect("the file can be replaced");
     }
 }

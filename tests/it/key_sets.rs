@@ -1,0 +1,176 @@
+//! Keys of an issuer that serves them: which of them count, and when they are fetched again.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Client, Engine, Launch, Reply, Server,
+    clock::Clock,
+    on_both_engines,
+    token::{SECRET, claims},
+};
+
+on_both_engines![
+    a_key_set_names_its_keys,
+    a_key_set_is_fetched_again_once_a_minute_has_passed,
+    a_key_set_that_can_not_be_had_lets_nobody_in,
+];
+
+/// A server of a key set, which lasts as long as the test's process.
+struct Issuer {
+    url: String,
+    state: Arc<Mutex<State>>,
+}
+
+/// What it answers, and how often it was asked.
+struct State {
+    status: &'static str,
+    body: String,
+    fetches: usize,
+}
+
+impl Issuer {
+    fn new(set: &Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/keys", listener.local_addr().expect("it is bound"));
+        let state = State { status: "200 OK", body: set.to_string(), fetches: 0 };
+        let state = Arc::new(Mutex::new(state));
+        let served = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut request = [0; 4096];
+                assert!(stream.read(&mut request).expect("a request") > 0);
+                let mut state = served.lock().unwrap_or_else(PoisonError::into_inner);
+                state.fetches += 1;
+                let State { status, body, .. } = &*state;
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).expect("it is read");
+            }
+        });
+        Self { url, state }
+    }
+
+    /// Has a service take this issuer's tokens.
+    fn known_to(&self, launch: Launch) -> Launch {
+        launch.set("BILLING_AUTH", "jwt").set("BILLING_JWKS_URL", &self.url)
+    }
+
+    fn serve(&self, status: &'static str, set: &Value) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.status = status;
+        state.body = set.to_string();
+    }
+
+    fn fetches(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).fetches
+    }
+}
+
+fn rsa() -> EncodingKey {
+    EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem")).expect("a key")
+}
+
+fn ec() -> EncodingKey {
+    EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).expect("a key")
+}
+
+fn key_set(keys: &[(&str, &EncodingKey, Algorithm)]) -> Value {
+    let jwk = |(id, key, algorithm): &(&str, &EncodingKey, Algorithm)| {
+        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a key");
+        jwk.common.key_id = Some((*id).to_owned());
+        jwk
+    };
+    json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()})
+}
+
+fn signed_by(key: &EncodingKey, algorithm: Algorithm, id: Option<&str>) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = id.map(str::to_owned);
+    format!("Bearer {}", encode(&header, &claims("ann"), key).expect("it signs"))
+}
+
+/// What a call with this `Authorization` is answered with.
+async fn ask(client: &Client, authorization: &str) -> u16 {
+    let request = client.request(Method::GET, "/api/billing/balance");
+    Reply::to(request.header("authorization", authorization)).await.status
+}
+
+async fn a_key_set_names_its_keys(engine: Engine) {
+    let (rsa, ec) = (rsa(), ec());
+    let shared = EncodingKey::from_secret(SECRET.as_bytes());
+    let keys = [
+        ("r", &rsa, Algorithm::RS256),
+        ("e", &ec, Algorithm::ES256),
+        ("s", &shared, Algorithm::HS256),
+    ];
+    let set = key_set(&keys);
+    let issuer = Issuer::new(&set);
+    let server = Server::start_as(engine, issuer.known_to(Launch::new()));
+    let client = server.client();
+    for (header, status) in [
+        (signed_by(&rsa, Algorithm::RS256, Some("r")), 200),
+        (signed_by(&ec, Algorithm::ES256, Some("e")), 200),
+        (signed_by(&rsa, Algorithm::RS256, Some("e")), 401),
+        (signed_by(&rsa, Algorithm::RS512, Some("r")), 401),
+        (signed_by(&rsa, Algorithm::RS256, None), 401),
+        // A shared secret has no place in a public set.
+        (signed_by(&shared, Algorithm::HS256, Some("s")), 401),
+        (signed_by(&rsa, Algorithm::RS256, Some("../r")), 401),
+        (signed_by(&rsa, Algorithm::RS256, Some("unknown")), 401),
+        (signed_by(&rsa, Algorithm::RS256, Some("r")), 200),
+    ] {
+        assert_eq!(ask(&client, &header).await, status, "{header}");
+    }
+    // Unknown keys are no way to have it fetched again and again.
+    assert_eq!(issuer.fetches(), 1);
+}
+
+async fn a_key_set_is_fetched_again_once_a_minute_has_passed(engine: Engine) {
+    let (rsa, ec) = (rsa(), ec());
+    let old = key_set(&[("old", &rsa, Algorithm::RS256)]);
+    let both = key_set(&[("old", &rsa, Algorithm::RS256), ("new", &ec, Algorithm::ES256)]);
+    let by_old = signed_by(&rsa, Algorithm::RS256, Some("old"));
+    let by_new = signed_by(&ec, Algorithm::ES256, Some("new"));
+    let by_none = signed_by(&ec, Algorithm::ES256, Some("none"));
+    let (issuer, clock) = (Issuer::new(&old), Clock::new());
+    let server = Server::start_as(engine, clock.timing(issuer.known_to(Launch::new())));
+
+    assert_eq!(ask(&server.client(), &by_old).await, 200);
+    issuer.serve("200 OK", &both);
+    assert_eq!(ask(&server.client(), &by_new).await, 401);
+    assert_eq!(issuer.fetches(), 1);
+    // Each time with connections of their own: those that were open have timed out.
+    clock.pass(61);
+    assert_eq!(ask(&server.client(), &by_new).await, 200);
+    assert_eq!(issuer.fetches(), 2);
+
+    issuer.serve("500 Internal Server Error", &json!({"keys": []}));
+    clock.pass(122);
+    assert_eq!(ask(&server.client(), &by_none).await, 401);
+    assert_eq!(issuer.fetches(), 3);
+    // What was known stays.
+    assert_eq!(ask(&server.client(), &by_old).await, 200);
+    assert_eq!(ask(&server.client(), &by_new).await, 200);
+    assert_eq!(issuer.fetches(), 3);
+}
+
+async fn a_key_set_that_can_not_be_had_lets_nobody_in(engine: Engine) {
+    let launch = Launch::new().set("BILLING_AUTH", "jwt");
+    let launch = launch.set("BILLING_JWKS_URL", "http://127.0.0.1:1/keys");
+    let server = Server::start_as(engine, launch);
+    let authorization = signed_by(&rsa(), Algorithm::RS256, Some("r"));
+    assert_eq!(ask(&server.client(), &authorization).await, 401);
+    server.client().get("/pricing").await.ok();
+}
