@@ -13,7 +13,7 @@ use super::{
     save::SqliteQuery,
     snapshot::{json, possible},
 };
-use crate::domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId};
+use crate::domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId, UserKey};
 
 /// How many keys are gathered before they go into the index. Each takes some 30 bytes of memory.
 const GATHERED: usize = 65_536;
@@ -71,10 +71,10 @@ struct Moving {
 
 impl YoungKeys {
     /// Whether all these keys are certainly not among the young ones, as of `version`.
-    pub(super) fn has_none_of(&self, keys: &[(UserId, IdempotencyKey)], version: i64) -> bool {
+    pub(super) fn has_none_of(&self, keys: &[UserKey], version: i64) -> bool {
         keys.is_empty()
             || self.version == Some(version)
-                && keys.iter().all(|(user, key)| self.ids(key.digest(user)).next().is_none())
+                && keys.iter().all(|key| self.ids(key.digest()).next().is_none())
     }
 
     /// The id after all that are known.
@@ -94,11 +94,11 @@ impl YoungKeys {
     pub(super) async fn find(
         &mut self,
         connection: &mut SqliteConnection,
-        keys: &[(UserId, IdempotencyKey)],
+        keys: &[UserKey],
         version: i64,
     ) -> Result<Receipts, StoreError> {
         self.catch_up(connection, version).await?;
-        let digests: Vec<i64> = keys.iter().map(|(user, key)| key.digest(user)).collect();
+        let digests: Vec<i64> = keys.iter().map(UserKey::digest).collect();
         let ids: Vec<i64> = digests.iter().flat_map(|digest| self.ids(*digest)).collect();
         let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
         let mut receipts = Receipts::default();
@@ -107,7 +107,8 @@ impl YoungKeys {
             let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
             let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
             let fingerprint = Fingerprint::kept(row.try_get(2)?);
-            receipts.insert_kept(user, key, Receipt { fingerprint, outcome: row.try_get(3)? });
+            let receipt = Receipt { fingerprint, outcome: row.try_get(3)? };
+            receipts.insert_kept(UserKey::new(user, key), receipt);
         }
         Ok(receipts)
     }

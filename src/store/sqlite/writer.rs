@@ -21,7 +21,7 @@ use super::{
     snapshot::{Snapshot, snapshot_sql},
 };
 use crate::{
-    domain::{Account, IdempotencyKey, Receipts, StoreTransactionId, UserId},
+    domain::{Account, Receipts, StoreTransactionId},
     store::{Loaded, Wanted, Writer, timestamp},
 };
 
@@ -64,7 +64,7 @@ enum Basis {
     /// What was read in the transaction that is open.
     Read,
     /// What was remembered, and that all these purchases and requests are new.
-    Remembered { ids: Vec<StoreTransactionId>, keys: Vec<(UserId, IdempotencyKey)> },
+    Remembered { ids: Vec<StoreTransactionId>, keys: usize },
 }
 
 impl Basis {
@@ -76,8 +76,9 @@ impl Basis {
             changes.entries.iter().filter_map(|(_, entry)| entry.store_transaction_id()).collect();
         changes.reset.is_empty()
             && ids.iter().all(|id| written.contains(id))
-            && keys.iter().all(|(user, key)| receipts.get(user, key).is_some())
-            && (keys.is_empty() || changes.are_usual())
+            // There are none but of the keys asked for, each once.
+            && receipts.new_ones().len() == *keys
+            && (*keys == 0 || changes.are_usual())
     }
 }
 
@@ -101,8 +102,8 @@ impl SqliteWriter {
         if self.young_keys.has_none_of(&wanted.keys, self.recent.version())
             && let Some(loaded) = self.recent.take(wanted)
         {
-            let (ids, keys) = (wanted.store_transaction_ids.clone(), wanted.keys.clone());
-            self.basis = Basis::Remembered { ids, keys };
+            let ids = wanted.store_transaction_ids.clone();
+            self.basis = Basis::Remembered { ids, keys: wanted.keys.len() };
             return Ok(loaded);
         }
         let connection = match self.connection.take() {
@@ -179,7 +180,7 @@ impl Writer for SqliteWriter {
         }
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
-                self.young_keys.saved(changes.receipts.iter().map(|new| new.digest));
+                self.young_keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
                 self.recent.keep(accounts);
                 Ok(())
             }
