@@ -19,7 +19,7 @@ const NULL: Option<i64> = None;
 
 /// Begins, and fails when the database is not of the version bound: SQL has no other way to stop here
 /// than to compute what can't be, the absolute value of the lowest integer.
-const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
+pub(super) const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
     SELECT abs(min(data_version, -9223372036854775807 - 1))
     FROM pragma_data_version WHERE data_version <> ?;";
 

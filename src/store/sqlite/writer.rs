@@ -41,7 +41,8 @@ const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
         WHERE created_at < $1);
     DELETE FROM idempotency_keys WHERE id IN (
         SELECT id FROM (SELECT id, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1);
+        WHERE created_at < $1)
+    RETURNING digest, id;
     COMMIT";
 /// Most idempotency keys that are forgotten at once.
 const PRUNED_AT_ONCE: i64 = 256;
@@ -132,9 +133,10 @@ impl SqliteWriter {
         let Some(connection) = self.connection.as_mut() else { return Ok(false) };
         self.young_keys.move_some(connection).await?;
         let Some(before) = before else { return Ok(false) };
-        let query = sqlx::query(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
-        let pruned = query.execute(connection).await?.rows_affected();
-        Ok(i64::try_from(pruned).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
+        let query = sqlx::query_as(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
+        let pruned: Vec<(i64, i64)> = query.fetch_all(connection).await?;
+        self.young_keys.deleted(&pruned);
+        Ok(i64::try_from(pruned.len()).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
     }
 
     /// What an error of `try_save` means, and the transaction's end.
@@ -180,6 +182,9 @@ impl Writer for SqliteWriter {
         }
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
+                if !changes.reset.is_empty() {
+                    self.young_keys.some_deleted();
+                }
                 self.young_keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
                 self.recent.keep(accounts);
                 Ok(())
