@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::harness::{Load, Server, load::Journal};
+use crate::harness::{Launch, Load, Server, load::Journal};
 
 /// How often the service is killed under load.
 const ROUNDS: usize = 20;
@@ -26,6 +26,8 @@ async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(
         server.kill();
         journal = load.journal().await;
         lost += journal.unsettled();
+        let verified = Launch::new().finish(server.directory(), &["verify"]).await;
+        assert_eq!(verified.code, Some(0), "{verified:?}");
 
         server.start_again();
         // Nothing is done again by itself.
