@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use crate::harness::{
     Client, Database, Launch, Reply, Server,
     client::{consumption, purchase},
+    clock::Clock,
     eventually,
 };
 
@@ -195,4 +196,39 @@ async fn several_services_start_at_once_on_a_new_database() {
             Client::new(running.address).get("/health").await.ok();
         }
     }
+}
+
+/// The first service carries out a request, and `forget` makes it forget its key. Another service that
+/// starts now carries out one more, of which the first has to learn.
+async fn check_keys_after(forget: impl AsyncFn(&Server, &Clock)) {
+    let clock = Clock::new();
+    let launch = clock.given_to(Launch::new().set("BILLING_ALLOW_RESET", "true"));
+    let server = Server::start_as(launch.clone());
+    let body = json!({"credits": 1, "purchase_record": {}});
+    server.client().post_keyed("forgotten", "/credits/add", &body).await.ok();
+    forget(&server, &clock).await;
+    let other = launch.start(server.directory());
+    let first = Client::new(other.address).post_keyed("new", "/credits/add", &body).await;
+    assert!(first.status == 200 && !first.is_replayed(), "{first:?}");
+    let again = server.client().post_keyed("new", "/credits/add", &body).await;
+    assert!(again.status == 200 && again.is_replayed(), "{again:?}");
+}
+
+#[tokio::test]
+async fn keys_are_shared_after_all_were_forgotten_by_age() {
+    check_keys_after(async |server, clock| {
+        clock.shift(chrono::TimeDelta::days(8).num_seconds());
+        // Forgetting comes after the answer, and what is asked next waits for it.
+        server.client().add(1, "GPA.1").await.ok();
+        server.client().add(1, "GPA.2").await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_shared_after_a_reset() {
+    check_keys_after(async |server, _| {
+        server.client().post("/reset", &json!({})).await.ok();
+    })
+    .await;
 }

@@ -24,7 +24,7 @@ const SLICE: usize = 2_048;
 const NEWER: &str = "SELECT id, digest FROM idempotency_keys
     WHERE id > max(?, (SELECT id FROM idempotency_indexed))";
 
-/// The highest id in use. Those above what is in the index are never given twice.
+/// The highest id that was given. Whoever deletes keys sees to it that it is still found here.
 const LAST_ID: &str = "SELECT max(
     (SELECT id FROM idempotency_indexed), (SELECT coalesce(max(id), 0) FROM idempotency_keys))";
 
@@ -112,8 +112,14 @@ impl YoungKeys {
         }
     }
 
+    /// Takes note that all there are went into the index.
+    pub(super) fn all_indexed(&mut self) {
+        self.by_digest.clear();
+        self.moving = None;
+    }
+
     /// Takes note that any keys may have been deleted.
-    pub(super) const fn some_deleted(&mut self) {
+    const fn some_deleted(&mut self) {
         self.doubtful_up_to = self.last_id;
     }
 

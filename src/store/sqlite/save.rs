@@ -23,8 +23,13 @@ pub(super) const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
     SELECT abs(min(data_version, -9223372036854775807 - 1))
     FROM pragma_data_version WHERE data_version <> ?;";
 
-/// The users to reset, a JSON array, and the time.
+/// The users to reset, a JSON array, and the time. All keys go into the index first: the highest id in
+/// use, below which no new key may get one, is then known without them.
 const RESET: &str = "
+    INSERT OR IGNORE INTO idempotency_index (digest, id)
+    SELECT digest, id FROM idempotency_keys WHERE id > (SELECT id FROM idempotency_indexed);
+    UPDATE idempotency_indexed
+    SET id = max(id, (SELECT coalesce(max(id), 0) FROM idempotency_keys));
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2

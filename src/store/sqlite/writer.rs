@@ -33,15 +33,16 @@ const BEGIN_AND_LOAD: &str = concat!(
     " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
 );
 
-/// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at.
+/// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. The one with the
+/// highest id stays, so that nobody gives that id again.
 const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
     DELETE FROM idempotency_index WHERE (digest, id) IN (
         SELECT digest, id
         FROM (SELECT id, digest, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1);
+        WHERE created_at < $1 AND id < (SELECT max(id) FROM idempotency_keys));
     DELETE FROM idempotency_keys WHERE id IN (
         SELECT id FROM (SELECT id, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1)
+        WHERE created_at < $1 AND id < (SELECT max(id) FROM idempotency_keys))
     RETURNING digest, id;
     COMMIT";
 /// Most idempotency keys that are forgotten at once.
@@ -183,7 +184,7 @@ impl Writer for SqliteWriter {
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
                 if !changes.reset.is_empty() {
-                    self.young_keys.some_deleted();
+                    self.young_keys.all_indexed();
                 }
                 self.young_keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
                 self.recent.keep(accounts);
