@@ -2,7 +2,11 @@
 //! another request under the same key is told apart, and the receipt that answers it again. When they
 //! are looked up is the ledger's business.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,7 +23,7 @@ pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
 pub struct InvalidIdempotencyKey;
 
 /// A client's name for a request, and for every repetition of it. Its user's own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct IdempotencyKey(Arc<str>);
 
@@ -49,14 +53,74 @@ impl IdempotencyKey {
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
+}
+
+/// A key with the user it belongs to: what a request is known by among all users' requests.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserKey {
+    // First, because it tells nearly all keys apart.
+    digest: i64,
+    user: UserId,
+    key: IdempotencyKey,
+}
+
+impl UserKey {
+    /// The user's key, with its digest.
+    #[must_use]
+    pub fn new(user: UserId, key: IdempotencyKey) -> Self {
+        // A user's name holds no line break.
+        let digest = digest(&[user.as_str(), "\n", key.as_str()]);
+        Self { digest, user, key }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// What the user's client calls the request.
+    #[must_use]
+    pub const fn key(&self) -> &IdempotencyKey {
+        &self.key
+    }
 
     /// A number by which the key is found among all users' keys. Others may have the same.
     #[must_use]
-    pub fn digest(&self, user: &UserId) -> i64 {
-        // A user's name holds no line break.
-        digest(&[user.as_str(), "\n", &self.0])
+    pub const fn digest(&self) -> i64 {
+        self.digest
     }
 }
+
+impl Hash for UserKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
+}
+
+/// Takes a digest as it is: it is a hash already. Who makes many keys with digests alike slows down
+/// only the batches they are in.
+#[derive(Debug, Default)]
+pub struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_i64(&mut self, digest: i64) {
+        self.0 = digest.cast_unsigned();
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Builds the hasher of maps by digest.
+pub type BuildDigestHasher = BuildHasherDefault<DigestHasher>;
 
 /// The first 64 bits of the SHA-256 of all parts. Kept for days, so it may not change with the program.
 fn digest(parts: &[&str]) -> i64 {
@@ -110,38 +174,37 @@ pub struct Receipt {
 /// The receipts of the requests at hand: those that were kept, and those to keep.
 #[derive(Debug, Default)]
 pub struct Receipts {
-    kept: HashMap<UserId, HashMap<IdempotencyKey, Receipt>>,
-    new: HashMap<UserId, HashMap<IdempotencyKey, Receipt>>,
+    kept: HashMap<UserKey, Receipt, BuildDigestHasher>,
+    new: HashMap<UserKey, Receipt, BuildDigestHasher>,
 }
 
 impl Receipts {
     /// The receipt of a request that was carried out.
     #[must_use]
-    pub fn get(&self, user: &UserId, key: &IdempotencyKey) -> Option<&Receipt> {
-        [&self.new, &self.kept].into_iter().find_map(|receipts| receipts.get(user)?.get(key))
+    pub fn get(&self, key: &UserKey) -> Option<&Receipt> {
+        self.new.get(key).or_else(|| self.kept.get(key))
     }
 
     /// Takes note of a receipt that is kept already.
-    pub fn insert_kept(&mut self, user: UserId, key: IdempotencyKey, receipt: Receipt) {
-        self.kept.entry(user).or_default().insert(key, receipt);
+    pub fn insert_kept(&mut self, key: UserKey, receipt: Receipt) {
+        self.kept.insert(key, receipt);
     }
 
     /// Adds the receipt of a request just carried out.
-    pub fn insert_new(&mut self, user: UserId, key: IdempotencyKey, receipt: Receipt) {
-        self.new.entry(user).or_default().insert(key, receipt);
+    pub fn insert_new(&mut self, key: UserKey, receipt: Receipt) {
+        self.new.insert(key, receipt);
     }
 
     /// Forgets all receipts of `user`.
     pub fn forget(&mut self, user: &UserId) {
-        self.kept.remove(user);
-        self.new.remove(user);
+        self.kept.retain(|key, _| key.user() != user);
+        self.new.retain(|key, _| key.user() != user);
     }
 
     /// The receipts to keep.
-    pub fn new_ones(&self) -> impl Iterator<Item = (&UserId, &IdempotencyKey, &Receipt)> {
-        self.new.iter().flat_map(|(user, receipts)| {
-            receipts.iter().map(move |(key, receipt)| (user, key, receipt))
-        })
+    #[must_use]
+    pub fn new_ones(&self) -> impl ExactSizeIterator<Item = (&UserKey, &Receipt)> {
+        self.new.iter()
     }
 }
 
@@ -157,6 +220,39 @@ mod tests {
         for text in ["", " ", "a b", "a\t", "é", "\u{7f}", &"k".repeat(256)] {
             assert_eq!(IdempotencyKey::new(text), Err(InvalidIdempotencyKey), "{text}");
         }
+    }
+
+    fn user_key(user: &str, key: &str) -> UserKey {
+        let user = UserId::new(user).expect("a valid name");
+        UserKey::new(user, IdempotencyKey::new(key).expect("a valid key"))
+    }
+
+    #[test]
+    fn user_and_key_make_the_digest() {
+        assert_eq!(user_key("ann", "k").digest(), -5_677_591_085_982_624_543);
+        assert_ne!(user_key("ann", "k").digest(), user_key("ann", "l").digest());
+        assert_ne!(user_key("ann", "k").digest(), user_key("bob", "k").digest());
+    }
+
+    #[test]
+    fn keys_of_one_digest_are_told_apart() {
+        let key = user_key("ann", "k");
+        let alike = UserKey { digest: key.digest(), ..user_key("bob", "k") };
+        let receipt = |outcome: &str| Receipt {
+            fingerprint: Fingerprint::kept(1),
+            outcome: outcome.to_owned(),
+        };
+        let mut receipts = Receipts::default();
+        receipts.insert_kept(key.clone(), receipt("1"));
+        assert_eq!(receipts.get(&alike), None);
+        receipts.insert_new(alike.clone(), receipt("2"));
+        assert_eq!(receipts.get(&key), Some(&receipt("1")));
+        assert_eq!(receipts.get(&alike), Some(&receipt("2")));
+        receipts.forget(key.user());
+        assert_eq!(receipts.get(&key), None);
+        assert_eq!(receipts.new_ones().collect::<Vec<_>>(), [(&alike, &receipt("2"))]);
+        receipts.forget(alike.user());
+        assert_eq!(receipts.new_ones().len(), 0);
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use amount::{Credits, OutOfRange, Tokens, Usage};
 pub use entry::{Entry, EntryKind};
 pub use history::{HistoryFilter, HistoryPage, Transaction};
 pub use idempotency::{
-    Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, InvalidIdempotencyKey, Keyed, Receipt,
-    Receipts,
+    BuildDigestHasher, DigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey,
+    InvalidIdempotencyKey, Keyed, Receipt, Receipts, UserKey,
 };
 pub use identifier::{
     IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,

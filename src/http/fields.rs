@@ -45,6 +45,11 @@ pub(super) struct Object<'a> {
 }
 
 impl Object<'_> {
+    /// The same text for all objects that are equal as JSON.
+    pub(super) fn canonical(&self) -> Option<String> {
+        self.members.canonical()
+    }
+
     /// A field that may be left out.
     pub(super) fn optional(&self, name: &'static str) -> Option<Field<'_>> {
         let raw = self.members.get(name)?;

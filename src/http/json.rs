@@ -78,35 +78,40 @@ impl<'a> Members<'a> {
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
+
+    /// The same JSON however the object was written: members by key, no white space, strings with as few
+    /// escapes as can be. Numbers stay as they were sent. `None` when a nested value is no JSON.
+    pub(super) fn canonical(&self) -> Option<String> {
+        let mut canonical = String::with_capacity(CANONICAL_BYTES);
+        self.write_canonical(1, &mut canonical).ok()?;
+        Some(canonical)
+    }
+
+    fn write_canonical(&self, depth: usize, out: &mut String) -> Result<(), Invalid> {
+        let mut members: Vec<_> = self.0.iter().collect();
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        out.push('{');
+        for (index, (key, value)) in members.into_iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            write_text(key, out)?;
+            out.push(':');
+            write_canonical(value, depth, out)?;
+        }
+        out.push('}');
+        Ok(())
+    }
 }
 
-/// The same JSON however it was written: members by key, no white space, strings with as few escapes as
-/// can be. Numbers stay as they were sent. `None` when the text is no JSON.
-pub(super) fn canonical(text: &str) -> Option<String> {
-    let mut canonical = String::with_capacity(text.len());
-    let value = serde_json::from_str(text).ok()?;
-    write_canonical(value, 0, &mut canonical).ok()?;
-    Some(canonical)
-}
+/// What most canonical bodies fit into.
+const CANONICAL_BYTES: usize = 256;
 
 fn write_canonical(value: &RawValue, depth: usize, out: &mut String) -> Result<(), Invalid> {
     let text = value.get();
     let inside = depth.saturating_add(1);
     match text.as_bytes().first() {
-        Some(b'{') => {
-            let Members(mut members) = read(text, inside)?;
-            members.sort_by(|(one, _), (other, _)| one.cmp(other));
-            out.push('{');
-            for (index, (key, value)) in members.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                out.push_str(&serde_json::to_string(&key)?);
-                out.push(':');
-                write_canonical(value, inside, out)?;
-            }
-            out.push('}');
-        }
+        Some(b'{') => read::<Members<'_>>(text, inside)?.write_canonical(inside, out)?,
         Some(b'[') => {
             out.push('[');
             for (index, item) in read::<Vec<&RawValue>>(text, inside)?.into_iter().enumerate() {
@@ -118,9 +123,21 @@ fn write_canonical(value: &RawValue, depth: usize, out: &mut String) -> Result<(
             out.push(']');
         }
         Some(b'"') if text.contains('\\') => {
-            out.push_str(&serde_json::to_string(&read::<String>(text, depth)?)?);
+            write_text(&read::<String>(text, depth)?, out)?;
         }
         _ => out.push_str(text),
+    }
+    Ok(())
+}
+
+/// Writes a text as JSON; most need no escapes.
+fn write_text(text: &str, out: &mut String) -> Result<(), Invalid> {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        out.push_str(&serde_json::to_string(text)?);
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
     }
     Ok(())
 }
@@ -233,3 +250,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_json_has_one_canonical_form() {
+        let canonical = |text| Members::parse(text).and_then(|members| members.canonical());
+        let form = r#"{"a":[1,{"b":2.50},"é"],"b\"":"\u0001\n\"\\/","c":{}}"#;
+        assert_eq!(canonical(form).as_deref(), Some(form));
+        let other = r#" { "c" : { }, "\u0061" : [ 1, {"\u0062": 2.50} ,"\u00e9" ],
+            "b\u0022": "\u0001\u000a\"\\\/" } "#;
+        assert_eq!(canonical(other).as_deref(), Some(form));
+        assert_eq!(canonical(r#"{"a":["\ud800"]}"#), None);
+    }
+}

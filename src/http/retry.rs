@@ -9,7 +9,11 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{error::ApiError, json::canonical};
+use super::{
+    error::ApiError,
+    fields::{self, Object},
+    problem::Problem,
+};
 use crate::{
     domain::{Fingerprint, IdempotencyKey, Keyed},
     ledger::Applied,
@@ -37,10 +41,22 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestKey {
 }
 
 impl RequestKey {
-    /// The key, with the fingerprint of the request that has this body, which was found to be JSON.
-    pub(super) fn of(self, body: &str) -> Option<Keyed> {
+    /// Reads a whole body as one object, and gives with it the key and the request's fingerprint.
+    pub(super) fn read_object<T>(
+        self,
+        body: &str,
+        read: impl FnOnce(&Object<'_>, &mut Vec<Problem>) -> Option<T>,
+    ) -> Result<(Option<Keyed>, T), ApiError> {
+        fields::read_object(body, |object, problems| {
+            let value = read(object, problems)?;
+            Some((self.of(object), value))
+        })
+    }
+
+    fn of(self, body: &Object<'_>) -> Option<Keyed> {
         let (key, path) = self.0?;
-        let fingerprint = Fingerprint::of(&path, &canonical(body).unwrap_or_default());
+        // A body that was read to its end has a canonical form.
+        let fingerprint = Fingerprint::of(&path, &body.canonical().unwrap_or_default());
         Some(Keyed { key, fingerprint })
     }
 

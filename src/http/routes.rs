@@ -22,7 +22,7 @@ use super::{
     body::read_json,
     docs::{self, Document},
     error::{ApiError, retry_later},
-    fields::{Field, Object, noted, read_object},
+    fields::{Field, Object, noted},
     openapi::{self, Outline},
     probes::{__path_livez, __path_readyz, Stopping, livez, readyz},
     problem::{Lowest, Problem, Range},
@@ -310,8 +310,8 @@ async fn add_credits(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
-    let purchase = read_object(&json, purchase)?;
-    let applied = service.add_credits(caller, key.of(&json), purchase).await?;
+    let (keyed, purchase) = key.read_object(&json, purchase)?;
+    let applied = service.add_credits(caller, keyed, purchase).await?;
     Ok(answer(applied, |new_balance| CreditsAdded { success: true, new_balance }))
 }
 
@@ -376,10 +376,10 @@ async fn allocate(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
-    let items = read_object(&json, |body, problems| {
+    let (keyed, items) = key.read_object(&json, |body, problems| {
         body.required("allocations", problems)?.list(ALLOCATIONS_MAX, problems, allocation)
     })?;
-    let applied = service.allocate(caller, key.of(&json), items).await?;
+    let applied = service.allocate(caller, keyed, items).await?;
     Ok(answer(applied, |()| Success { success: true }))
 }
 
@@ -427,14 +427,14 @@ async fn consume(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
-    let (model, usage) = read_object(&json, |body, problems| {
+    let (keyed, (model, usage)) = key.read_object(&json, |body, problems| {
         let model = body.identifier("model_id", ModelId::new, problems);
         let input = body.integer("input_tokens", TOKENS, problems);
         let output = body.integer("output_tokens", TOKENS, problems);
         let usage = Usage::new(Tokens::new(input?).ok()?, Tokens::new(output?).ok()?).ok()?;
         Some((model?, usage))
     })?;
-    let applied = service.consume(caller, key.of(&json), model, usage).await?;
+    let applied = service.consume(caller, keyed, model, usage).await?;
     Ok(answer(applied, |remaining_tokens| Consumed { success: true, remaining_tokens }))
 }
 

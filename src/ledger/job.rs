@@ -5,7 +5,9 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::{Applied, LedgerError};
-use crate::domain::{Account, Context, Keyed, Needs, Operation, Receipt, Refusal, UserId};
+use crate::domain::{
+    Account, Context, Fingerprint, Keyed, Needs, Operation, Receipt, Refusal, UserId, UserKey,
+};
 
 /// Why no job of a batch has an outcome, or why this one has none.
 #[derive(Debug, Clone)]
@@ -18,7 +20,8 @@ pub(super) enum Fault {
 /// An operation of any kind. Decided once per attempt, then answered.
 pub(super) trait Job: Send {
     fn user(&self) -> &UserId;
-    fn keyed(&self) -> Option<&Keyed>;
+    /// What it is known by when it comes again.
+    fn key(&self) -> Option<&UserKey>;
     fn needs(&self) -> Needs<'_>;
     fn queued_at(&self) -> Instant;
     /// Whether nobody waits for the answer any more.
@@ -37,7 +40,7 @@ impl std::fmt::Debug for dyn Job {
 
 pub(super) struct Submission<O: Operation> {
     user: UserId,
-    keyed: Option<Keyed>,
+    keyed: Option<(UserKey, Fingerprint)>,
     operation: O,
     queued_at: Instant,
     verdict: Option<Verdict<O::Outcome>>,
@@ -62,23 +65,25 @@ impl<O: Operation> Submission<O> {
         operation: O,
     ) -> (Self, oneshot::Receiver<Answer<O::Outcome>>) {
         let (caller, answer) = oneshot::channel();
+        let keyed =
+            keyed.map(|Keyed { key, fingerprint }| (UserKey::new(user.clone(), key), fingerprint));
         let queued_at = Instant::now();
         (Self { user, keyed, operation, queued_at, verdict: None, caller }, answer)
     }
 
     fn verdict(&self, account: &mut Account, context: &mut Context) -> Verdict<O::Outcome> {
-        let Some(keyed) = &self.keyed else {
+        let Some((key, fingerprint)) = &self.keyed else {
             return Verdict::Decided(self.operation.decide(account, context));
         };
-        if let Some(receipt) = context.receipts.get(&self.user, &keyed.key) {
-            return repeated(keyed, receipt);
+        if let Some(receipt) = context.receipts.get(key) {
+            return repeated(*fingerprint, receipt);
         }
         let result = self.operation.decide(account, context);
         if let Ok(outcome) = &result {
             match serde_json::to_string(outcome) {
                 Ok(outcome) => {
-                    let receipt = Receipt { fingerprint: keyed.fingerprint, outcome };
-                    context.receipts.insert_new(self.user.clone(), keyed.key.clone(), receipt);
+                    let receipt = Receipt { fingerprint: *fingerprint, outcome };
+                    context.receipts.insert_new(key.clone(), receipt);
                 }
                 // The whole batch is undone by this, and the others run again without it.
                 Err(error) => panic!("an outcome without a JSON form: {error}"),
@@ -88,8 +93,11 @@ impl<O: Operation> Submission<O> {
     }
 }
 
-fn repeated<T: serde::de::DeserializeOwned>(keyed: &Keyed, receipt: &Receipt) -> Verdict<T> {
-    if receipt.fingerprint != keyed.fingerprint {
+fn repeated<T: serde::de::DeserializeOwned>(
+    fingerprint: Fingerprint,
+    receipt: &Receipt,
+) -> Verdict<T> {
+    if receipt.fingerprint != fingerprint {
         return Verdict::KeyReused;
     }
     match serde_json::from_str(&receipt.outcome) {
@@ -103,8 +111,8 @@ impl<O: Operation> Job for Submission<O> {
         &self.user
     }
 
-    fn keyed(&self) -> Option<&Keyed> {
-        self.keyed.as_ref()
+    fn key(&self) -> Option<&UserKey> {
+        self.keyed.as_ref().map(|(key, _)| key)
     }
 
     fn needs(&self) -> Needs<'_> {

@@ -181,11 +181,13 @@ fn wanted(jobs: &[Box<dyn Job>]) -> Wanted {
         wanted.users.push(job.user().clone());
         wanted.prices |= needs.prices;
         wanted.store_transaction_ids.extend(needs.store_transaction_id.cloned());
-        wanted.keys.extend(job.keyed().map(|keyed| (job.user().clone(), keyed.key.clone())));
+        wanted.keys.extend(job.key().cloned());
     }
     // Each once.
     wanted.users.sort_unstable();
     wanted.users.dedup();
+    wanted.keys.sort_unstable();
+    wanted.keys.dedup();
     wanted
 }
 

@@ -18,7 +18,7 @@ use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 use crate::domain::{
-    Account, GrantedPurchases, IdempotencyKey, PriceList, Receipts, StoreTransactionId, UserId,
+    Account, GrantedPurchases, PriceList, Receipts, StoreTransactionId, UserId, UserKey,
 };
 
 pub use audit::{Audit, Check, Counts, Difference};
@@ -82,8 +82,8 @@ pub struct Wanted {
     pub prices: bool,
     /// Store transactions of which to know whether they were granted.
     pub store_transaction_ids: Vec<StoreTransactionId>,
-    /// Requests of which to know whether they were carried out.
-    pub keys: Vec<(UserId, IdempotencyKey)>,
+    /// Requests of which to know whether they were carried out, each once.
+    pub keys: Vec<UserKey>,
 }
 
 /// What the database holds of what was [`Wanted`].

@@ -30,6 +30,8 @@ async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(
         server.kill();
         journal = load.journal().await;
         lost += journal.unsettled();
+        let verified = server.launch().finish(server.directory(), &["verify"]).await;
+        assert_eq!(verified.code, Some(0), "{verified:?}");
 
         server.start_again();
         // Nothing is done again by itself.

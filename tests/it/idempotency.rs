@@ -330,3 +330,77 @@ async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
     server.start_again();
     check(&server.client()).await;
 }
+
+/// What another service does to forget every fifth key.
+const FORGET_SOME: &str = "BEGIN IMMEDIATE;
+    DELETE FROM idempotency_index WHERE id % 5 = 0;
+    DELETE FROM idempotency_keys WHERE id % 5 = 0;
+    COMMIT";
+
+/// Has keys forgotten while they are on their way into the index, by age and by `forget`, and looks
+/// whether those in the index are those that are left.
+async fn check_forgetting_on_the_way(forget: impl AsyncFn(&Server)) {
+    let mut server = Server::start_with(Engine::Sqlite, &[("BILLING_ALLOW_RESET", "true")]);
+    server.stop().await;
+    // Enough to be worth the way; spread over all digests. The first thousand are old.
+    server
+        .database()
+        .execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
+             INSERT INTO idempotency_keys (digest, user_id, key, fingerprint, outcome, created_at)
+             SELECT random(), iif(i % 3, 'somebody', 'default_user'), 'key-' || i, 1, '0',
+                 strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', iif(i > 1000, '0 days', '-8 days'))
+             FROM n",
+        )
+        .await;
+    server.start_again();
+    let mut calls = 0;
+    eventually("all that are left are in the index", async || {
+        let body = purchase(1, &format!("GPA.{calls}"));
+        server.client().post_keyed(&format!("new-{calls}"), "/credits/add", &body).await.ok();
+        calls += 1;
+        if calls == 10 {
+            forget(&server).await;
+        }
+        let index = "SELECT CAST(id AS TEXT) FROM idempotency_indexed WHERE id > 70000";
+        // Further calls, for what may still be on its way.
+        server.database().texts(index).await.pop().filter(|_| calls > 20)
+    })
+    .await;
+    for sql in [
+        "SELECT key FROM idempotency_keys WHERE key = 'key-1'",
+        "SELECT digest, id FROM idempotency_index EXCEPT SELECT digest, id FROM idempotency_keys",
+        "SELECT digest, id FROM idempotency_keys WHERE id <= (SELECT id FROM idempotency_indexed)
+         EXCEPT SELECT digest, id FROM idempotency_index",
+    ] {
+        let count = format!("SELECT CAST(count(*) AS TEXT) FROM ({sql})");
+        assert_eq!(server.database().texts(&count).await, ["0"], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn old_keys_are_forgotten_on_their_way_into_the_index() {
+    check_forgetting_on_the_way(async |_| {}).await;
+}
+
+#[tokio::test]
+async fn keys_that_another_service_forgets_do_not_get_into_the_index() {
+    check_forgetting_on_the_way(async |server| server.database().execute(FORGET_SOME).await).await;
+}
+
+#[tokio::test]
+async fn keys_forgotten_before_a_call_without_a_key_do_not_get_into_the_index() {
+    check_forgetting_on_the_way(async |server| {
+        server.database().execute(FORGET_SOME).await;
+        server.client().add(1, "GPA.no-key").await.ok();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_that_a_reset_forgets_do_not_get_into_the_index() {
+    check_forgetting_on_the_way(async |server| {
+        server.client().post_keyed("reset", "/reset", &json!({})).await.ok();
+    })
+    .await;
+}

@@ -1,14 +1,15 @@
 //! Other processes at the same database: what they write counts from the next call, and nothing is
 //! decided on what it was before.
 
-use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Client, Database, Engine, Home, Reply, Server,
+    Client, Database, Engine, Home, Launch, RawConnection, Server,
     client::{consumption, purchase},
+    clock::Clock,
     eventually, on_both_engines,
+    raw::post,
 };
 
 on_both_engines![
@@ -20,6 +21,8 @@ on_both_engines![
     a_stop_does_not_wait_for_a_lock_for_ever,
     two_services_share_a_database,
     several_services_start_at_once_on_a_new_database,
+    keys_are_shared_after_all_were_forgotten_by_age,
+    keys_are_shared_after_a_reset,
 ];
 
 const MODEL: &str = "gemini-2.0-flash";
@@ -140,17 +143,18 @@ async fn a_stop_does_not_wait_for_a_lock_for_ever(engine: Engine) {
     client.buy_tokens(MODEL, 75).await;
     let before = server.database().digest().await;
     let lock = server.database().lock().await;
-    let calls = start_calls(&client, |client, number| async move {
-        let request = client.request(Method::POST, "/api/billing/tokens/consume");
-        let request = request.json(&consumption(MODEL, number, 0));
-        Reply::try_to(request).await.map_or(0, |reply| reply.status)
-    });
+    // Sent before the service is asked for its health, so they arrive before.
+    let mut calls: Vec<RawConnection> = (0..10).map(|_| server.connect()).collect();
+    for call in &mut calls {
+        call.send(post("/tokens/consume", &consumption(MODEL, 1, 0).to_string()));
+    }
     client.get("/health").await.ok();
     server.stop().await;
-    let mut statuses = calls.join_all().await;
-    // Those whose requests had not arrived before the stop get no answer.
-    statuses.retain(|status| *status != 0);
-    assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 503), "{statuses:?}");
+    let mut heads: Vec<String> = calls.iter_mut().map(RawConnection::read_head).collect();
+    // Those that were not read before the stop get no answer.
+    heads.retain(|head| !head.is_empty());
+    assert!(!heads.is_empty(), "nobody was answered");
+    assert!(heads.iter().all(|head| head.starts_with("http/1.1 503 ")), "{heads:?}");
     lock.release().await;
     assert_eq!(server.database().digest().await, before);
 }
@@ -202,4 +206,37 @@ async fn several_services_start_at_once_on_a_new_database(engine: Engine) {
         assert_eq!(home.database.texts("SELECT user_id FROM users").await, ["default_user"]);
         home.database.check_invariants().await;
     }
+}
+
+/// The first service carries out a request, and `forget` makes it forget its key. Another service that
+/// starts now carries out one more, of which the first has to learn.
+async fn check_keys_after(engine: Engine, forget: impl AsyncFn(&Server, &Clock)) {
+    let clock = Clock::new();
+    let launch = clock.given_to(Launch::new().set("BILLING_ALLOW_RESET", "true"));
+    let server = Server::start_as(engine, launch.clone());
+    let body = json!({"credits": 1, "purchase_record": {}});
+    server.client().post_keyed("forgotten", "/credits/add", &body).await.ok();
+    forget(&server, &clock).await;
+    let other = server.home().given_to(launch).start(server.directory());
+    let first = Client::new(other.address).post_keyed("new", "/credits/add", &body).await;
+    assert!(first.status == 200 && !first.is_replayed(), "{first:?}");
+    let again = server.client().post_keyed("new", "/credits/add", &body).await;
+    assert!(again.status == 200 && again.is_replayed(), "{again:?}");
+}
+
+async fn keys_are_shared_after_all_were_forgotten_by_age(engine: Engine) {
+    check_keys_after(engine, async |server, clock| {
+        clock.shift(chrono::TimeDelta::days(8).num_seconds());
+        // Forgetting comes after the answer, and what is asked next waits for it.
+        server.client().add(1, "GPA.1").await.ok();
+        server.client().add(1, "GPA.2").await.ok();
+    })
+    .await;
+}
+
+async fn keys_are_shared_after_a_reset(engine: Engine) {
+    check_keys_after(engine, async |server, _| {
+        server.client().post("/reset", &json!({})).await.ok();
+    })
+    .await;
 }

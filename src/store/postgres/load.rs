@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
-    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, StoreTransactionId, UserId},
+    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, StoreTransactionId, UserId, UserKey},
     store::{
         Loaded, StoreError, Wanted,
         found::{Found, possible},
@@ -103,19 +103,19 @@ fn take(found: &mut Found, row: &PgRow) -> Result<(), StoreError> {
     found.take(row.try_get(0)?, row.try_get(1)?, name.unwrap_or_default(), row.try_get(3)?)
 }
 
-async fn receipts(
-    connection: &mut PgConnection,
-    keys: &[(UserId, IdempotencyKey)],
-) -> Result<Receipts, StoreError> {
+async fn receipts(connection: &mut PgConnection, keys: &[UserKey]) -> Result<Receipts, StoreError> {
     let (users, keys): (Vec<&str>, Vec<&str>) =
-        keys.iter().map(|(user, key)| (user.as_str(), key.as_str())).unzip();
+        keys.iter().map(|key| (key.user().as_str(), key.key().as_str())).unzip();
     let mut receipts = Receipts::default();
     for row in sqlx::query(FIND_RECEIPTS).bind(users).bind(keys).fetch_all(connection).await? {
         let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
         let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
         let fingerprint = Fingerprint::kept(row.try_get(2)?);
-        receipts.insert_kept(user, key, Receipt { fingerprint, outcome: row.try_get(3)? });
+        receipts.insert_kept(
+            UserKey::new(user, key),
+            Receipt { fingerprint, outcome: row.try_get(3)? },
+        );
     }
     Ok(receipts)
 }

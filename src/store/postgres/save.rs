@@ -157,9 +157,9 @@ impl<'a> Changes<'a> {
         for account in accounts {
             changes.add(account, is_locked(account.user().as_str()));
         }
-        for (user, key, receipt) in receipts.new_ones() {
-            changes.receipts.users.push(user.as_str());
-            changes.receipts.keys.push(key.as_str());
+        for (key, receipt) in receipts.new_ones() {
+            changes.receipts.users.push(key.user().as_str());
+            changes.receipts.keys.push(key.key().as_str());
             changes.receipts.fingerprints.push(receipt.fingerprint.get());
             changes.receipts.outcomes.push(&receipt.outcome);
         }

@@ -8,9 +8,13 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{StoreError, save::SqliteQuery, snapshot::json};
+use super::{
+    SQLITE_ERROR, StoreError, result_code,
+    save::{BEGIN_IF_CURRENT, SqliteQuery},
+    snapshot::json,
+};
 use crate::{
-    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId},
+    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId, UserKey},
     store::found::possible,
 };
 
@@ -23,7 +27,7 @@ const SLICE: usize = 2_048;
 const NEWER: &str = "SELECT id, digest FROM idempotency_keys
     WHERE id > max(?, (SELECT id FROM idempotency_indexed))";
 
-/// The highest id in use. Those above what is in the index are never given twice.
+/// The highest id that was given. Whoever deletes keys sees to it that it is still found here.
 const LAST_ID: &str = "SELECT max(
     (SELECT id FROM idempotency_indexed), (SELECT coalesce(max(id), 0) FROM idempotency_keys))";
 
@@ -37,9 +41,22 @@ const FIND: &str = "
     SELECT k.user_id, k.key, k.fingerprint, k.outcome
     FROM json_each($2) AS wanted CROSS JOIN idempotency_keys AS k ON k.id = wanted.value";
 
-/// The id up to which the index is complete then, and places for pairs of digest and id. Of keys that
-/// were forgotten meanwhile nothing is saved, nor of places that are left over.
+/// The version of the database of which all keys at hand are known to exist, the id up to which the index
+/// is complete then, and places for pairs of digest and id. Places left over have no digest, which the
+/// schema refuses, and are ignored like what is in the index already.
 static INDEX: LazyLock<String> = LazyLock::new(|| {
+    let places = vec!["(?,?)"; SLICE].join(",");
+    format!(
+        "{BEGIN_IF_CURRENT}
+        UPDATE idempotency_indexed SET id = max(id, ?);
+        INSERT OR IGNORE INTO idempotency_index (digest, id) VALUES {places};
+        COMMIT"
+    )
+});
+
+/// The same without a version, for keys of which others may have deleted some: each is looked for, which
+/// takes half as long again. Of those that are gone nothing is saved.
+static INDEX_EXISTING: LazyLock<String> = LazyLock::new(|| {
     let places = vec!["(?,?)"; SLICE].join(",");
     format!(
         "BEGIN IMMEDIATE;
@@ -58,6 +75,8 @@ pub(super) struct YoungKeys {
     version: Option<i64>,
     by_digest: BTreeSet<(i64, i64)>,
     last_id: i64,
+    /// Of those up to this id some may have been deleted; those above it are all there.
+    doubtful_up_to: i64,
     moving: Option<Moving>,
 }
 
@@ -70,10 +89,10 @@ struct Moving {
 
 impl YoungKeys {
     /// Whether all these keys are certainly not among the young ones, as of `version`.
-    pub(super) fn has_none_of(&self, keys: &[(UserId, IdempotencyKey)], version: i64) -> bool {
+    pub(super) fn has_none_of(&self, keys: &[UserKey], version: i64) -> bool {
         keys.is_empty()
             || self.version == Some(version)
-                && keys.iter().all(|(user, key)| self.ids(key.digest(user)).next().is_none())
+                && keys.iter().all(|key| self.ids(key.digest()).next().is_none())
     }
 
     /// The id after all that are known.
@@ -89,15 +108,33 @@ impl YoungKeys {
         }
     }
 
+    /// Forgets keys that were deleted, each with its digest and id.
+    pub(super) fn deleted(&mut self, keys: &[(i64, i64)]) {
+        for key in keys {
+            self.by_digest.remove(key);
+        }
+    }
+
+    /// Takes note that all there are went into the index.
+    pub(super) fn all_indexed(&mut self) {
+        self.by_digest.clear();
+        self.moving = None;
+    }
+
+    /// Takes note that any keys may have been deleted.
+    const fn some_deleted(&mut self) {
+        self.doubtful_up_to = self.last_id;
+    }
+
     /// Finds the receipts of keys, in the transaction open on `connection`, which sees `version`.
     pub(super) async fn find(
         &mut self,
         connection: &mut SqliteConnection,
-        keys: &[(UserId, IdempotencyKey)],
+        keys: &[UserKey],
         version: i64,
     ) -> Result<Receipts, StoreError> {
         self.catch_up(connection, version).await?;
-        let digests: Vec<i64> = keys.iter().map(|(user, key)| key.digest(user)).collect();
+        let digests: Vec<i64> = keys.iter().map(UserKey::digest).collect();
         let ids: Vec<i64> = digests.iter().flat_map(|digest| self.ids(*digest)).collect();
         let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
         let mut receipts = Receipts::default();
@@ -106,7 +143,8 @@ impl YoungKeys {
             let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
             let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
             let fingerprint = Fingerprint::kept(row.try_get(2)?);
-            receipts.insert_kept(user, key, Receipt { fingerprint, outcome: row.try_get(3)? });
+            let receipt = Receipt { fingerprint, outcome: row.try_get(3)? };
+            receipts.insert_kept(UserKey::new(user, key), receipt);
         }
         Ok(receipts)
     }
@@ -120,6 +158,8 @@ impl YoungKeys {
         if self.version == Some(version) {
             return Ok(());
         }
+        // Others have written since.
+        self.some_deleted();
         for row in sqlx::query(NEWER).bind(self.last_id).fetch_all(&mut *connection).await? {
             self.by_digest.insert((row.try_get(1)?, row.try_get(0)?));
         }
@@ -149,9 +189,9 @@ impl YoungKeys {
             .collect();
         let done = slice.len() < SLICE;
         let complete_up_to = if done { moving.up_to_id } else { 0 };
-        let query = sqlx::query(INDEX.as_str()).bind(complete_up_to);
-        let bind = |query: SqliteQuery, (digest, id): &(i64, i64)| query.bind(*digest).bind(*id);
-        slice.iter().fold(query, bind).execute(connection).await?;
+        if !self.index(connection, &slice, complete_up_to).await? {
+            return Ok(());
+        }
         if done {
             self.by_digest.retain(|young| young.1 > moving.up_to_id);
             self.moving = None;
@@ -162,7 +202,35 @@ impl YoungKeys {
         Ok(())
     }
 
+    /// Saves a slice into the index, or finds that others have written and it has to be done again.
+    async fn index(
+        &mut self,
+        connection: &mut SqliteConnection,
+        slice: &[(i64, i64)],
+        complete_up_to: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let all_there = slice.iter().all(|(_, id)| *id > self.doubtful_up_to);
+        let version = self.version.filter(|_| all_there);
+        let query = match version {
+            Some(version) => sqlx::query(INDEX.as_str()).bind(version),
+            None => sqlx::query(INDEX_EXISTING.as_str()),
+        };
+        let bind = |query: SqliteQuery, (digest, id): &(i64, i64)| query.bind(*digest).bind(*id);
+        let query = slice.iter().fold(query.bind(complete_up_to), bind);
+        match query.execute(&mut *connection).await {
+            Ok(_) => Ok(true),
+            Err(error) if version.is_some() && result_code(&error) == Some(SQLITE_ERROR) => {
+                sqlx::query("ROLLBACK").execute(connection).await?;
+                self.some_deleted();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn ids(&self, digest: i64) -> impl Iterator<Item = i64> {
-        self.by_digest.range((digest, i64::MIN)..=(digest, i64::MAX)).map(|(_, id)| *id)
+        // Open at the end: each end of a range is searched for.
+        let from_there = self.by_digest.range((digest, i64::MIN)..);
+        from_there.take_while(move |young| young.0 == digest).map(|(_, id)| *id)
     }
 }

@@ -11,20 +11,25 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::snapshot::json;
 use crate::domain::{
-    Account, Credits, Entry, EntryKind, IdempotencyKey, ModelId, Receipt, Receipts,
-    StoreTransactionId, Tokens, UserId,
+    Account, Credits, Entry, EntryKind, ModelId, Receipt, Receipts, StoreTransactionId, Tokens,
+    UserId, UserKey,
 };
 
 const NULL: Option<i64> = None;
 
 /// Begins, and fails when the database is not of the version bound: SQL has no other way to stop here
 /// than to compute what can't be, the absolute value of the lowest integer.
-const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
+pub(super) const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
     SELECT abs(min(data_version, -9223372036854775807 - 1))
     FROM pragma_data_version WHERE data_version <> ?;";
 
-/// The users to reset, a JSON array, and the time.
+/// The users to reset, a JSON array, and the time. All keys go into the index first: the highest id in
+/// use, below which no new key may get one, is then known without them.
 const RESET: &str = "
+    INSERT OR IGNORE INTO idempotency_index (digest, id)
+    SELECT digest, id FROM idempotency_keys WHERE id > (SELECT id FROM idempotency_indexed);
+    UPDATE idempotency_indexed
+    SET id = max(id, (SELECT coalesce(max(id), 0) FROM idempotency_keys));
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
@@ -212,17 +217,17 @@ pub(super) struct Changes<'a> {
 #[derive(Debug)]
 pub(super) struct NewReceipt<'a> {
     id: i64,
-    pub(super) digest: i64,
-    user: &'a UserId,
-    key: &'a IdempotencyKey,
+    pub(super) key: &'a UserKey,
     receipt: &'a Receipt,
 }
 
 impl<'a> Changes<'a> {
     /// The receipts get ids from `first_id` on.
     pub(super) fn of(accounts: &'a [Account], receipts: &'a Receipts, first_id: i64) -> Self {
-        let receipts = receipts.new_ones().zip(first_id..).map(|((user, key, receipt), id)| {
-            NewReceipt { id, digest: key.digest(user), user, key, receipt }
+        let receipts = receipts.new_ones().zip(first_id..).map(|((key, receipt), id)| NewReceipt {
+            id,
+            key,
+            receipt,
         });
         let mut changes = Self { receipts: receipts.collect(), ..Self::default() };
         for account in accounts {
@@ -281,7 +286,7 @@ fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> S
 
 /// Fills all places: what is bound after these would move into those left over.
 fn bind_digests(query: SqliteQuery, places: usize, receipts: &[NewReceipt<'_>]) -> SqliteQuery {
-    let query = receipts.iter().fold(query, |query, receipt| query.bind(receipt.digest));
+    let query = receipts.iter().fold(query, |query, receipt| query.bind(receipt.key.digest()));
     (receipts.len()..places).fold(query, |query, _| query.bind(NULL))
 }
 
@@ -296,9 +301,9 @@ fn bind_receipts(
     for new in receipts {
         query = query
             .bind(new.id)
-            .bind(new.digest)
-            .bind(new.user.shared())
-            .bind(new.key.shared())
+            .bind(new.key.digest())
+            .bind(new.key.user().shared())
+            .bind(new.key.key().shared())
             .bind(new.receipt.fingerprint.get())
             .bind(new.receipt.outcome.clone());
     }

@@ -21,7 +21,7 @@ use super::{
     snapshot::{Snapshot, snapshot_sql},
 };
 use crate::{
-    domain::{Account, IdempotencyKey, Receipts, StoreTransactionId, UserId},
+    domain::{Account, Receipts, StoreTransactionId},
     store::{Loaded, Wanted, Writer, timestamp},
 };
 
@@ -33,15 +33,17 @@ const BEGIN_AND_LOAD: &str = concat!(
     " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
 );
 
-/// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at.
+/// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. The one with the
+/// highest id stays, so that nobody gives that id again.
 const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
     DELETE FROM idempotency_index WHERE (digest, id) IN (
         SELECT digest, id
         FROM (SELECT id, digest, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1);
+        WHERE created_at < $1 AND id < (SELECT max(id) FROM idempotency_keys));
     DELETE FROM idempotency_keys WHERE id IN (
         SELECT id FROM (SELECT id, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
-        WHERE created_at < $1);
+        WHERE created_at < $1 AND id < (SELECT max(id) FROM idempotency_keys))
+    RETURNING digest, id;
     COMMIT";
 /// Most idempotency keys that are forgotten at once.
 const PRUNED_AT_ONCE: i64 = 256;
@@ -64,7 +66,7 @@ enum Basis {
     /// What was read in the transaction that is open.
     Read,
     /// What was remembered, and that all these purchases and requests are new.
-    Remembered { ids: Vec<StoreTransactionId>, keys: Vec<(UserId, IdempotencyKey)> },
+    Remembered { ids: Vec<StoreTransactionId>, keys: usize },
 }
 
 impl Basis {
@@ -76,8 +78,9 @@ impl Basis {
             changes.entries.iter().filter_map(|(_, entry)| entry.store_transaction_id()).collect();
         changes.reset.is_empty()
             && ids.iter().all(|id| written.contains(id))
-            && keys.iter().all(|(user, key)| receipts.get(user, key).is_some())
-            && (keys.is_empty() || changes.are_usual())
+            // There are none but of the keys asked for, each once.
+            && receipts.new_ones().len() == *keys
+            && (*keys == 0 || changes.are_usual())
     }
 }
 
@@ -101,8 +104,8 @@ impl SqliteWriter {
         if self.young_keys.has_none_of(&wanted.keys, self.recent.version())
             && let Some(loaded) = self.recent.take(wanted)
         {
-            let (ids, keys) = (wanted.store_transaction_ids.clone(), wanted.keys.clone());
-            self.basis = Basis::Remembered { ids, keys };
+            let ids = wanted.store_transaction_ids.clone();
+            self.basis = Basis::Remembered { ids, keys: wanted.keys.len() };
             return Ok(loaded);
         }
         let connection = match self.connection.take() {
@@ -131,9 +134,10 @@ impl SqliteWriter {
         let Some(connection) = self.connection.as_mut() else { return Ok(false) };
         self.young_keys.move_some(connection).await?;
         let Some(before) = before else { return Ok(false) };
-        let query = sqlx::query(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
-        let pruned = query.execute(connection).await?.rows_affected();
-        Ok(i64::try_from(pruned).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
+        let query = sqlx::query_as(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
+        let pruned: Vec<(i64, i64)> = query.fetch_all(connection).await?;
+        self.young_keys.deleted(&pruned);
+        Ok(i64::try_from(pruned.len()).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
     }
 
     /// What an error of `try_save` means, and the transaction's end.
@@ -184,7 +188,10 @@ impl Writer for SqliteWriter {
         }
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
-                self.young_keys.saved(changes.receipts.iter().map(|new| new.digest));
+                if !changes.reset.is_empty() {
+                    self.young_keys.all_indexed();
+                }
+                self.young_keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
                 self.recent.keep(accounts);
                 Ok(())
             }
