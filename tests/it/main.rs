@@ -40,3 +40,4 @@ mod settings;
 mod shutdown;
 mod start_failures;
 mod verify;
+mod verify_files;

@@ -9,7 +9,7 @@ use std::{
     io::Write,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Stdio, id},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -166,9 +166,7 @@ impl Cluster {
 
     /// A new database, owned by [`USER`].
     pub(super) fn create_database(&self) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("billing_{number}");
+        let name = new_name();
         to_the_end(async || {
             let mut connection = Connection::to_postgres(&self.owner()).await;
             connection.execute(&format!("CREATE DATABASE {name} OWNER {USER}")).await;
@@ -195,6 +193,12 @@ impl Drop for Cluster {
             keeper.wait().expect("our own child can be waited for");
         }
     }
+}
+
+/// A name for a database that none has yet.
+pub(super) fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("billing_{}_{}", id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A directory for a server, which must be able to write to it.
