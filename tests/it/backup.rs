@@ -1,4 +1,5 @@
 //! `token-billing backup`: a complete copy of an SQLite file while the service works, or none at all.
+//! A PostgreSQL database is backed up by the server's own means.
 
 use std::{fs, path::Path};
 

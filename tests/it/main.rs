@@ -36,6 +36,7 @@ mod races;
 mod rate_limit;
 mod routing;
 mod rude_clients;
+mod schemas;
 mod settings;
 mod shutdown;
 mod start_failures;
