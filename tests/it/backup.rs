@@ -1,10 +1,13 @@
-//! `token-billing backup`: a complete copy while the service works, or none at all.
+//! `token-billing backup`: a complete copy of an SQLite file while the service works, or none at all.
+//! A PostgreSQL database is backed up by the server's own means.
 
 use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Client, Database, Engine, Finished, Launch, Load, Server};
+use crate::harness::{Client, Database, Engine, Finished, Launch, Load, Server, on_postgres};
+
+on_postgres![of_a_server_the_tool_for_it_is_named];
 
 async fn backup(server: &Server, file: &str) -> Finished {
     Launch::new().finish(server.directory(), &["backup", file]).await
@@ -155,6 +158,14 @@ async fn a_database_that_is_not_there_makes_no_backup() {
     assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
     assert!(finished.stderr[0].contains("billing.db"), "{finished:?}");
     assert_eq!(names(directory.path()), Vec::<String>::new());
+}
+
+async fn of_a_server_the_tool_for_it_is_named() {
+    let server = Server::start(Engine::Postgres);
+    let finished = server.launch().finish(server.directory(), &["backup", "copy.db"]).await;
+    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert!(finished.stderr[0].contains("pg_dump"), "{finished:?}");
+    assert_eq!(names(server.directory()), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::harness::{
     Client, Engine, Launch, Server, client::purchase, clock::Clock, on_both_engines,
 };
 
-on_both_engines![a_clock_set_back_a_year_changes_neither_order_nor_repetition,];
+on_both_engines![a_clock_set_back_a_year_changes_neither_order_nor_repetition];
 
 const YEAR: TimeDelta = TimeDelta::days(365);
 /// More than the test takes, and less than the jump.

@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder};
 
 use crate::harness::{Engine, Reply, Server, on_both_engines};
 
-on_both_engines![pages_of_the_origins_set_may_call, other_pages_may_not, by_default_nobody_may,];
+on_both_engines![pages_of_the_origins_set_may_call, other_pages_may_not, by_default_nobody_may];
 
 const ADD: &str = "/api/billing/credits/add";
 const PAGE: &str = "https://app.example";

@@ -1,4 +1,6 @@
-//! A database that may grow no further: writes are unavailable, and come back without a restart.
+//! A database file that may grow no further: writes are unavailable, and come back without a restart.
+//!
+//! How much room there is for a PostgreSQL database is not the service's to limit, nor a test's to take.
 
 use crate::harness::{Engine, Load, Server, eventually};
 

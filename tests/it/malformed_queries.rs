@@ -5,7 +5,7 @@ use crate::{
     malformed_bodies::problems,
 };
 
-on_both_engines![every_problem_of_a_query_is_listed, the_bounds_of_a_query_are_inside,];
+on_both_engines![every_problem_of_a_query_is_listed, the_bounds_of_a_query_are_inside];
 
 async fn every_problem_of_a_query_is_listed(engine: Engine) {
     let server = Server::start(engine);

@@ -2,7 +2,15 @@
 
 use serde_json::json;
 
-use crate::harness::{Database, Engine, Finished, Home, Launch, Server, client::consumption};
+use crate::harness::{
+    Database, Engine, Finished, Home, Launch, Server, client::consumption, on_postgres,
+};
+
+on_postgres![
+    everything_arrives_and_goes_on,
+    what_somebody_uses_is_left_alone,
+    nothing_is_kept_of_books_that_do_not_balance,
+];
 
 /// What both engines show in the same way: times are not among it.
 const ROWS: [&str; 5] = [
@@ -53,11 +61,7 @@ async fn books() -> Server {
     server
 }
 
-#[tokio::test]
 async fn everything_arrives_and_goes_on() {
-    if !Engine::Postgres.is_here() {
-        return;
-    }
     let (source, target) = (books().await, Home::new(Engine::Postgres));
     let finished = migrate(&source, &target).await;
     assert_eq!((finished.code, finished.stderr.len()), (Some(0), 0), "{finished:?}");
@@ -100,11 +104,7 @@ async fn check_refused(source: &Server, target: &Home, reason: &str) {
     assert_eq!(rows(&target.database).await, before);
 }
 
-#[tokio::test]
 async fn what_somebody_uses_is_left_alone() {
-    if !Engine::Postgres.is_here() {
-        return;
-    }
     let source = books().await;
     let mut used = Server::start(Engine::Postgres);
     used.client().add(5, "GPA.9").await.ok();
@@ -112,11 +112,7 @@ async fn what_somebody_uses_is_left_alone() {
     check_refused(&source, used.home(), "is not empty; nothing was copied").await;
 }
 
-#[tokio::test]
 async fn nothing_is_kept_of_books_that_do_not_balance() {
-    if !Engine::Postgres.is_here() {
-        return;
-    }
     let source = books().await;
     let mut fresh = Server::start(Engine::Postgres);
     fresh.stop().await;

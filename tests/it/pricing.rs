@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::{Engine, Server, on_both_engines};
 
-on_both_engines![a_changed_price_counts_from_the_next_call, new_and_moved_and_removed_models,];
+on_both_engines![a_changed_price_counts_from_the_next_call, new_and_moved_and_removed_models];
 
 async fn a_changed_price_counts_from_the_next_call(engine: Engine) {
     let server = Server::start(engine);

@@ -6,12 +6,12 @@ use tempfile::TempDir;
 
 use crate::harness::{Engine, Launch, Server, on_both_engines};
 
-on_both_engines![a_file_of_settings_is_read_and_the_environment_wins, capacity_limits_can_be_set,];
+on_both_engines![a_file_of_settings_is_read_and_the_environment_wins, capacity_limits_can_be_set];
 
 #[test]
 fn a_bad_setting_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
-    let table: [(&str, &str); 24] = [
+    let table: [(&str, &str); 27] = [
         ("BILLING_LISTEN", "nonsense"),
         ("BILLING_LISTEN", "127.0.0.1"),
         ("BILLING_LISTEN", "127.0.0.1:65536"),
@@ -31,6 +31,9 @@ fn a_bad_setting_is_named() {
         ("BILLING_CAPACITY_THINK", "many"),
         ("BILLING_CAPACITY_THINK", "1.5"),
         ("BILLING_DATABASE_MAX_BYTES", "x"),
+        ("BILLING_PG_LANES", "0"),
+        ("BILLING_PG_LANES", "65"),
+        ("BILLING_PG_LANES", "many"),
         ("BILLING_LOG", "billing=loud"),
         ("BILLING_LOG_FORMAT", "xml"),
         ("DATABASE_URL", "mysql://localhost/billing"),

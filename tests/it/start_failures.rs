@@ -1,4 +1,5 @@
-//! Databases the service must not touch: exit status 1, one line that says why, not a byte changed.
+//! SQLite files the service must not touch: exit status 1, one line that says why, not a byte changed.
+//! PostgreSQL databases of the same kind are in `postgres::failed_starts`.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 

@@ -1,15 +1,20 @@
 //! A PostgreSQL server of the tests' own, on a Unix socket in a temporary directory.
 //!
 //! A shell keeps it: the server is the shell's child, and the shell reads from a pipe that only the
-//! tests hold open. So however their process ends, the server ends and its directory goes. Nothing here
-//! knows the service's tables.
+//! tests hold open. So however their process ends, the server ends and its directory goes. Where a runner
+//! gives each test a process of its own, they share a server all the same, which lasts as long as the
+//! runner. Nothing here knows the service's tables.
 
 use std::{
-    env, fs,
-    io::Write,
-    os::unix::{fs::chown, process::CommandExt},
+    env,
+    fs::{self, DirBuilder, File},
+    io::{Read, Write},
+    os::unix::{
+        fs::{DirBuilderExt, chown},
+        process::{CommandExt, parent_id},
+    },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Stdio, id},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -18,10 +23,11 @@ use std::{
 
 use rustix::process::geteuid;
 use sqlx::postgres::PgConnectOptions;
-use tempfile::TempDir;
 
 use super::{Connection, Database, log::Log, to_the_end};
 
+/// What a runner that gives each test a process of its own calls the run.
+const RUN: &str = "NEXTEST_RUN_ID";
 /// Set to `1` where a PostgreSQL that is missing must not go unnoticed.
 const REQUIRE: &str = "REQUIRE_POSTGRES";
 /// Where distributions put the programs: a folder, what a name in it starts with before the version,
@@ -42,11 +48,12 @@ const SOCKET: &str = ".s.PGSQL.5432";
 /// Most bytes of a socket's path.
 const SOCKET_PATH_BYTES: usize = 107;
 
-/// Its arguments: the directory, the folder of the programs, the server's options. What it reads is the
-/// signal to end the server with; if none comes, those who would send it are gone.
+/// Its arguments: the directory, the folder of the programs, the process to outlive the server, the server's
+/// options. Without such a process it reads the signal to end the server with; if none comes, those who
+/// would send it are gone.
 const KEEPER: &str = r#"
-directory=$1 programs=$2
-shift 2
+directory=$1 programs=$2 runner=$3
+shift 3
 if ! [ -e "$directory/data" ]; then
     "$programs/initdb" --pgdata="$directory/data" --auth=trust --username=postgres \
         --encoding=UTF8 --no-locale --no-sync >/dev/null || exit
@@ -55,7 +62,11 @@ if ! [ -e "$directory/data" ]; then
 fi
 "$programs/postgres" -D "$directory/data" "$@" &
 exec 2>/dev/null
-read -r signal
+if [ "$runner" ]; then
+    while [ -e "/proc/$runner" ]; do sleep 1; done
+else
+    read -r signal
+fi
 if [ "$signal" ]; then
     kill -"$signal" $!
     wait $!
@@ -90,7 +101,7 @@ pub(crate) const PASSWORD: &str = "a-secret-password";
 /// A server with any number of databases.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    directory: TempDir,
+    directory: PathBuf,
     options: Vec<&'static str>,
     keeper: Option<Child>,
 }
@@ -99,7 +110,32 @@ impl Cluster {
     /// The server that all tests share who do not stop it.
     pub(super) fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| match env::var(RUN) {
+            Ok(run) if cfg!(target_os = "linux") => Self::of_run(&run),
+            _ => Self::start(),
+        })
+    }
+
+    /// The server of a run of which each test is a process, started by the first of them.
+    #[expect(clippy::zombie_processes, reason = "the keeper stays when this process ends")]
+    fn of_run(run: &str) -> Self {
+        let directory = base().join(format!("billing-{run}"));
+        let cluster = Self { directory, options: OPTIONS.to_vec(), keeper: None };
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&cluster.directory);
+        made.expect("a temporary directory can be made");
+        let path = cluster.directory.join("state");
+        let mut state = File::options().create(true).append(true).read(true).open(path);
+        let state = state.as_mut().expect("a file can be made there");
+        state.lock().expect("files can be locked");
+        let mut found = String::new();
+        state.read_to_string(&mut found).expect("just opened");
+        if found.is_empty() {
+            give_away(&cluster.directory);
+            cluster.keep(&parent_id().to_string(), Stdio::null());
+            cluster.make_users();
+            state.write_all(b"ready").expect("just opened");
+        }
+        cluster
     }
 
     /// A new server.
@@ -110,10 +146,18 @@ impl Cluster {
     /// A new server with options such as `fsync=on`.
     pub(crate) fn start_with(options: &[&'static str]) -> Self {
         let options = OPTIONS.iter().chain(options).copied().collect();
-        let mut cluster = Self { directory: directory(), options, keeper: None };
+        let directory = tempfile::Builder::new().prefix("billing-").tempdir_in(base());
+        let directory = directory.expect("a temporary directory can be made").keep();
+        give_away(&directory);
+        let mut cluster = Self { directory, options, keeper: None };
         cluster.start_again();
+        cluster.make_users();
+        cluster
+    }
+
+    fn make_users(&self) {
         to_the_end(async || {
-            let mut connection = Connection::to_postgres(&cluster.owner()).await;
+            let mut connection = Connection::to_postgres(&self.owner()).await;
             connection
                 .execute(&format!(
                     "CREATE ROLE {USER} LOGIN;
@@ -122,27 +166,32 @@ impl Cluster {
                 .await;
             connection.close().await;
         });
-        cluster
     }
 
     /// Starts the stopped server again, and waits until it takes connections.
     pub(crate) fn start_again(&mut self) {
         assert!(self.keeper.is_none(), "the server runs");
+        self.keeper = Some(self.keep("", Stdio::piped()));
+    }
+
+    /// Has a shell start the server and keep it, and waits until it takes connections.
+    fn keep(&self, runner: &str, orders: Stdio) -> Child {
         let mut command = Command::new("sh");
         command
             .args(["-c", KEEPER, "keeper"])
-            .arg(self.directory.path())
+            .arg(&self.directory)
             .arg(programs().expect("looked for before"))
+            .arg(runner)
             .arg("-c")
-            .arg(format!("unix_socket_directories={}", self.directory.path().display()))
+            .arg(format!("unix_socket_directories={}", self.directory.display()))
             .args(self.options.iter().flat_map(|option| ["-c", option]))
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("LC_ALL", "C")
-            .current_dir(self.directory.path())
+            .current_dir(&self.directory)
             // Ctrl-C is for the tests; their end is the keeper's signal.
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(orders)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if geteuid().is_root() {
@@ -152,7 +201,7 @@ impl Cluster {
         let log = Log::follow(keeper.stderr.take().expect("standard error is piped"));
         let ready = log.wait_for(|line| line.contains("ready to accept connections"));
         assert!(ready.is_some(), "PostgreSQL does not start: {:#?}", log.until_end());
-        self.keeper = Some(keeper);
+        keeper
     }
 
     /// Ends the server with a signal, named as for `kill`: `INT` ends all connections in good order,
@@ -166,9 +215,7 @@ impl Cluster {
 
     /// A new database, owned by [`USER`].
     pub(super) fn create_database(&self) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("billing_{number}");
+        let name = new_name();
         to_the_end(async || {
             let mut connection = Connection::to_postgres(&self.owner()).await;
             connection.execute(&format!("CREATE DATABASE {name} OWNER {USER}")).await;
@@ -180,7 +227,7 @@ impl Cluster {
     /// How its owner connects.
     fn owner(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
-            .socket(self.directory.path())
+            .socket(&self.directory)
             .port(5432)
             .username(OWNER)
             .database(OWNER)
@@ -193,28 +240,33 @@ impl Drop for Cluster {
         if let Some(mut keeper) = self.keeper.take() {
             drop(keeper.stdin.take());
             keeper.wait().expect("our own child can be waited for");
+        } else {
+            fs::remove_dir_all(&self.directory).expect("our own directory can be removed");
         }
     }
 }
 
-/// A directory for a server, which must be able to write to it.
-fn directory() -> TempDir {
-    let root = geteuid().is_root();
+/// A name for a database that none has yet.
+pub(super) fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("billing_{}_{}", id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where directories of servers are. In somebody's private directory another user finds nothing.
+fn base() -> PathBuf {
     let usual = env::temp_dir();
-    // In somebody's private directory another user finds nothing.
-    let base = if root || !socket_fits(&usual) { Path::new("/tmp") } else { &usual };
-    let directory = tempfile::Builder::new()
-        .prefix("billing-")
-        .tempdir_in(base)
-        .expect("a temporary directory can be made");
-    if root {
-        chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    if geteuid().is_root() || !socket_fits(&usual) { PathBuf::from("/tmp") } else { usual }
+}
+
+/// Lets the server have its directory.
+fn give_away(directory: &Path) {
+    if geteuid().is_root() {
+        chown(directory, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
     }
-    directory
 }
 
 fn socket_fits(base: &Path) -> bool {
-    let path = base.join("billing-XXXXXX").join(SOCKET);
+    let path = base.join("billing-00000000-0000-0000-0000-000000000000").join(SOCKET);
     path.as_os_str().len() <= SOCKET_PATH_BYTES
 }
 

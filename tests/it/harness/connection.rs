@@ -2,7 +2,7 @@
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, SqliteConnection,
-    postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+    error::ErrorKind, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };
 
 /// A connection, on which a transaction may be left open.
@@ -21,14 +21,23 @@ impl Connection {
         Self::Postgres(options.connect().await.expect("the server takes connections"))
     }
 
-    /// Runs statements.
-    pub(crate) async fn execute(&mut self, sql: &str) {
+    async fn try_execute(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         let statements = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let result = match self {
+        match self {
             Self::Sqlite(connection) => statements.execute(connection).await.map(drop),
             Self::Postgres(connection) => statements.execute(connection).await.map(drop),
-        };
-        result.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        }
+    }
+
+    /// Runs statements.
+    pub(crate) async fn execute(&mut self, sql: &str) {
+        self.try_execute(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    }
+
+    /// Runs statements that may break a constraint; returns the kind of it then.
+    pub(crate) async fn refusal(&mut self, sql: &str) -> Option<ErrorKind> {
+        let error = self.try_execute(sql).await.err()?;
+        Some(error.as_database_error().unwrap_or_else(|| panic!("{error}: {sql}")).kind())
     }
 
     /// The first column of a query, which must be text.

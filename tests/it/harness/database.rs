@@ -10,7 +10,7 @@ use std::{
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use url::form_urlencoded;
 
-use super::{Connection, PATIENCE, Sessions, cluster, eventually};
+use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
 const VIOLATIONS: [(&str, &str); 6] = [
@@ -90,6 +90,14 @@ impl Database {
     /// An SQLite file.
     pub(crate) fn at(path: &Path) -> Self {
         Self::Sqlite(path.to_owned())
+    }
+
+    /// What it is on.
+    pub(crate) fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
     }
 
     /// What the service is told to find it.
@@ -210,6 +218,29 @@ impl Database {
             }
         }
         Lock(connection)
+    }
+
+    /// A copy: SQLite's file at `path`, or another database of the server's.
+    pub(super) async fn copy_to(&self, path: &Path) -> Self {
+        match self {
+            Self::Sqlite(original) => {
+                std::fs::copy(original, path).expect("the database can be copied");
+                Self::at(path)
+            }
+            Self::Postgres(options) => {
+                self.left_by_all().await;
+                let copy = cluster::new_name();
+                let sql = format!(
+                    "CREATE DATABASE {copy} OWNER {} TEMPLATE {}",
+                    options.get_username(),
+                    name(options)
+                );
+                let mut connection = Connection::to_postgres(&as_owner(options)).await;
+                connection.execute(&sql).await;
+                connection.close().await;
+                Self::Postgres(Box::new(options.clone().database(&copy)))
+            }
+        }
     }
 
     /// Takes it away, until [`Self::give_back`]: SQLite's file is moved; PostgreSQL ends its connections and

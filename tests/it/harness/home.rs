@@ -35,6 +35,13 @@ impl Home {
         Self { directory, database: cluster.create_database() }
     }
 
+    /// Another one with a copy of the database, which no service may have open.
+    pub(crate) async fn copy(&self) -> Self {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        let database = self.database.copy_to(&directory.path().join("billing.db")).await;
+        Self { directory, database }
+    }
+
     /// The same, where the service has to say a password.
     pub(crate) fn with_password(mut self) -> Self {
         self.database = self.database.with_password();
