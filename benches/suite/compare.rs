@@ -302,8 +302,8 @@ fn draw(medians: &Medians, open: &[(u32, Figures)]) -> Result<()> {
             x: connections,
             y: Axis::linear("requests/s"),
             lines: vec![
-                line("bare handler", Bare),
                 line("token-billing", Candidate::Service),
+                line("bare handler", Bare),
                 line("naive port", Naive),
             ],
         }
@@ -316,10 +316,10 @@ fn draw(medians: &Medians, open: &[(u32, Figures)]) -> Result<()> {
         x: connections,
         y: Axis::logarithmic("milliseconds"),
         lines: vec![
+            line("token-billing, p50", Candidate::Service, |figures| figures.p50_ms),
+            line("token-billing, p99", Candidate::Service, |figures| figures.p99_ms),
+            line("token-billing, p99.9", Candidate::Service, |figures| figures.p999_ms),
             line("naive port, p99", Naive, |figures| figures.p99_ms),
-            line("p99.9", Candidate::Service, |figures| figures.p999_ms),
-            line("p99", Candidate::Service, |figures| figures.p99_ms),
-            line("p50", Candidate::Service, |figures| figures.p50_ms),
         ],
     }
     .write("consume-latency")?;
@@ -332,9 +332,9 @@ fn draw(medians: &Medians, open: &[(u32, Figures)]) -> Result<()> {
         x: Axis::linear("requests per second, in percent of the most that was reached"),
         y: Axis::logarithmic("milliseconds"),
         lines: vec![
-            line("p99.9", |figures| figures.p999_ms),
-            line("p99", |figures| figures.p99_ms),
             line("p50", |figures| figures.p50_ms),
+            line("p99", |figures| figures.p99_ms),
+            line("p99.9", |figures| figures.p999_ms),
         ],
     }
     .write("consume-open-loop")

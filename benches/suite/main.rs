@@ -92,26 +92,32 @@ fn main() -> Result<()> {
     runtime.block_on(run(arguments))
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
+async fn run(Arguments { command, seconds, .. }: Arguments) -> Result<()> {
+    let measuring = match command.unwrap_or(Command::Compare) {
+        // These stop in their own way.
+        Command::Bare => return bare::serve().await,
+        Command::Naive { database } => return naive::serve(&database).await,
+        command => measure(command, seconds),
+    };
     // Returning, instead of being ended by the signal, ends the servers and removes the databases.
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     tokio::select! {
-        done = obey(arguments) => done,
+        done = measuring => done,
         _ = terminate.recv() => bail!("ended by SIGTERM"),
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
     }
 }
 
-async fn obey(Arguments { command, seconds, .. }: Arguments) -> Result<()> {
-    match command.unwrap_or(Command::Compare) {
+async fn measure(command: Command, seconds: Duration) -> Result<()> {
+    match command {
         Command::Compare => compare::measure(seconds).await,
         Command::Growth => growth::measure(seconds).await,
         Command::Instructions => instructions::measure().await,
         Command::Soak { minutes } => soak::measure(seconds, minutes).await,
         Command::Postgres => postgres::measure(seconds).await,
-        Command::Bare => bare::serve().await,
-        Command::Naive { database } => naive::serve(&database).await,
-        Command::Guard { command } => guard::become_program(&command),
+        Command::Bare | Command::Naive { .. } | Command::Guard { .. } => {
+            bail!("a process of the suite, and no measurement")
+        }
     }
 }
 

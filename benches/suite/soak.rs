@@ -98,8 +98,8 @@ fn draw(windows: &[Window]) -> Result<()> {
         x,
         y: Axis::logarithmic("milliseconds, waiting included"),
         lines: vec![
-            line("p99 of 5 s", |window| window.figures.p99_ms),
             line("p50 of 5 s", |window| window.figures.p50_ms),
+            line("p99 of 5 s", |window| window.figures.p99_ms),
         ],
     }
     .write("soak-latency")?;
