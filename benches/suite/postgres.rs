@@ -1,17 +1,20 @@
-//! The service on PostgreSQL, against `pgbench` with the same rows on the same server: on one account that
-//! everybody uses, and on many.
+//! `cargo bench -- postgres`: the service on PostgreSQL, against `pgbench` with the same rows on the same
+//! server: on one account that everybody uses, and on many.
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
     CONNECTIONS, ROUNDS,
-    client::{Requests, SECRET, load, token},
+    client::{Pace, load},
     cluster::Cluster,
-    runs::{median_of, report, verdict},
-    server::{release_folder, start_service},
+    limits::{Bound, Limits},
+    requests::{Requests, WITH_TOKENS, token},
+    runs::{amount, grouped, median, median_of, print, print_heading},
+    server::start_service,
+    service::new_folder,
 };
 
 const USERS: usize = 10_000;
@@ -45,7 +48,7 @@ const CONSUME: &str = "BEGIN;
 
 pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let cluster = Cluster::start().await?;
-    let directory = tempfile::tempdir_in(release_folder()?).context("make a folder")?;
+    let directory = new_folder()?;
     let by_hand = cluster.database("by_hand").await?;
     let served = cluster.database("served").await?;
     for url in [&by_hand, &served] {
@@ -67,8 +70,7 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     );
     fs::write(&many_script, any_user)?;
 
-    let settings =
-        [("DATABASE_URL", &*served), ("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET)];
+    let settings = [&[("DATABASE_URL", &*served)], &WITH_TOKENS[..]].concat();
     let (server, _) = start_service(directory.path(), &settings).await?;
     let hot = Requests::of(&[token("default_user")?]);
     let tokens: Result<Vec<String>> =
@@ -77,32 +79,38 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
 
     let [mut hot_runs, mut many_runs] = [const { Vec::new() }; 2];
     let [mut hot_peer, mut many_peer] = [const { Vec::new() }; 2];
+    let pace = Pace::AtOnce(duration);
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
-        hot_runs.push(load(server.address, CONNECTIONS, &hot, duration).await?);
+        hot_runs.push(load(server.address, CONNECTIONS, &hot, pace).await?);
         hot_peer.push(cluster.pgbench("by_hand", CONNECTIONS, &hot_script, duration)?);
-        many_runs.push(load(server.address, CONNECTIONS, &many, duration).await?);
+        many_runs.push(load(server.address, CONNECTIONS, &many, pace).await?);
         many_peer.push(cluster.pgbench("by_hand", CONNECTIONS, &many_script, duration)?);
     }
     server.stop()?;
-    let answered: usize = hot_runs.iter().chain(&many_runs).map(|run| run.sorted.len()).sum();
+    let answered: u64 = hot_runs.iter().chain(&many_runs).map(|run| run.recorded).sum();
     let mut connection = PgConnection::connect(&served).await?;
     let count = "SELECT count(*) FROM transactions WHERE type = 'consumption'";
     let recorded: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
     ensure!(
-        usize::try_from(recorded)? == answered,
+        u64::try_from(recorded)? == answered,
         "{answered} answered with success, but {recorded} in the database"
     );
 
-    println!();
-    let hot = report("consume, one account", &hot_runs);
-    let many = report("consume, 10,000 accounts", &many_runs);
-    let hot_peer = told("pgbench, one account", &hot_peer);
-    let many_peer = told("pgbench, 10,000 accounts", &many_peer);
-    let (hot, many) = (hot / hot_peer, many / many_peer);
-    verdict("consume / pgbench, one account", hot, "at least 1.5", hot >= 1.5);
-    verdict("consume / pgbench, 10,000 accounts", many, "at least 0.5", many >= 0.5);
-    println!("{:<42} {recorded:>10}", "consumptions, every one found");
+    let (hot, many) = (median(&hot_runs), median(&many_runs));
+    print_heading();
+    print("consume, one account", CONNECTIONS, &hot);
+    print("consume, 10,000 accounts", CONNECTIONS, &many);
+    let (hot_peer, many_peer) = (median_of(hot_peer), median_of(many_peer));
+    for (name, rate) in [("one account", hot_peer), ("10,000 accounts", many_peer)] {
+        println!("{:<44}{CONNECTIONS:>5}{:>12}", format!("pgbench, {name}"), grouped(rate));
+    }
+    println!("\nconsumptions, every one found: {}", grouped(amount(answered)));
+    let mut limits = Limits::default();
+    let (hot, many) = (hot.per_second / hot_peer, many.per_second / many_peer);
+    limits.hold("consume / pgbench, one account", hot, Bound::AtLeast(1.5));
+    limits.hold("consume / pgbench, 10,000 accounts", many, Bound::AtLeast(0.5));
+    limits.print();
     Ok(())
 }
 
@@ -110,10 +118,4 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
 fn statements(script: &str) -> String {
     let words: Vec<&str> = script.split_whitespace().collect();
     words.join(" ").replace("; ", ";\n")
-}
-
-fn told(name: &str, rates: &[f64]) -> f64 {
-    let rate = median_of(rates.to_vec());
-    println!("{name:<34} {rate:>8.0} /s");
-    rate
 }

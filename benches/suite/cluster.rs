@@ -13,7 +13,10 @@ use rustix::process::geteuid;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
-use crate::server::{PATIENCE, release_folder};
+use crate::{
+    guard::guarded,
+    server::{FOLDER, PATIENCE},
+};
 
 /// A user without any rights; the server refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -31,15 +34,15 @@ impl Cluster {
     pub(crate) async fn start() -> Result<Self> {
         let programs = programs()?;
         let socket = given_away(tempfile::tempdir_in("/tmp")?)?;
-        let data = given_away(tempfile::tempdir_in(release_folder()?)?)?;
-        let made = as_nobody(&programs.join("initdb"), data.path())
+        let data = given_away(tempfile::tempdir_in(FOLDER)?)?;
+        let made = as_nobody(Command::new(programs.join("initdb")), data.path())
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale"])
             .arg("--pgdata")
             .arg(data.path())
             .stdout(Stdio::null())
             .status()?;
         ensure!(made.success(), "initdb failed");
-        let server = as_nobody(&programs.join("postgres"), data.path())
+        let server = as_nobody(guarded(programs.join("postgres"))?, data.path())
             .arg("-D")
             .arg(data.path())
             .arg("-k")
@@ -112,8 +115,7 @@ fn given_away(directory: TempDir) -> Result<TempDir> {
     Ok(directory)
 }
 
-fn as_nobody(program: &Path, directory: &Path) -> Command {
-    let mut command = Command::new(program);
+fn as_nobody(mut command: Command, directory: &Path) -> Command {
     command.current_dir(directory).env("LC_ALL", "C");
     if geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);

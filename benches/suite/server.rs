@@ -1,9 +1,10 @@
 //! The processes that are measured: how they are started, looked at, and ended.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -11,10 +12,17 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::client::{request, send};
+use crate::{client::send, guard::guarded, requests::Call};
 
 /// How long a start, a stop or the last answer of a measurement may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The release binary.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_token-billing");
+
+/// Where databases go, below what cargo builds. Not to /tmp, which may be memory: there a durable commit
+/// costs nothing.
+pub(crate) const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// A process of ours that listens on `address`, ended with this value.
 pub(crate) struct Server {
@@ -44,8 +52,12 @@ impl Server {
         Ok(server)
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Memory it has now, in MiB.
+    pub(crate) fn resident_mib(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let kib: u32 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(f64::from(kib) / 1024.0)
     }
 
     /// Asks it to stop (SIGTERM) and waits until it has.
@@ -71,45 +83,43 @@ impl Drop for Server {
     }
 }
 
-/// Where `cargo build --release` puts things. Databases go there too, and not to /tmp, which may be
-/// memory: there a durable commit costs nothing.
-pub(crate) fn release_folder() -> Result<PathBuf> {
-    let executable = std::env::current_exe().context("find this program")?;
-    let release = executable.parent().and_then(Path::parent).context("find the release folder")?;
-    Ok(release.to_owned())
-}
-
-/// Starts the service in `directory` with further settings; the time is that from the spawn to the first
-/// healthy answer.
-pub(crate) async fn start_service(
+/// The service on the database in `directory`, as it is told by further settings. `command` runs the
+/// release binary, in whatever it is to run.
+pub(crate) fn configured(
+    command: &mut Command,
     directory: &Path,
     settings: &[(&str, &str)],
-) -> Result<(Server, Duration)> {
-    let binary = release_folder()?.join("token-billing");
-    ensure!(binary.exists(), "{} is missing: run `cargo build --release` first", binary.display());
+) -> Result<Server> {
     let database = format!("sqlite://{}", directory.join("billing.db").display());
-    let mut command = Command::new(binary);
     command
         .current_dir(directory)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
         .env("BILLING_LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", database)
-        .env("BILLING_CAPACITY_QUICK", "9000000000000")
+        .env("BILLING_CAPACITY_QUICK", "9000000000000000")
         .env("NO_COLOR", "1")
         .envs(settings.iter().copied());
+    Server::spawn(command)
+}
+
+/// Starts the service; the time is that from the spawn to the first healthy answer.
+pub(crate) async fn start_service(
+    directory: &Path,
+    settings: &[(&str, &str)],
+) -> Result<(Server, Duration)> {
     let started = Instant::now();
-    let server = Server::spawn(&mut command)?;
-    let health = request("GET", "/api/billing/health", "", "");
+    let server = configured(&mut guarded(BINARY)?, directory, settings)?;
+    await_healthy(&server).await?;
+    Ok((server, started.elapsed()))
+}
+
+pub(crate) async fn await_healthy(server: &Server) -> Result<()> {
+    let started = Instant::now();
+    let health = Call::health().with("");
     while send(server.address, &health).await.is_err() {
         ensure!(started.elapsed() < PATIENCE, "the service never became healthy");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    Ok((server, started.elapsed()))
-}
-
-pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(())
 }
