@@ -1,4 +1,6 @@
-//! The service's sessions at a PostgreSQL database: what they wait for, and how they are ended.
+//! The service's sessions at a PostgreSQL database: what they wait for, and how they are stopped and ended.
+
+use std::process::Command;
 
 use super::{Connection, Database, eventually};
 
@@ -14,15 +16,15 @@ impl Sessions {
         Self(database.connect().await)
     }
 
-    /// How many there are of which `condition` holds, in terms of `pg_stat_activity`.
-    async fn count(&mut self, condition: &str) -> usize {
-        self.0.texts(&select("CAST(pid AS TEXT)", condition)).await.len()
+    /// The processes that serve those of which `condition` holds, in terms of `pg_stat_activity`.
+    async fn processes(&mut self, condition: &str) -> Vec<String> {
+        self.0.texts(&select("CAST(pid AS TEXT)", condition)).await
     }
 
     /// Waits until there is one of which `condition` holds.
     pub(crate) async fn reach(&mut self, condition: &str) {
         eventually(&format!("a session is {condition}"), async || {
-            (self.count(condition).await > 0).then_some(())
+            (!self.processes(condition).await.is_empty()).then_some(())
         })
         .await;
     }
@@ -30,7 +32,7 @@ impl Sessions {
     /// Waits until there is none at all.
     pub(super) async fn all_end(&mut self) {
         eventually("the service's sessions end", async || {
-            (self.count("true").await == 0).then_some(())
+            self.processes("true").await.is_empty().then_some(())
         })
         .await;
     }
@@ -40,8 +42,38 @@ impl Sessions {
         self.0.texts(&select("CAST(pg_terminate_backend(pid) AS TEXT)", condition)).await.len()
     }
 
+    /// Has the one of which `condition` holds do nothing at all, until it may [`Self::go_on`].
+    pub(crate) async fn hang(&mut self, condition: &str) -> Hanging {
+        let mut processes = self.processes(condition).await;
+        assert_eq!(processes.len(), 1, "{processes:?} are {condition}");
+        let hanging = Hanging(processes.remove(0));
+        hanging.signal("-STOP");
+        hanging
+    }
+
+    /// Lets it go on, and waits for its end, since nobody listens to it any more.
+    pub(crate) async fn go_on(&mut self, hanging: Hanging) {
+        hanging.signal("-CONT");
+        let condition = format!("pid = {}", hanging.0);
+        eventually("a session ends", async || {
+            self.processes(&condition).await.is_empty().then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn close(self) {
         self.0.close().await;
+    }
+}
+
+/// The process of a session that was stopped.
+#[derive(Debug)]
+pub(crate) struct Hanging(String);
+
+impl Hanging {
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.0]).status().expect("kill starts");
+        assert!(status.success(), "the server is ours");
     }
 }
 

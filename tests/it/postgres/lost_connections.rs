@@ -1,5 +1,5 @@
 //! A lane's connection that ends: at each step of a batch, during the commit, after it, and at any
-//! moment under load. Whoever was answered with an error finds no trace, but for a commit whose answer
+//! moment under load; and one on which nothing comes any more. Whoever was answered with an error finds no trace, but for a commit whose answer
 //! was lost; there, as always, the same key tells the truth.
 
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ on_postgres![
     before_the_commit_it_is_done_again,
     during_the_commit_nobody_is_told_that_it_was_done,
     after_the_commit_the_key_tells_that_it_was_done,
+    a_commit_that_takes_too_long_is_settled_by_its_key,
     while_nothing_is_done_nobody_notices,
     a_deadlock_is_done_again,
     at_any_moment_under_load,
@@ -159,6 +160,33 @@ async fn after_the_commit_the_key_tells_that_it_was_done() {
     }
     sessions.close().await;
     assert_eq!(server.client().balance().await["credits"], 1 + 2 + 3);
+}
+
+async fn a_commit_that_takes_too_long_is_settled_by_its_key() {
+    let server = Server::start(Engine::Postgres);
+    server.database().execute(WAIT_IN_COMMIT).await;
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut holder = server.database().connect().await;
+    holder.execute(&format!("BEGIN; {COMMIT_STEP}")).await;
+    let before = server.database().digest().await;
+    let call = Call::purchase(1);
+    let waiting_and_hanging = async {
+        sessions.reach(BLOCKED).await;
+        let hanging = sessions.hang(BLOCKED).await;
+        holder.execute("ROLLBACK").await;
+        hanging
+    };
+    let (reply, hanging) = tokio::join!(call.send(&server), waiting_and_hanging);
+    is_unavailable(&reply);
+    // It still has the account, so nobody can say.
+    assert_eq!(call.send(&server).await.status, 503);
+    assert_eq!(server.database().digest().await, before);
+    sessions.go_on(hanging).await;
+    let done = server.database().digest().await != before;
+    call.repeat(&server, done).await;
+    assert_eq!(server.client().balance().await["credits"], 1);
+    holder.close().await;
+    sessions.close().await;
 }
 
 async fn while_nothing_is_done_nobody_notices() {
