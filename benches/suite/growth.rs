@@ -30,8 +30,7 @@ const MODELS: [u64; 3] = [1, 10, 100];
 const SEEN: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 /// What is measured on every database.
-const OPERATIONS: [&str; 4] =
-    ["consume", "balance", "history, newest 100", "history, 100 in the middle"];
+const OPERATIONS: [&str; 4] = ["consume", "balance", "history, newest 100", "history, middle 100"];
 const NEWEST_PAGE: usize = 2;
 const MIDDLE_PAGE: usize = 3;
 
