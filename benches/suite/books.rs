@@ -30,11 +30,11 @@ pub(crate) enum Owners {
     Numbered(u64),
 }
 
-/// Of a block with number `b`, and of place `p` in it.
+/// Number `n`, at place `p` of its block.
 const TRANSACTIONS: &str = "
     WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $COUNT),
         rows AS (
-            SELECT n, n % $LENGTH AS p, $USER AS user, 'model-' || (n / $LENGTH / $USERS % $MODELS) AS model
+            SELECT n, n % $LENGTH AS p, $OWNER AS user, 'model-' || (n / $LENGTH / $USERS % $MODELS) AS model
             FROM numbers
         )
     INSERT INTO transactions (id, user_id, type, amount, model_id, metadata, input_tokens,
@@ -55,7 +55,7 @@ const TRANSACTIONS: &str = "
 const USERS: &str = "
     WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $USERS)
     INSERT OR IGNORE INTO users (user_id, created_at)
-    SELECT $USER, $NOW FROM (SELECT n * $LENGTH AS n FROM numbers)";
+    SELECT $OWNER, $NOW FROM (SELECT n * $LENGTH AS n FROM numbers)";
 
 const PRICES: &str = "
     WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $MODELS)
@@ -86,13 +86,13 @@ impl Books {
 
     /// Puts a statement's numbers in.
     fn fill_in(&self, sql: &str) -> String {
-        let user = match self.owners {
+        let owner = match self.owners {
             Owners::DefaultUser => "'default_user'",
             Owners::Numbered(_) => "printf('user-%07d', n / $LENGTH % $USERS)",
         };
-        sql.replace("$USERS", "$PEOPLE")
-            .replace("$USER", &user.replace("$USERS", "$PEOPLE"))
-            .replace("$PEOPLE", &self.users().to_string())
+        // The owner first: it holds other places.
+        sql.replace("$OWNER", owner)
+            .replace("$USERS", &self.users().to_string())
             .replace("$COUNT", &self.transactions().to_string())
             .replace("$LENGTH", &self.block_length.to_string())
             .replace("$MODELS", &self.models.to_string())

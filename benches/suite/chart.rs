@@ -13,7 +13,7 @@ const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 480.0;
 /// The plot itself; the legend stands to its right.
 const LEFT: f64 = 95.0;
-const RIGHT: f64 = 690.0;
+const RIGHT: f64 = 680.0;
 const TOP: f64 = 60.0;
 const BOTTOM: f64 = 380.0;
 

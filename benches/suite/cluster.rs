@@ -73,7 +73,7 @@ impl Cluster {
         Ok(self.url(name))
     }
 
-    /// Transactions per second.
+    /// Transactions per second, over whole seconds.
     pub(crate) fn pgbench(
         &self,
         database: &str,
@@ -84,7 +84,7 @@ impl Cluster {
         let output = Command::new(self.programs.join("pgbench"))
             .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--username=postgres"])
             .arg(format!("--client={connections}"))
-            .arg(format!("--time={}", duration.as_secs()))
+            .arg(format!("--time={}", duration.as_secs().max(1)))
             .arg("--file")
             .arg(script)
             .arg("--host")

@@ -69,7 +69,7 @@ impl Operation {
             Consume => "consume",
             Balance => "balance",
             FirstPage => "history, newest 100",
-            MiddlePage => "history, 100 in the middle",
+            MiddlePage => "history, middle 100",
             Allocate => "allocate",
             AddCredits => "credits/add",
         }

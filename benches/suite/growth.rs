@@ -4,9 +4,9 @@
 //! All databases are served at the same time, each by a service of its own, so that rounds can be
 //! interleaved. One connection: what grows is the time of an operation, not of a queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
@@ -30,8 +30,7 @@ const MODELS: [u64; 3] = [1, 10, 100];
 const SEEN: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 /// What is measured on every database.
-const OPERATIONS: [&str; 4] =
-    ["consume", "balance", "history, newest 100", "history, 100 in the middle"];
+const OPERATIONS: [&str; 4] = ["consume", "balance", "history, newest 100", "history, middle 100"];
 const NEWEST_PAGE: usize = 2;
 const MIDDLE_PAGE: usize = 3;
 
@@ -46,7 +45,7 @@ struct Size {
 }
 
 /// Sizes that differ in one number only.
-struct Axle {
+struct Growth {
     name: &'static str,
     sizes: Vec<Size>,
 }
@@ -54,16 +53,16 @@ struct Axle {
 pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let mut limits = Limits::default();
     memory_of_users(&mut limits).await?;
-    let mut axles = [
-        Axle::start("transactions", &TRANSACTIONS, |value| Books {
+    let mut all = [
+        Growth::start("transactions", &TRANSACTIONS, |value| Books {
             owners: Owners::Numbered(1),
             models: 1,
             blocks: value / 100,
             block_length: 100,
         })
         .await?,
-        Axle::start("users", &USERS, of_users).await?,
-        Axle::start("models", &MODELS, |value| Books {
+        Growth::start("users", &USERS, of_users).await?,
+        Growth::start("models", &MODELS, |value| Books {
             owners: Owners::Numbered(1),
             models: value,
             blocks: value,
@@ -71,17 +70,19 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
         })
         .await?,
     ];
+    // Else the first durable commits would wait for gigabytes to be written.
+    ensure!(Command::new("sync").status()?.success(), "sync failed");
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
         for at in 0..OPERATIONS.len() {
-            for size in axles.iter_mut().flat_map(|axle| &mut axle.sizes) {
+            for size in all.iter_mut().flat_map(|growth| &mut growth.sizes) {
                 size.measure(at, duration).await?;
             }
         }
     }
-    hold(&mut limits, &axles[0]);
-    for axle in axles {
-        axle.finish().await?;
+    hold(&mut limits, &all[0]);
+    for growth in all {
+        growth.finish().await?;
     }
     limits.print();
     Ok(())
@@ -97,7 +98,7 @@ async fn written(books: &Books) -> Result<TempDir> {
     Ok(directory)
 }
 
-impl Axle {
+impl Growth {
     async fn start(name: &'static str, values: &[u64], books: fn(u64) -> Books) -> Result<Self> {
         let mut sizes = Vec::new();
         for value in values {
@@ -204,7 +205,7 @@ impl Size {
     }
 }
 
-fn hold(limits: &mut Limits, transactions: &Axle) {
+fn hold(limits: &mut Limits, transactions: &Growth) {
     let [first, .., last] = &transactions.sizes[..] else { return };
     let ratio = last.took(MIDDLE_PAGE) / first.took(MIDDLE_PAGE);
     limits.hold("history, middle, of 10,000,000 / of 1,000", ratio, Bound::AtMost(1.2));
