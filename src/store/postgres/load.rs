@@ -47,7 +47,7 @@ pub(super) async fn read(
     wanted: &Wanted,
 ) -> Result<Loaded, StoreError> {
     let mut found = Found::default();
-    find(connection, READ, wanted, &mut found).await?;
+    find(connection, READ, &names(&wanted.users), wanted, &mut found).await?;
     Ok(found.into_loaded(&wanted.users))
 }
 
@@ -61,19 +61,21 @@ pub(super) struct Locked {
 /// Locks the accounts wanted and reads them.
 ///
 /// That takes two statements: what one sees besides the rows it locks is of the moment it began, before it
-/// had to wait for a lock.
+/// had to wait for a lock. An account that is opened between the two is not locked, so it is not read:
+/// whoever asks came before it.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     wanted: &Wanted,
 ) -> Result<Locked, StoreError> {
     let mut found = Found::default();
-    let mut users = Vec::new();
+    let mut users: Vec<String> = Vec::new();
     let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
     for row in query.fetch_all(&mut *connection).await? {
         take(&mut found, &row)?;
         users.push(row.try_get(1)?);
     }
-    find(connection, besides_credits!(), wanted, &mut found).await?;
+    let locked: Vec<&str> = users.iter().map(String::as_str).collect();
+    find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
     let mut loaded = found.into_loaded(&wanted.users);
     if !wanted.keys.is_empty() {
         loaded.receipts = receipts(connection, &wanted.keys).await?;
@@ -84,14 +86,12 @@ pub(super) async fn lock(
 async fn find(
     connection: &mut PgConnection,
     sql: &'static str,
+    users: &[&str],
     wanted: &Wanted,
     found: &mut Found,
 ) -> Result<(), StoreError> {
     let ids = wanted.store_transaction_ids.iter().map(StoreTransactionId::as_str);
-    let query = sqlx::query(sql)
-        .bind(names(&wanted.users))
-        .bind(wanted.prices)
-        .bind(ids.collect::<Vec<_>>());
+    let query = sqlx::query(sql).bind(users).bind(wanted.prices).bind(ids.collect::<Vec<_>>());
     for row in query.fetch_all(connection).await? {
         take(found, &row)?;
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The users to reset, and the time. It comes before what is written, in a statement of its own: no part
-/// of a statement sees what another one deletes.
+/// of a statement sees what another one deletes. As many rows are changed as there are accounts.
 const RESET: &str = "
     WITH transactions AS (DELETE FROM transactions WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
@@ -82,24 +82,30 @@ pub(super) async fn save(
 ) -> Result<(), StoreError> {
     if !changes.reset.is_empty() {
         let query = sqlx::query(RESET).bind(&changes.reset).bind(now);
-        query.execute(&mut *connection).await?;
+        let accounts = query.execute(&mut *connection).await?.rows_affected();
+        if usize::try_from(accounts) != Ok(changes.locked_resets) {
+            // What is not locked may be in somebody's hands.
+            return Err(another_was_first());
+        }
     }
     let expected = changes.rows();
     if expected == 0 {
         return Ok(());
     }
     let written: i64 = changes.bind(now).fetch_one(connection).await?.try_get(0)?;
-    if usize::try_from(written) == Ok(expected) {
-        Ok(())
-    } else {
-        Err(StoreError::Retry("another instance was the first".to_owned()))
-    }
+    if usize::try_from(written) == Ok(expected) { Ok(()) } else { Err(another_was_first()) }
+}
+
+fn another_was_first() -> StoreError {
+    StoreError::Retry("another instance was the first".to_owned())
 }
 
 /// What accounts and receipts come to, column by column.
 #[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
     reset: Vec<&'a str>,
+    /// How many of those to reset have an account.
+    locked_resets: usize,
     new_credits: CreditRows<'a>,
     changed_credits: CreditRows<'a>,
     tokens: TokenRows<'a>,
@@ -188,6 +194,7 @@ impl<'a> Changes<'a> {
         let user = account.user().as_str();
         if account.is_reset() {
             self.reset.push(user);
+            self.locked_resets = self.locked_resets.saturating_add(usize::from(locked));
         }
         let kinds: BTreeSet<EntryKind> = account.entries().iter().map(Entry::kind).collect();
         if kinds.contains(&EntryKind::Purchase) || kinds.contains(&EntryKind::Allocation) {

@@ -13,6 +13,7 @@ use crate::harness::{
 
 on_postgres![
     a_storm_on_two_instances_comes_to_what_it_would_on_one,
+    an_account_that_another_instance_opens_meanwhile_is_not_written_unlocked,
     one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long,
     one_that_hangs_while_it_holds_locks_loses_them,
 ];
@@ -117,6 +118,66 @@ async fn a_storm_on_two_instances_comes_to_what_it_would_on_one() {
             assert_eq!(instance.of(user).balance().await, balance, "{user}");
         }
     }
+}
+
+/// What another instance writes for ann, whom nobody had seen: 75 credits, all of them spent on tokens.
+const OPEN_ACCOUNT: &str = "
+    INSERT INTO users (user_id, created_at) VALUES ('ann', now());
+    INSERT INTO credits (user_id, credits, updated_at) VALUES ('ann', 0, now());
+    INSERT INTO transactions
+        (user_id, type, amount, model_id, metadata, price_per_m_token, credits_delta, tokens_delta,
+         created_at)
+    VALUES ('ann', 'purchase', 75, NULL, '{}', NULL, 75, 0, now()),
+        ('ann', 'allocation', 75, 'gemini-2.0-flash', NULL, 75, -75, 1000000, now());
+    INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
+    VALUES ('ann', 'gemini-2.0-flash', 1000000, now())";
+/// And what it writes next.
+const CONSUME_500: &str = "
+    UPDATE token_balances SET allocated_tokens = allocated_tokens - 500 WHERE user_id = 'ann';
+    INSERT INTO transactions (user_id, type, amount, model_id, input_tokens, output_tokens,
+        credits_delta, tokens_delta, created_at)
+    VALUES ('ann', 'consumption', 500, 'gemini-2.0-flash', 500, 0, 0, -500, now())";
+
+const WAITS_TO_WRITE: &str = "SELECT CAST(pid AS TEXT) FROM pg_locks
+    WHERE relation = 'transactions'::regclass AND NOT granted";
+
+async fn an_account_that_another_instance_opens_meanwhile_is_not_written_unlocked() {
+    let tokens = [("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET)];
+    let server = Server::start_with(Engine::Postgres, &tokens);
+    let client = server.client().of("ann");
+    let database = server.database();
+    let (mut opener, mut consumer) = (database.connect().await, database.connect().await);
+    let mut sessions = Sessions::at(&database).await;
+    // The lane finds no account to lock, and is held up before it reads her tokens.
+    opener.execute("BEGIN; LOCK TABLE token_balances IN ACCESS EXCLUSIVE MODE").await;
+    let asking = client.clone();
+    let asked = tokio::spawn(async move { asking.consume(MODEL, 10, 0).await });
+    sessions.reach(BLOCKED).await;
+    opener.execute(OPEN_ACCOUNT).await;
+    let opened = async {
+        eventually("the next one waits for its turn", async || {
+            (!database.texts(WAITS_TO_WRITE).await.is_empty()).then_some(())
+        })
+        .await;
+        opener.execute("COMMIT").await;
+    };
+    tokio::join!(consumer.execute(STOP_WRITES), opened);
+    eventually("the lane has decided", async || {
+        let waits = !database.texts(WAITS_TO_WRITE).await.is_empty();
+        (waits || asked.is_finished()).then_some(())
+    })
+    .await;
+    consumer.execute(&format!("{CONSUME_500}; COMMIT")).await;
+
+    let asked = asked.await.expect("the call ends");
+    assert!([200, 400, 503].contains(&asked.status), "{asked:?}");
+    let left = 1_000_000 - 500 - if asked.status == 200 { 10 } else { 0 };
+    let balance = json!({"credits": 0, "allocated_tokens": {MODEL: left}});
+    assert_eq!(client.balance().await, balance, "{asked:?}");
+    for connection in [opener, consumer] {
+        connection.close().await;
+    }
+    sessions.close().await;
 }
 
 async fn one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long() {
