@@ -66,8 +66,7 @@ impl BillingService {
     /// # Errors
     /// [`ServiceError::Store`] when the database can't be read.
     pub async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
-        let (account, _) = self.reader.account(user).await?;
-        Ok(account)
+        Ok(self.reader.account(user).await?)
     }
 
     /// The tokens of all the user's models of one category.
@@ -79,7 +78,7 @@ impl BillingService {
         user: &UserId,
         category: Category,
     ) -> Result<Tokens, ServiceError> {
-        let (account, prices) = self.reader.account(user).await?;
+        let (account, prices) = self.reader.account_and_prices(user).await?;
         Ok(account.category_total(category, &prices))
     }
 

@@ -122,7 +122,14 @@ impl<W: Writer> Batches<W> {
                 result => return result,
             }
         }
-        self.attempt_once(jobs).await
+        let result = self.attempt_once(jobs).await;
+        if matches!(result, Err(Failure::Again)) {
+            tracing::error!(
+                attempts = ATTEMPTS,
+                "a batch was not written: others always came first"
+            );
+        }
+        result
     }
 
     async fn attempt_once(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {

@@ -1,9 +1,31 @@
-//! What an audit of the books comes to, whatever the engine. What it looks for is each engine's SQL.
+//! What an audit of the books comes to, whatever the engine. What an engine looks for in its own way is in
+//! its folder; here is the SQL that both understand.
 
 use std::fmt;
 
 /// Most differences that are told one by one; those beyond are counted.
 const DIFFERENCES_TOLD: usize = 100;
+
+/// Users, balances, transactions and idempotency keys.
+pub(super) const COUNTS: &str = "
+    SELECT (SELECT count(*) FROM users),
+        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances),
+        (SELECT count(*) FROM transactions),
+        (SELECT count(*) FROM idempotency_keys)";
+
+/// Transactions whose changes are not what their type and amount say. The schema refuses them, but its
+/// conditions can be switched off.
+pub(super) const CHANGES: &str = "
+    SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
+    WHERE CASE type
+        WHEN 'purchase' THEN
+            amount >= 1 AND credits_delta = amount AND tokens_delta = 0 AND model_id IS NULL
+        WHEN 'allocation' THEN
+            amount >= 1 AND credits_delta = -amount AND tokens_delta >= 1 AND model_id IS NOT NULL
+        WHEN 'consumption' THEN
+            amount >= 0 AND credits_delta = 0 AND tokens_delta = -amount AND model_id IS NOT NULL
+        ELSE false
+    END IS NOT true";
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -104,12 +104,31 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// The user's account, with the current prices.
+    /// The user's account.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
-    pub async fn account(&self, user: &UserId) -> Result<(Account, PriceList), StoreError> {
-        let wanted = Wanted { users: vec![user.clone()], prices: true, ..Wanted::default() };
+    pub async fn account(&self, user: &UserId) -> Result<Account, StoreError> {
+        Ok(self.account_and(false, user).await?.0)
+    }
+
+    /// The user's account and the current prices, of one moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    pub async fn account_and_prices(
+        &self,
+        user: &UserId,
+    ) -> Result<(Account, PriceList), StoreError> {
+        self.account_and(true, user).await
+    }
+
+    async fn account_and(
+        &self,
+        prices: bool,
+        user: &UserId,
+    ) -> Result<(Account, PriceList), StoreError> {
+        let wanted = Wanted { users: vec![user.clone()], prices, ..Wanted::default() };
         let mut loaded = self.load(&wanted).await?;
         let account = loaded.accounts.remove(user).unwrap_or_else(|| Account::new(user.clone()));
         Ok((account, loaded.prices))

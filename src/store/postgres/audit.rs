@@ -5,7 +5,11 @@ use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{MIGRATIONS, OpenError, PostgresDatabase, newest_migration};
-use crate::store::{Audit, Check, Counts, Difference, newest_known};
+use crate::store::{
+    Audit, Check, Counts, Difference,
+    audit::{CHANGES, COUNTS},
+    newest_known,
+};
 
 /// What there is to check.
 const CHECKS: [Check; 5] =
@@ -13,12 +17,6 @@ const CHECKS: [Check; 5] =
 
 /// One transaction, so that all of its checks see one moment.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-const COUNTS: &str = "
-    SELECT (SELECT count(*) FROM users),
-        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances),
-        (SELECT count(*) FROM transactions),
-        (SELECT count(*) FROM idempotency_keys)";
 
 /// Balances that are not what the transactions come to: user, model, what is held, the sum as a text, for
 /// it may be of any size, and the number of transactions. A sum of nothing is 0.
@@ -46,20 +44,6 @@ const BALANCES: &str = "
         ON held.user_id = sums.user_id AND held.model_id = sums.model_id
     WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0
         OR held.allocated_tokens <> coalesce(sums.sum, 0)";
-
-/// Transactions whose changes are not what their type and amount say. The schema refuses them, but its
-/// conditions can be dropped.
-const CHANGES: &str = "
-    SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
-    WHERE CASE type
-        WHEN 'purchase' THEN
-            amount >= 1 AND credits_delta = amount AND tokens_delta = 0 AND model_id IS NULL
-        WHEN 'allocation' THEN
-            amount >= 1 AND credits_delta = -amount AND tokens_delta >= 1 AND model_id IS NOT NULL
-        WHEN 'consumption' THEN
-            amount >= 0 AND credits_delta = 0 AND tokens_delta = -amount AND model_id IS NOT NULL
-        ELSE false
-    END IS NOT true";
 
 /// Store transactions granted more than once.
 const GRANTS: &str = "

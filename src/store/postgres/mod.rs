@@ -23,7 +23,7 @@ pub use reader::PostgresReader;
 pub use writer::PostgresWriter;
 
 use super::{FoundSchema, OpenError, StoreError, describe, newest_known};
-use session::Session;
+use session::{Session, connect_unlimited};
 
 /// The same numbers and names as SQLite's. One that was released is never edited.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -126,7 +126,7 @@ impl PostgresDatabase {
 
     /// A connection whose statements may take as long as they need.
     async fn connect(&self) -> Result<PgConnection, OpenError> {
-        self.options.connect().await.map_err(|error| self.failed(&error))
+        connect_unlimited(&self.options).await.map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &sqlx::Error) -> OpenError {

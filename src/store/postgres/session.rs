@@ -1,7 +1,7 @@
 //! Connections that serve requests: no statement, lock or idle transaction on them lasts longer than
 //! a request may take, and a commit is on disk when it is reported.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
@@ -46,11 +46,26 @@ impl Session {
 
     /// A connection to write on.
     pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let connecting = async {
+        within(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
             sqlx::query(DURABLE).execute(&mut connection).await?;
             Ok(connection)
-        };
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        })
+        .await
     }
+}
+
+/// A connection whose statements may take as long as they need.
+pub(super) async fn connect_unlimited(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, sqlx::Error> {
+    within(CONNECT_TIMEOUT, options.connect()).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }

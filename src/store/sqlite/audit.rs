@@ -4,17 +4,14 @@ use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
-use crate::store::{Audit, Check, Counts, Difference};
+use crate::store::{
+    Audit, Check, Counts, Difference,
+    audit::{CHANGES, COUNTS},
+};
 
 /// One transaction, so that all of its checks see one moment. The file is mapped into memory, as much of
 /// it as SQLite maps: looking up a million rows in each index costs mostly the way to their pages.
 const BEGIN: &str = "PRAGMA mmap_size = 2147418112; BEGIN";
-
-const COUNTS: &str = "
-    SELECT (SELECT count(*) FROM users),
-        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances),
-        (SELECT count(*) FROM transactions),
-        (SELECT count(*) FROM idempotency_keys)";
 
 /// Balances that are not what the transactions come to: user, model, what is held, the sum's high and low
 /// half, and the number of transactions.
@@ -55,20 +52,6 @@ const BALANCES: &str = "
     WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0
         OR held.allocated_tokens >> 32 <> coalesce(sums.high, 0)
         OR held.allocated_tokens & 4294967295 <> coalesce(sums.low, 0)";
-
-/// Transactions whose changes are not what their type and amount say. The schema refuses them, but SQLite
-/// does not look at such conditions when a file is opened for reading.
-const CHANGES: &str = "
-    SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
-    WHERE NOT CASE type
-        WHEN 'purchase' THEN
-            amount >= 1 AND credits_delta = amount AND tokens_delta = 0 AND model_id IS NULL
-        WHEN 'allocation' THEN
-            amount >= 1 AND credits_delta = -amount AND tokens_delta >= 1 AND model_id IS NOT NULL
-        WHEN 'consumption' THEN
-            amount >= 0 AND credits_delta = 0 AND tokens_delta = -amount AND model_id IS NOT NULL
-        ELSE false
-    END";
 
 /// Store transactions granted more than once. Read from the table: the index that forbids it may be what
 /// is broken.

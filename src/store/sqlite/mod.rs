@@ -15,12 +15,13 @@ mod writer;
 
 use std::{path::Path, str::FromStr, time::Duration};
 
-pub use reader::SqliteReader;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+
+pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
 use super::{FoundSchema, OpenError, StoreError, describe, newest_known};

@@ -1,6 +1,6 @@
 //! A lane's connection that ends: at each step of a batch, during the commit, after it, and at any
-//! moment under load; and one on which nothing comes any more. Whoever was answered with an error finds no trace, but for a commit whose answer
-//! was lost; there, as always, the same key tells the truth.
+//! moment under load; and one on which nothing comes any more. Whoever was answered with an error finds no
+//! trace, but for a commit whose answer was lost; there, as always, the same key tells the truth.
 
 use serde_json::{Value, json};
 
