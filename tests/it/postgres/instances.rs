@@ -2,9 +2,10 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::harness::{
-    Client, Engine, Reply, Server, Sessions,
+    Client, Connection, Engine, Reply, Server, Sessions,
     client::{consumption, purchase},
     eventually, on_postgres,
     sessions::BLOCKED,
@@ -14,6 +15,7 @@ use crate::harness::{
 on_postgres![
     a_storm_on_two_instances_comes_to_what_it_would_on_one,
     an_account_that_another_instance_opens_meanwhile_is_not_written_unlocked,
+    an_account_that_another_instance_opens_meanwhile_is_not_reset_unlocked,
     one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long,
     one_that_hangs_while_it_holds_locks_loses_them,
 ];
@@ -141,43 +143,83 @@ const CONSUME_500: &str = "
 const WAITS_TO_WRITE: &str = "SELECT CAST(pid AS TEXT) FROM pg_locks
     WHERE relation = 'transactions'::regclass AND NOT granted";
 
-async fn an_account_that_another_instance_opens_meanwhile_is_not_written_unlocked() {
-    let tokens = [("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET)];
-    let server = Server::start_with(Engine::Postgres, &tokens);
-    let client = server.client().of("ann");
-    let database = server.database();
-    let (mut opener, mut consumer) = (database.connect().await, database.connect().await);
-    let mut sessions = Sessions::at(&database).await;
-    // The lane finds no account to lock, and is held up before it reads her tokens.
-    opener.execute("BEGIN; LOCK TABLE token_balances IN ACCESS EXCLUSIVE MODE").await;
-    let asking = client.clone();
-    let asked = tokio::spawn(async move { asking.consume(MODEL, 10, 0).await });
-    sessions.reach(BLOCKED).await;
-    opener.execute(OPEN_ACCOUNT).await;
-    let opened = async {
-        eventually("the next one waits for its turn", async || {
-            (!database.texts(WAITS_TO_WRITE).await.is_empty()).then_some(())
+/// A service that a call for ann, whom nobody has seen, takes to the point where it finds no account to lock.
+/// Another instance opens one before the lane reads on, and the lane can't write until `writes` ends.
+struct OpenedMeanwhile {
+    server: Server,
+    client: Client,
+    asked: JoinHandle<Reply>,
+    writes: Connection,
+}
+
+impl OpenedMeanwhile {
+    async fn during<F>(call: impl FnOnce(Client) -> F) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let settings = [
+            ("BILLING_AUTH", "jwt"),
+            ("BILLING_JWT_SECRET", SECRET),
+            ("BILLING_ALLOW_RESET", "true"),
+        ];
+        let server = Server::start_with(Engine::Postgres, &settings);
+        let client = server.client().of("ann");
+        let database = server.database();
+        let (mut opener, mut writes) = (database.connect().await, database.connect().await);
+        let mut sessions = Sessions::at(&database).await;
+        opener.execute("BEGIN; LOCK TABLE token_balances IN ACCESS EXCLUSIVE MODE").await;
+        let asked = tokio::spawn(call(client.clone()));
+        sessions.reach(BLOCKED).await;
+        opener.execute(OPEN_ACCOUNT).await;
+        let opened = async {
+            eventually("the next one waits for its turn", async || {
+                (!database.texts(WAITS_TO_WRITE).await.is_empty()).then_some(())
+            })
+            .await;
+            opener.execute("COMMIT").await;
+        };
+        tokio::join!(writes.execute(STOP_WRITES), opened);
+        eventually("the lane has decided", async || {
+            let waits = !database.texts(WAITS_TO_WRITE).await.is_empty();
+            (waits || asked.is_finished()).then_some(())
         })
         .await;
-        opener.execute("COMMIT").await;
-    };
-    tokio::join!(consumer.execute(STOP_WRITES), opened);
-    eventually("the lane has decided", async || {
-        let waits = !database.texts(WAITS_TO_WRITE).await.is_empty();
-        (waits || asked.is_finished()).then_some(())
-    })
-    .await;
-    consumer.execute(&format!("{CONSUME_500}; COMMIT")).await;
+        opener.close().await;
+        sessions.close().await;
+        Self { server, client, asked, writes }
+    }
+}
 
+async fn an_account_that_another_instance_opens_meanwhile_is_not_written_unlocked() {
+    let call = async |client: Client| client.consume(MODEL, 10, 0).await;
+    let OpenedMeanwhile { server, client, asked, mut writes } = OpenedMeanwhile::during(call).await;
+    writes.execute(&format!("{CONSUME_500}; COMMIT")).await;
+    writes.close().await;
     let asked = asked.await.expect("the call ends");
     assert!([200, 400, 503].contains(&asked.status), "{asked:?}");
     let left = 1_000_000 - 500 - if asked.status == 200 { 10 } else { 0 };
     let balance = json!({"credits": 0, "allocated_tokens": {MODEL: left}});
     assert_eq!(client.balance().await, balance, "{asked:?}");
-    for connection in [opener, consumer] {
-        connection.close().await;
-    }
+    drop(server);
+}
+
+async fn an_account_that_another_instance_opens_meanwhile_is_not_reset_unlocked() {
+    let call = async |client: Client| client.post("/reset", &json!({})).await;
+    let OpenedMeanwhile { server, client, asked, mut writes } = OpenedMeanwhile::during(call).await;
+    let mut consumer = server.database().connect().await;
+    let mut sessions = Sessions::at(&server.database()).await;
+    consumer.execute("BEGIN; SELECT user_id FROM credits WHERE user_id = 'ann' FOR UPDATE").await;
+    writes.execute("ROLLBACK").await;
+    writes.close().await;
+    sessions.reach(BLOCKED).await;
+    consumer.execute(&format!("{CONSUME_500}; COMMIT")).await;
+    consumer.close().await;
     sessions.close().await;
+    let asked = asked.await.expect("the call ends");
+    assert!([200, 503].contains(&asked.status), "{asked:?}");
+    let entries = client.get("/transactions").await.ok();
+    assert_eq!(entries == json!([]), asked.status == 200, "{entries}");
+    drop(server);
 }
 
 async fn one_that_is_killed_while_it_holds_locks_holds_up_nobody_for_long() {
