@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -38,13 +38,15 @@ impl Server {
         let stdout = child.stdout.take().context("the server's output")?;
         let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let (sender, receiver) = mpsc::channel();
-        // The thread goes on reading: a full pipe would stop the server.
         std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let mut words = line.split_whitespace();
-                let address = words.find_map(|word| word.strip_prefix("address=")?.parse().ok());
-                let _ = address.map(|address| sender.send(address));
-            }
+            let mut output = BufReader::new(stdout);
+            let address = output.by_ref().lines().map_while(Result::ok).find_map(|line| {
+                line.split_whitespace().find_map(|word| word.strip_prefix("address=")?.parse().ok())
+            });
+            let _ = address.map(|address| sender.send(address));
+            // It goes on reading, because a full pipe would stop the log; and does no more than that,
+            // because it takes the processor from what is measured.
+            io::copy(&mut output, &mut io::sink())
         });
         let named = receiver.recv_timeout(PATIENCE);
         server.address = named.context("the server named no address=127.0.0.1:PORT")?;
