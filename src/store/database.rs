@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Audit, Check, DatabaseSize, Loaded, OpenError, StoreError, Wanted, Writer,
+    account_reads::{AccountReads, Prices},
     postgres::{PostgresDatabase, PostgresReader, PostgresWriter},
     sqlite::{SqliteDatabase, SqliteReader, SqliteWriter},
 };
@@ -70,13 +71,16 @@ impl Database {
             Self::Sqlite(database) => {
                 let (writer, reader) = database.open().await?;
                 let writers = vec![AnyWriter::Sqlite(Box::new(writer))];
-                Ok(Opened { writers, reader: Reader::Sqlite(reader) })
+                Ok(Opened { writers, reader: Reader::start(AnyReader::Sqlite(reader)) })
             }
             Self::Postgres(database) => {
                 let (writers, reader) = database.open().await?;
                 let writers =
                     writers.into_iter().map(|writer| AnyWriter::Postgres(Box::new(writer)));
-                Ok(Opened { writers: writers.collect(), reader: Reader::Postgres(reader) })
+                Ok(Opened {
+                    writers: writers.collect(),
+                    reader: Reader::start(AnyReader::Postgres(reader)),
+                })
             }
         }
     }
@@ -96,20 +100,42 @@ impl Database {
 
 /// What reads from a database: accounts, prices and pages of the history.
 #[derive(Debug, Clone)]
-pub enum Reader {
+pub struct Reader {
+    engine: AnyReader,
+    accounts: AccountReads,
+}
+
+/// A reader of either engine.
+#[derive(Debug, Clone)]
+pub(super) enum AnyReader {
     /// From a file.
     Sqlite(SqliteReader),
     /// From a server.
     Postgres(PostgresReader),
 }
 
+impl AnyReader {
+    /// What the database holds of what is wanted, of one moment; receipts can't be.
+    pub(super) async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        match self {
+            Self::Sqlite(reader) => reader.load(wanted).await,
+            Self::Postgres(reader) => reader.load(wanted).await,
+        }
+    }
+}
+
 impl Reader {
+    /// Has to be called in a runtime, which reads accounts from then on.
+    fn start(engine: AnyReader) -> Self {
+        Self { accounts: AccountReads::start(engine.clone()), engine }
+    }
+
     /// The user's account.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
     pub async fn account(&self, user: &UserId) -> Result<Account, StoreError> {
-        Ok(self.account_and(false, user).await?.0)
+        Ok(self.accounts.read(user, Prices::NotWanted).await?.0)
     }
 
     /// The user's account and the current prices, of one moment.
@@ -120,18 +146,7 @@ impl Reader {
         &self,
         user: &UserId,
     ) -> Result<(Account, PriceList), StoreError> {
-        self.account_and(true, user).await
-    }
-
-    async fn account_and(
-        &self,
-        prices: bool,
-        user: &UserId,
-    ) -> Result<(Account, PriceList), StoreError> {
-        let wanted = Wanted { users: vec![user.clone()], prices, ..Wanted::default() };
-        let mut loaded = self.load(&wanted).await?;
-        let account = loaded.accounts.remove(user).unwrap_or_else(|| Account::new(user.clone()));
-        Ok((account, loaded.prices))
+        self.accounts.read(user, Prices::Wanted).await
     }
 
     /// The current prices.
@@ -140,14 +155,7 @@ impl Reader {
     /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
     pub async fn prices(&self) -> Result<PriceList, StoreError> {
         let wanted = Wanted { prices: true, ..Wanted::default() };
-        Ok(self.load(&wanted).await?.prices)
-    }
-
-    async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        match self {
-            Self::Sqlite(reader) => reader.load(wanted).await,
-            Self::Postgres(reader) => reader.load(wanted).await,
-        }
+        Ok(self.engine.load(&wanted).await?.prices)
     }
 
     /// A page of the user's history, newest first.
@@ -159,9 +167,9 @@ impl Reader {
         user: &UserId,
         filter: &HistoryFilter,
     ) -> Result<HistoryPage, StoreError> {
-        match self {
-            Self::Sqlite(reader) => reader.history(user, filter).await,
-            Self::Postgres(reader) => reader.history(user, filter).await,
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.history(user, filter).await,
+            AnyReader::Postgres(reader) => reader.history(user, filter).await,
         }
     }
 
@@ -170,25 +178,25 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(reader) => reader.ping().await,
-            Self::Postgres(reader) => reader.ping().await,
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.ping().await,
+            AnyReader::Postgres(reader) => reader.ping().await,
         }
     }
 
     /// How much room the database takes now; zero where that can't be known.
     pub async fn size(&self) -> DatabaseSize {
-        match self {
-            Self::Sqlite(reader) => reader.size(),
-            Self::Postgres(reader) => reader.size().await,
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.size(),
+            AnyReader::Postgres(reader) => reader.size().await,
         }
     }
 
     /// Ends all connections.
     pub async fn close(&self) {
-        match self {
-            Self::Sqlite(reader) => reader.close().await,
-            Self::Postgres(reader) => reader.close().await,
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.close().await,
+            AnyReader::Postgres(reader) => reader.close().await,
         }
     }
 }

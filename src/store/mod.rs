@@ -3,6 +3,7 @@
 //! The rules live in `domain`, and when to write is the `ledger`'s business. A storage engine gives
 //! [`Writer`]s and a [`Reader`]; nothing above this folder knows which engine it is.
 
+mod account_reads;
 mod audit;
 mod database;
 mod found;
@@ -28,7 +29,7 @@ pub use opening::OpenError;
 use opening::{FoundSchema, describe, newest_known};
 
 /// Why the database did not do what it was asked.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// What was written broke a constraint: one operation of the batch is at fault, not the database.
     #[error("the database refuses a value: {0}")]

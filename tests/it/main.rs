@@ -8,6 +8,7 @@
 )]
 
 mod acceptance;
+mod account_reads;
 mod backup;
 mod business_rules;
 mod clocks;

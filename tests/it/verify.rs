@@ -88,7 +88,7 @@ pub(crate) async fn books(engine: Engine) -> Server {
 }
 
 /// A copy of `server`'s database after `sql`, which nothing in the schema may hinder.
-async fn spoiled(server: &Server, sql: &str) -> Home {
+pub(crate) async fn spoiled(server: &Server, sql: &str) -> Home {
     let spoiled = server.home().copy().await;
     let unhindered = match spoiled.database.engine() {
         Engine::Sqlite => UNHINDERED_SQLITE,
