@@ -1,11 +1,12 @@
 //! The reads: accounts, prices, and pages of the history, on a small pool of connections that can't
 //! write.
 
-use std::time::Duration;
+use std::{borrow::Cow, cmp::Reverse, time::Duration};
 
+use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, Row, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
+    AssertSqlSafe, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
 use super::{DatabaseFile, StoreError, snapshot, snapshot::snapshot_sql};
@@ -60,15 +61,21 @@ impl SqliteReader {
         let Some(sql) = history_sql(filter) else { return Ok(HistoryPage::default()) };
         // One more than asked for tells whether there are more.
         let limit = usize::from(filter.limit);
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(user.as_str())
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit).saturating_add(1))
             .bind(filter.model.as_ref().map(ModelId::as_str))
-            .fetch_all(&self.pool)
+            .fetch_one(&self.pool)
             .await?;
-        let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;
-        Ok(HistoryPage { transactions, more: rows.len() > limit })
+        let mut rows: Vec<HistoryRow<'_>> = serde_json::from_str(&rows)
+            .map_err(|error| StoreError::Corrupt(format!("a transaction: {error}")))?;
+        // SQLite gathers them in this order, but does not say that it always will.
+        rows.sort_unstable_by_key(|row| Reverse(row.0));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let transactions = rows.into_iter().map(transaction).collect::<Result<_, _>>()?;
+        Ok(HistoryPage { transactions, more })
     }
 
     /// Whether the database can be read, and its file's permissions let somebody write.
@@ -94,7 +101,8 @@ impl SqliteReader {
 }
 
 /// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
-/// page's length, however long the history is. The texts are all ours. `None` when nothing can match.
+/// page's length, however long the history is. The page comes as one JSON array, because a row of its
+/// own costs each transaction more than finding it. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
     let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
     let ranges: Vec<String> = EntryKind::ALL
@@ -103,24 +111,28 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
         .filter(|kind| filter.model.is_none() || *kind != EntryKind::Purchase)
         .map(|kind| {
             format!(
-                "SELECT id, type, amount, model_id, created_at FROM transactions \
+                "SELECT id FROM transactions \
                  WHERE user_id = $1 AND type = '{}' AND id < $2{model}",
                 kind.name()
             )
         })
         .collect();
-    (!ranges.is_empty())
-        .then(|| format!("{} ORDER BY id DESC LIMIT $3", ranges.join(" UNION ALL ")))
+    (!ranges.is_empty()).then(|| {
+        format!(
+            "SELECT json_group_array(json_array(id, type, amount, model_id, created_at)) \
+             FROM ({} ORDER BY id DESC LIMIT $3) CROSS JOIN transactions USING (id)",
+            ranges.join(" UNION ALL ")
+        )
+    })
 }
 
-fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
-    let kind: &str = row.try_get(1)?;
-    Ok(Transaction {
-        id: row.try_get(0)?,
-        kind: EntryKind::from_name(kind)
-            .ok_or_else(|| StoreError::Corrupt(format!("type of a transaction: '{kind}'")))?,
-        amount: row.try_get(2)?,
-        model: row.try_get(3)?,
-        created_at: row.try_get(4)?,
-    })
+/// Id, type, amount, model, and when it was made.
+#[derive(Deserialize)]
+struct HistoryRow<'a>(i64, Cow<'a, str>, i64, Option<String>, String);
+
+fn transaction(row: HistoryRow<'_>) -> Result<Transaction, StoreError> {
+    let HistoryRow(id, kind, amount, model, created_at) = row;
+    let kind = EntryKind::from_name(&kind)
+        .ok_or_else(|| StoreError::Corrupt(format!("type of a transaction: '{kind}'")))?;
+    Ok(Transaction { id, kind, amount, model, created_at })
 }
