@@ -19,6 +19,8 @@ use crate::config::LogFormat;
 
 /// Bytes of log that may wait for whoever reads it.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of memory that stay with the log when it was written out.
+const KEPT_BYTES: usize = 256 * 1024;
 /// How long the end of the program waits for the last lines to be read.
 const LAST_LINES_WAIT: Duration = Duration::from_millis(400);
 /// How long lines are gathered before they are written.
@@ -107,6 +109,7 @@ impl Buffer {
             // Without anyone to read the log there is nobody to tell either.
             let _ = write_out(&bytes, dropped);
             bytes.clear();
+            bytes.shrink_to(KEPT_BYTES);
             if closed {
                 self.lock().done = true;
                 self.changed.notify_all();
