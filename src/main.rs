@@ -4,7 +4,6 @@ mod commands;
 
 use std::{env, num::NonZero, process::ExitCode, thread};
 
-use rustix::thread::disable_transparent_huge_pages;
 use tokio::runtime::{Builder, Runtime};
 
 use token_billing::{
@@ -21,9 +20,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // A load leaves pieces all over the memory it used; of huge pages, each keeps two megabytes of it.
-    // Where it can't be had, all that is lost is memory.
-    let _ = disable_transparent_huge_pages(true);
     if let Err(error) = dotenvy::dotenv()
         && !error.not_found()
     {
