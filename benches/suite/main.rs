@@ -57,7 +57,7 @@ struct Arguments {
 enum Command {
     /// All operations, against a bare handler, durable commits and the naive port; some four minutes.
     Compare,
-    /// How cost grows with users, transactions and models; some seven minutes and three GB of disk.
+    /// How cost grows with users, transactions and models; some six minutes and 2.5 GB of disk.
     Growth,
     /// Instructions per request, counted by valgrind.
     Instructions,

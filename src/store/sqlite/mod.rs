@@ -38,6 +38,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(2_500);
 const ROW_BUFFER_ROWS: usize = 1_024;
 /// What every SQLite database begins with.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+/// Most memory for pages on the connection that writes, in KiB. It has to look every new idempotency key up
+/// in an index of some 22 bytes per key; what does not fit is read from the system's cache, key by key.
+const WRITER_CACHE_KIB: u32 = 6_144;
 /// SQLite's page size, in bytes, of a database made here.
 const PAGE_BYTES: u32 = 4_096;
 
@@ -92,7 +95,8 @@ impl SqliteDatabase {
     /// [`OpenError`]; a file that is not ours, or newer than we are, is left untouched.
     pub async fn open(&self) -> Result<(SqliteWriter, SqliteReader), OpenError> {
         self.inspect().await?;
-        let create = self.options.clone().create_if_missing(true);
+        let writing = self.options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
+        let create = writing.clone().create_if_missing(true);
         let mut connection = create.connect().await.map_err(|error| self.failed(&error))?;
         migrate(&mut connection).await.map_err(|error| self.failed(&error))?;
 
@@ -100,7 +104,7 @@ impl SqliteDatabase {
         let file =
             DatabaseFile::remember(Path::new(&self.path)).map_err(|error| self.failed(&error))?;
         let reader = SqliteReader::new(&options, file.clone());
-        Ok((SqliteWriter::new(connection, options, file), reader))
+        Ok((SqliteWriter::new(connection, writing.create_if_missing(false), file), reader))
     }
 
     /// Looks whether an existing file is a database we may migrate, without writing to it.
