@@ -100,7 +100,7 @@ impl Pace {
         Self::Every { interval: Duration::from_secs_f64(1.0 / per_second), duration }
     }
 
-    const fn duration(self) -> Duration {
+    pub(crate) const fn duration(self) -> Duration {
         match self {
             Self::AtOnce(duration) | Self::Every { duration, .. } => duration,
             Self::Exactly(_) => Duration::from_mins(10),

@@ -44,19 +44,24 @@ enum Candidate {
 use Candidate::{Bare, Commits, Naive, WithKeys, WithTokens};
 use Operation::{AddCredits, Allocate, Balance, Consume, FirstPage, MiddlePage};
 
+const OPERATIONS: [Operation; 6] = [Consume, Balance, FirstPage, MiddlePage, Allocate, AddCredits];
+
+/// Numbers of connections.
+const COUNTS: &[usize] = &[1, 8, 32, CONNECTIONS, 512];
+
 /// What is measured together in each round, at each of the connection counts.
 const PLAN: [(Operation, &[Candidate], &[usize]); 8] = [
-    (Consume, &[Candidate::Service, Bare, Naive], &[1, 8, 32, 128, 512]),
+    (Consume, &[Candidate::Service, Bare, Naive], COUNTS),
     (Consume, &[WithKeys, WithTokens], &[CONNECTIONS]),
     (Consume, &[Commits], &[1]),
-    (Balance, &[Candidate::Service, Bare, Naive], &[1, 8, 32, 128, 512]),
-    (FirstPage, &[Candidate::Service, Naive], &[1, 32]),
-    (MiddlePage, &[Candidate::Service, Naive], &[1, 32]),
-    (Allocate, &[Candidate::Service], &[1, CONNECTIONS]),
-    (AddCredits, &[Candidate::Service], &[1, CONNECTIONS]),
+    (Balance, &[Candidate::Service, Bare, Naive], COUNTS),
+    (FirstPage, &[Candidate::Service, Naive], COUNTS),
+    (MiddlePage, &[Candidate::Service, Naive], COUNTS),
+    (Allocate, &[Candidate::Service], COUNTS),
+    (AddCredits, &[Candidate::Service], COUNTS),
 ];
 
-/// Percent of the most that was reached.
+/// Percent of the most an operation reached.
 const OPEN_LOOP_PERCENT: [u32; 4] = [25, 50, 70, 85];
 
 /// Of the user whose history is read.
@@ -117,6 +122,8 @@ struct Field {
 
 type Case = (Operation, Candidate, usize);
 type Medians = BTreeMap<Case, Figures>;
+/// At fixed times, by percent of the most that was reached.
+type OpenMedians = BTreeMap<(Operation, u32), Figures>;
 
 pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let mut field = Field::start().await?;
@@ -126,25 +133,27 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
         for (operation, candidates, counts) in PLAN {
             for connections in counts {
                 for candidate in candidates {
-                    let run = field.run(operation, *candidate, *connections, duration).await?;
-                    runs.entry((operation, *candidate, *connections)).or_default().push(run);
+                    let case = (operation, *candidate, *connections);
+                    let run = field.run(case, Pace::AtOnce(duration)).await?;
+                    runs.entry(case).or_default().push(run);
                 }
             }
         }
     }
     let medians: Medians = runs.iter().map(|(case, runs)| (*case, median(runs))).collect();
-    let most = most_consumptions(&medians);
-    let open = field.open_loops(most, duration).await?;
+    let open = field.open_loops(&medians, duration).await?;
 
     print_heading();
     for ((operation, candidate, connections), figures) in &medians {
         let name = format!("{}{}", operation.name(), candidate.name());
         print(&name, *connections, figures);
     }
-    println!("\nconsume at fixed times, {CONNECTIONS} connections, counted from when each was due");
+    println!(
+        "\nat fixed times, counted from when each was due, in percent of the most that was reached"
+    );
     print_heading();
-    for (percent, figures) in &open {
-        print(&format!("{percent} % of {} per second", grouped(most)), CONNECTIONS, figures);
+    for ((operation, percent), figures) in &open {
+        print(&format!("{}, {percent} %", operation.name()), CONNECTIONS, figures);
     }
     let mut limits = Limits::default();
     hold_ratios(&mut limits, &medians);
@@ -181,23 +190,17 @@ impl Field {
         })
     }
 
-    async fn run(
-        &mut self,
-        operation: Operation,
-        candidate: Candidate,
-        connections: usize,
-        duration: Duration,
-    ) -> Result<Run> {
+    async fn run(&mut self, case: Case, pace: Pace) -> Result<Run> {
+        let (operation, candidate, connections) = case;
         let headers = match candidate {
             WithKeys => key_header(),
             WithTokens => self.header.clone(),
             _ => String::new(),
         };
         let requests = Requests::one(&operation.call(), &headers);
-        let pace = Pace::AtOnce(duration);
         let on_empty = matches!(operation, Consume | Balance);
         let loaded = match candidate {
-            Commits => return commits_by_hand(&mut self.commits, duration).await,
+            Commits => return commits_by_hand(&mut self.commits, pace.duration()).await,
             Bare => return load(self.bare.address, connections, &requests, pace).await,
             Candidate::Service if on_empty => &mut self.plain,
             Candidate::Service => &mut self.shop,
@@ -210,37 +213,43 @@ impl Field {
         run.with_context(|| format!("{}{}", operation.name(), candidate.name()))
     }
 
-    /// Consumptions at fixed times, at each share of the most that were reached.
-    async fn open_loops(&mut self, most: f64, duration: Duration) -> Result<Vec<(u32, Figures)>> {
-        let consume = Requests::one(&Consume.call(), "");
-        let mut runs = BTreeMap::<u32, Vec<Run>>::new();
+    /// Every operation at fixed times, at each share of the most that it reached.
+    async fn open_loops(&mut self, medians: &Medians, duration: Duration) -> Result<OpenMedians> {
+        let mut runs = BTreeMap::<(Operation, u32), Vec<Run>>::new();
         for round in 1..=ROUNDS {
             eprintln!("round {round} of {ROUNDS} at fixed times");
-            for percent in OPEN_LOOP_PERCENT {
-                let pace = Pace::fixed(most * f64::from(percent) / 100.0, duration);
-                let run = self.plain.load(CONNECTIONS, &consume, pace).await?;
-                runs.entry(percent).or_default().push(run);
+            for operation in OPERATIONS {
+                let most = most_per_second(medians, operation);
+                for percent in OPEN_LOOP_PERCENT {
+                    let pace = Pace::fixed(most * f64::from(percent) / 100.0, duration);
+                    let run = self.run((operation, Candidate::Service, CONNECTIONS), pace).await?;
+                    runs.entry((operation, percent)).or_default().push(run);
+                }
             }
         }
-        Ok(runs.into_iter().map(|(percent, runs)| (percent, median(&runs))).collect())
+        Ok(runs.into_iter().map(|(case, runs)| (case, median(&runs))).collect())
     }
 
     /// Stops everything, with what can only be told then.
     async fn finish(self, limits: &mut Limits) -> Result<()> {
         let memory = self.plain.server.resident_mib()?;
         limits.hold("resident memory after the load, MiB", memory, Bound::AtMost(30.0));
-        let with_keys = self.with_keys.server.resident_mib()?;
+        let memory_with_keys = self.with_keys.server.resident_mib()?;
         let start_ms = self.plain.start.as_secs_f64() * 1000.0;
         limits.hold("start to first healthy answer, empty, ms", start_ms, Bound::AtMost(100.0));
         let plain = self.plain.stop().await?;
         let bytes = plain.bytes_per_transaction;
         limits.hold("database bytes per consumption", bytes, Bound::AtMost(200.0));
         let mut recorded = plain.recorded;
-        let others = [self.with_keys, self.with_tokens, self.shop, self.naive, self.naive_shop];
+        let with_keys = self.with_keys.stop().await?;
+        recorded = recorded.saturating_add(with_keys.recorded);
+        let others = [self.with_tokens, self.shop, self.naive, self.naive_shop];
         for service in others {
             recorded = recorded.saturating_add(service.stop().await?.recorded);
         }
-        println!("\nresident memory after the load with keys: {with_keys:.1} MiB");
+        println!("\nresident memory after the load with keys: {memory_with_keys:.1} MiB");
+        let bytes = with_keys.bytes_per_transaction;
+        println!("database bytes per consumption with a key: {bytes:.0}");
         println!(
             "transactions acknowledged, every one found on disk: {}",
             grouped(amount(recorded))
@@ -250,8 +259,8 @@ impl Field {
 }
 
 /// Of the service, at whatever number of connections.
-fn most_consumptions(medians: &Medians) -> f64 {
-    series(medians, Consume, Candidate::Service, |figures| figures.per_second)
+fn most_per_second(medians: &Medians, operation: Operation) -> f64 {
+    series(medians, operation, Candidate::Service, |figures| figures.per_second)
         .into_iter()
         .map(|(_, per_second)| per_second)
         .fold(0.0, f64::max)
@@ -291,7 +300,7 @@ fn series(
         .collect()
 }
 
-fn draw(medians: &Medians, open: &[(u32, Figures)]) -> Result<()> {
+fn draw(medians: &Medians, open: &OpenMedians) -> Result<()> {
     let connections = Axis::logarithmic("connections");
     for (operation, file) in [(Consume, "consume-rate"), (Balance, "balance-rate")] {
         let line = |name, candidate| {
@@ -324,8 +333,9 @@ fn draw(medians: &Medians, open: &[(u32, Figures)]) -> Result<()> {
     }
     .write("consume-latency")?;
     let line = |name, figure: fn(&Figures) -> f64| {
-        let point = |(percent, figures): &(u32, Figures)| (f64::from(*percent), figure(figures));
-        Line::new(name, open.iter().map(point).collect())
+        let consumptions = open.iter().filter(|((operation, _), _)| *operation == Consume);
+        let points = consumptions.map(|((_, percent), of)| (f64::from(*percent), figure(of)));
+        Line::new(name, points.collect())
     };
     Chart {
         title: "consume at fixed times: time per request, waiting included".to_owned(),
