@@ -4,10 +4,13 @@
 //! While one is under way, whoever comes waits for the next; alone, nobody waits. What is told was read
 //! after it was asked for, so it is never older than an answer the asker had before.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{Loaded, StoreError, Wanted, database::AnyReader};
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
 
 /// Accounts in one statement, at most.
 const ACCOUNTS_AT_ONCE: usize = 256;
+/// How long one statement may take, the wait for a connection included. It is longer than the engines'
+/// own limits, and for a connection on which nothing comes any more: all would wait for that one.
+const READ_LIMIT: Duration = Duration::from_secs(4);
 /// Who may wait without waiting for room to wait.
 const WAITING_MAX: usize = 1_024;
 
@@ -71,7 +77,10 @@ impl AccountReads {
 
 async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
     together.retain(|asked| !asked.asker.is_closed());
-    match reader.load(&wanted(&together)).await {
+    if together.is_empty() {
+        return;
+    }
+    match load(reader, &together).await {
         Ok(loaded) => {
             for asked in together {
                 asked.answer(&loaded);
@@ -80,7 +89,7 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
         // It may be one account that can't be read; the others can.
         Err(StoreError::Corrupt(_)) if together.len() > 1 => {
             for asked in together {
-                match reader.load(&wanted(std::slice::from_ref(&asked))).await {
+                match load(reader, std::slice::from_ref(&asked)).await {
                     Ok(loaded) => asked.answer(&loaded),
                     Err(error) => asked.fail(error),
                 }
@@ -92,6 +101,11 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
             }
         }
     }
+}
+
+async fn load(reader: &AnyReader, together: &[Asked]) -> Result<Loaded, StoreError> {
+    let late = || StoreError::Unavailable("nothing comes from it in time".to_owned());
+    timeout(READ_LIMIT, reader.load(&wanted(together))).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn wanted(together: &[Asked]) -> Wanted {

@@ -15,6 +15,7 @@ on_postgres![
     after_the_commit_the_key_tells_that_it_was_done,
     a_commit_that_takes_too_long_is_settled_by_its_key,
     while_nothing_is_done_nobody_notices,
+    a_read_on_which_nothing_comes_holds_up_no_other,
     a_deadlock_is_done_again,
     at_any_moment_under_load,
 ];
@@ -202,6 +203,28 @@ async fn while_nothing_is_done_nobody_notices() {
 }
 
 /// The lane waits for us, and we for it. The server ends whoever finds out.
+async fn a_read_on_which_nothing_comes_holds_up_no_other() {
+    let server = Server::start(Engine::Postgres);
+    let client = server.client();
+    client.add(1, "GPA.1").await.ok();
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut holder = server.database().connect().await;
+    holder.execute("BEGIN; LOCK TABLE credits IN ACCESS EXCLUSIVE MODE").await;
+    let waiting_and_hanging = async {
+        sessions.reach(BLOCKED).await;
+        let hanging = sessions.hang(BLOCKED).await;
+        holder.execute("ROLLBACK").await;
+        hanging
+    };
+    let (reply, hanging) = tokio::join!(client.get("/balance"), waiting_and_hanging);
+    is_unavailable(&reply);
+    assert_eq!(client.balance().await["credits"], 1);
+    assert_eq!(sessions.terminate(BLOCKED).await, 1, "it hung all the while");
+    sessions.go_on(hanging).await;
+    holder.close().await;
+    sessions.close().await;
+}
+
 async fn a_deadlock_is_done_again() {
     let server = Server::start(Engine::Postgres);
     let mut sessions = Sessions::at(&server.database()).await;
