@@ -281,10 +281,13 @@ async fn old_keys_are_forgotten_a_few_at_a_time(engine: Engine) {
 #[tokio::test]
 async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
     let mut server = Server::start(Engine::Sqlite);
-    let first = |number: usize| (format!("key-{number}"), purchase(1, &format!("GPA.{number}")));
+    // Allocations, because nothing but its key tells one from its repetition.
+    let body = allocation(1);
+    let bought = 1_000;
+    server.client().add(bought, "GPA.0").await.ok();
     for number in 0..3 {
-        let (key, body) = first(number);
-        server.client().post_keyed(&key, "/credits/add", &body).await.ok();
+        let key = format!("key-{number}");
+        server.client().post_keyed(&key, "/credits/allocate", &body).await.ok();
     }
     server.stop().await;
     // Enough to be worth the way; spread over all digests.
@@ -302,11 +305,11 @@ async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
     let index = "SELECT CAST(id AS TEXT) FROM idempotency_indexed";
     let mut number = 3;
     eventually("all of them are in the index", async || {
-        let (key, body) = first(number);
-        assert!(!client.post_keyed(&key, "/credits/add", &body).await.is_replayed(), "{key}");
+        let key = format!("key-{number}");
+        assert!(!client.post_keyed(&key, "/credits/allocate", &body).await.is_replayed(), "{key}");
         for known in [0, 1, 2, number / 2, number] {
-            let (key, body) = first(known);
-            let again = client.post_keyed(&key, "/credits/add", &body).await;
+            let key = format!("key-{known}");
+            let again = client.post_keyed(&key, "/credits/allocate", &body).await;
             assert!(again.status == 200 && again.is_replayed(), "{key}: {again:?}");
         }
         number += 1;
@@ -317,13 +320,13 @@ async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
 
     let check = async |client: &crate::harness::Client| {
         for known in 0..number {
-            let (key, body) = first(known);
-            let again = client.post_keyed(&key, "/credits/add", &body).await;
+            let key = format!("key-{known}");
+            let again = client.post_keyed(&key, "/credits/allocate", &body).await;
             assert!(again.status == 200 && again.is_replayed(), "{key}: {again:?}");
-            let other = client.post_keyed(&key, "/credits/add", &purchase(2, "GPA.0")).await;
+            let other = client.post_keyed(&key, "/credits/allocate", &allocation(2)).await;
             assert_eq!(other.json()["code"], "idempotency_key_reused", "{key}");
         }
-        assert_eq!(client.balance().await["credits"], number);
+        assert_eq!(client.balance().await["credits"], bought - number);
     };
     check(&client).await;
     server.kill();

@@ -1,17 +1,21 @@
-//! Idempotency keys: those not yet in the index, held in memory; finding one; and moving many into the
-//! index at once, in its order.
+//! Idempotency keys: whether one is new, finding one, and moving many into the index at once, in its
+//! order.
 //!
-//! A key is new if its digest is neither here nor in the index. Here are all keys above the id up to
-//! which the table `idempotency_indexed` says the index is complete, as of a version of the database.
+//! A key is new if its digest is neither among the young keys nor in the index. Young are all keys above
+//! the id up to which the table `idempotency_indexed` says the index is complete, as of a version of the
+//! database.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::sync::LazyLock;
 
 use sqlx::{Row, SqliteConnection};
 
 use super::{
-    SQLITE_ERROR, StoreError, result_code,
+    SQLITE_ERROR, StoreError,
+    index_filter::{IndexFilter, READ_AT_ONCE},
+    result_code,
     save::{BEGIN_IF_CURRENT, SqliteQuery},
     snapshot::json,
+    young_keys::{DigestAndId, YoungKeys},
 };
 use crate::{
     domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId, UserKey},
@@ -30,6 +34,10 @@ const NEWER: &str = "SELECT id, digest FROM idempotency_keys
 /// The highest id that was given. Whoever deletes keys sees to it that it is still found here.
 const LAST_ID: &str = "SELECT max(
     (SELECT id FROM idempotency_indexed), (SELECT coalesce(max(id), 0) FROM idempotency_keys))";
+
+/// The digests from one on, and how many.
+const INDEXED: &str =
+    "SELECT digest FROM idempotency_index WHERE digest >= ? ORDER BY digest LIMIT ?";
 
 /// `$1` digests, `$2` ids, both JSON arrays. A key may be found both ways.
 const FIND: &str = "
@@ -68,31 +76,38 @@ static INDEX_EXISTING: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The keys that may not be in the index yet.
+/// What is known of the keys.
 #[derive(Debug, Default)]
-pub(super) struct YoungKeys {
-    /// The version of the database up to which all are known; `None` when none is known yet.
+pub(super) struct Keys {
+    /// The version of the database as of which it is; `None` when nothing is known yet.
     version: Option<i64>,
-    by_digest: BTreeSet<(i64, i64)>,
+    young: YoungKeys,
+    filter: IndexFilter,
     last_id: i64,
     /// Of those up to this id some may have been deleted; those above it are all there.
     doubtful_up_to: i64,
     moving: Option<Moving>,
 }
 
-/// On the way into the index: all keys up to an id, of which those up to a digest are there.
-#[derive(Debug, Clone, Copy)]
+/// On the way into the index: all keys up to an id, of which the first so many are there.
+#[derive(Debug)]
 struct Moving {
     up_to_id: i64,
-    after: (i64, i64),
+    keys: Vec<DigestAndId>,
+    moved: usize,
 }
 
-impl YoungKeys {
+impl Keys {
     /// Whether all these keys are certainly not among the young ones, as of `version`.
     pub(super) fn has_none_of(&self, keys: &[UserKey], version: i64) -> bool {
         keys.is_empty()
             || self.version == Some(version)
-                && keys.iter().all(|key| self.ids(key.digest()).next().is_none())
+                && keys.iter().all(|key| self.young.ids(key.digest()).next().is_none())
+    }
+
+    /// Whether the index may have a key with this digest, as of the same version.
+    pub(super) fn index_may_have(&self, digest: i64) -> bool {
+        self.filter.may_have(digest)
     }
 
     /// The id after all that are known.
@@ -104,20 +119,22 @@ impl YoungKeys {
     pub(super) fn saved(&mut self, digests: impl IntoIterator<Item = i64>) {
         for digest in digests {
             self.last_id = self.next_id();
-            self.by_digest.insert((digest, self.last_id));
+            self.young.insert((digest, self.last_id));
         }
     }
 
-    /// Forgets keys that were deleted, each with its digest and id.
-    pub(super) fn deleted(&mut self, keys: &[(i64, i64)]) {
+    /// Forgets keys that were deleted.
+    pub(super) fn deleted(&mut self, keys: &[DigestAndId]) {
         for key in keys {
-            self.by_digest.remove(key);
+            self.young.remove(*key);
         }
+        self.filter.deleted(keys.len());
     }
 
     /// Takes note that all there are went into the index.
     pub(super) fn all_indexed(&mut self) {
-        self.by_digest.clear();
+        self.young.clear();
+        self.filter.restart();
         self.moving = None;
     }
 
@@ -135,7 +152,7 @@ impl YoungKeys {
     ) -> Result<Receipts, StoreError> {
         self.catch_up(connection, version).await?;
         let digests: Vec<i64> = keys.iter().map(UserKey::digest).collect();
-        let ids: Vec<i64> = digests.iter().flat_map(|digest| self.ids(*digest)).collect();
+        let ids: Vec<i64> = digests.iter().flat_map(|digest| self.young.ids(*digest)).collect();
         let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
         let mut receipts = Receipts::default();
         for row in rows.fetch_all(connection).await? {
@@ -160,12 +177,28 @@ impl YoungKeys {
         }
         // Others have written since.
         self.some_deleted();
+        self.filter.restart();
         for row in sqlx::query(NEWER).bind(self.last_id).fetch_all(&mut *connection).await? {
-            self.by_digest.insert((row.try_get(1)?, row.try_get(0)?));
+            self.young.insert((row.try_get(1)?, row.try_get(0)?));
         }
         let last_id: i64 = sqlx::query_scalar(LAST_ID).fetch_one(connection).await?;
         self.last_id = self.last_id.max(last_id);
         self.version = Some(version);
+        Ok(())
+    }
+
+    /// Reads a part of the index, unless no key was asked for yet or all of it was read. What others write
+    /// into the parts already read makes a new version, as of which nothing is known.
+    pub(super) async fn read_some(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), sqlx::Error> {
+        let Some(from) = self.filter.reads_from().filter(|_| self.version.is_some()) else {
+            return Ok(());
+        };
+        let count = i64::try_from(READ_AT_ONCE).unwrap_or(i64::MAX);
+        let digests = sqlx::query_scalar(INDEXED).bind(from).bind(count);
+        self.filter.read(&digests.fetch_all(connection).await?);
         Ok(())
     }
 
@@ -174,31 +207,25 @@ impl YoungKeys {
         &mut self,
         connection: &mut SqliteConnection,
     ) -> Result<(), sqlx::Error> {
-        let start = Moving { up_to_id: self.last_id, after: (i64::MIN, i64::MIN) };
-        let moving = match self.moving {
+        let mut moving = match self.moving.take() {
             Some(moving) => moving,
-            None if self.by_digest.len() < GATHERED => return Ok(()),
-            None => start,
+            None if self.young.len() < GATHERED => return Ok(()),
+            None => Moving { up_to_id: self.last_id, keys: self.young.sorted(), moved: 0 },
         };
-        let slice: Vec<(i64, i64)> = self
-            .by_digest
-            .range(moving.after..)
-            .filter(|young| **young != moving.after && young.1 <= moving.up_to_id)
-            .take(SLICE)
-            .copied()
-            .collect();
-        let done = slice.len() < SLICE;
+        let next = moving.moved.saturating_add(SLICE).min(moving.keys.len());
+        let slice = moving.keys.get(moving.moved..next).unwrap_or_default();
+        let slice: Vec<DigestAndId> =
+            slice.iter().copied().filter(|key| self.young.contains(*key)).collect();
+        let done = next == moving.keys.len();
         let complete_up_to = if done { moving.up_to_id } else { 0 };
-        if !self.index(connection, &slice, complete_up_to).await? {
-            return Ok(());
+        if self.index(connection, &slice, complete_up_to).await? {
+            moving.moved = next;
+            if done {
+                self.young.forget_up_to(moving.up_to_id);
+                return Ok(());
+            }
         }
-        if done {
-            self.by_digest.retain(|young| young.1 > moving.up_to_id);
-            self.moving = None;
-        } else {
-            let after = slice.last().copied().unwrap_or(moving.after);
-            self.moving = Some(Moving { after, ..moving });
-        }
+        self.moving = Some(moving);
         Ok(())
     }
 
@@ -206,16 +233,17 @@ impl YoungKeys {
     async fn index(
         &mut self,
         connection: &mut SqliteConnection,
-        slice: &[(i64, i64)],
+        slice: &[DigestAndId],
         complete_up_to: i64,
     ) -> Result<bool, sqlx::Error> {
+        self.filter.add(slice.iter().map(|(digest, _)| *digest));
         let all_there = slice.iter().all(|(_, id)| *id > self.doubtful_up_to);
         let version = self.version.filter(|_| all_there);
         let query = match version {
             Some(version) => sqlx::query(INDEX.as_str()).bind(version),
             None => sqlx::query(INDEX_EXISTING.as_str()),
         };
-        let bind = |query: SqliteQuery, (digest, id): &(i64, i64)| query.bind(*digest).bind(*id);
+        let bind = |query: SqliteQuery, (digest, id): &DigestAndId| query.bind(*digest).bind(*id);
         let query = slice.iter().fold(query.bind(complete_up_to), bind);
         match query.execute(&mut *connection).await {
             Ok(_) => Ok(true),
@@ -226,11 +254,5 @@ impl YoungKeys {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn ids(&self, digest: i64) -> impl Iterator<Item = i64> {
-        // Open at the end: each end of a range is searched for.
-        let from_there = self.by_digest.range((digest, i64::MIN)..);
-        from_there.take_while(move |young| young.0 == digest).map(|(_, id)| *id)
     }
 }

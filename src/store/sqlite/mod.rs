@@ -5,6 +5,7 @@
 mod audit;
 mod backup;
 mod file;
+mod index_filter;
 mod keys;
 mod read_only;
 mod reader;
@@ -12,6 +13,7 @@ mod recent;
 mod save;
 mod snapshot;
 mod writer;
+mod young_keys;
 
 use std::{path::Path, str::FromStr, time::Duration};
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    iter::successors,
+    iter::{once, successors},
     sync::{Arc, LazyLock},
 };
 
@@ -68,7 +68,7 @@ const SAVE_ENTRIES: &str = "
     SELECT *, ? FROM (VALUES ";
 const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?)";
 
-/// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does. Whoever knows better has looked.
+/// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does.
 const FAIL_IF_INDEXED: &str = "
     SELECT abs(min(i.id, -9223372036854775807 - 1))
     FROM (VALUES ";
@@ -90,13 +90,17 @@ struct SaveStatements {
     receipts: String,
     /// Everything up to the commit: without receipts, and with.
     whole: [String; 2],
-    /// The same for a transaction that has to begin yet, and prove that the receipts are new.
-    begin_whole: [String; 2],
+    /// The same for a transaction that has to begin yet; and one that has to prove, too, that receipts are
+    /// new.
+    begin_whole: [String; 3],
 }
 
-/// For 1, 2, 4, 8 … rows: so few that each stays prepared.
+/// For 1, 2, 3, 4, 6, 8, 12, 16 … rows: so few that each stays prepared, and at most a third of the places
+/// is left over.
 static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
-    let sizes = successors(Some(1_usize), |places| places.checked_mul(2));
+    let doubled = successors(Some(2_usize), |places| places.checked_mul(2));
+    let sizes =
+        once(1).chain(doubled.flat_map(|places| [places, places.saturating_add(places / 2)]));
     let statements = |places| {
         let rows = |row| vec![row; places].join(",");
         let only_bound = "WHERE column1 IS NOT NULL;";
@@ -110,6 +114,7 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
         let whole = [rest.clone(), format!("{receipts}{rest}")];
         let begin_whole = [
             format!("{BEGIN_IF_CURRENT}{rest}"),
+            format!("{BEGIN_IF_CURRENT}{receipts}{rest}"),
             format!("{BEGIN_IF_CURRENT}{indexed}{receipts}{rest}"),
         ];
         SaveStatements { places, entries, receipts, whole, begin_whole }
@@ -123,26 +128,45 @@ impl SaveStatements {
         SAVE_STATEMENTS.iter().find(|statements| statements.places >= rows)
     }
 
-    /// All of a batch in one text.
-    fn whole(&'static self, receipts: bool, begun: bool) -> &'static str {
-        let [without, with] = if begun { &self.whole } else { &self.begin_whole };
+    /// All of a batch in one text, where the transaction is open.
+    fn whole(&'static self, receipts: bool) -> &'static str {
+        let [without, with] = &self.whole;
         if receipts { with } else { without }
+    }
+
+    /// The same where it is not.
+    fn begin_whole(&'static self, receipts: bool, to_prove: bool) -> &'static str {
+        let [without, with, with_proof] = &self.begin_whole;
+        match (receipts, to_prove) {
+            (false, _) => without,
+            (true, false) => with,
+            (true, true) => with_proof,
+        }
     }
 }
 
-/// Writes all of a batch and commits: in the open transaction, or, where a version to be found is given,
-/// in one that begins only if the database is of that version.
+/// What has to be found for a transaction to begin.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// The database's version.
+    pub(super) version: i64,
+    /// Digests that are not in the index.
+    pub(super) not_indexed: Vec<i64>,
+}
+
+/// Writes all of a batch and commits: in the open transaction, or, where something is expected, in one
+/// that begins only if it is so.
 pub(super) async fn save(
     connection: &mut SqliteConnection,
     changes: &Changes<'_>,
-    version: Option<i64>,
+    expected: Option<Expected>,
     now: &str,
 ) -> Result<(), sqlx::Error> {
     let now: Arc<str> = now.into();
     if let Some(statements) = changes.usual_statements() {
-        return save_whole(connection, statements, changes, version, &now).await;
+        return save_whole(connection, statements, changes, expected, &now).await;
     }
-    if let Some(version) = version {
+    if let Some(Expected { version, .. }) = expected {
         sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
     }
     save_in_pieces(connection, changes, &now).await
@@ -153,17 +177,18 @@ async fn save_whole(
     connection: &mut SqliteConnection,
     statements: &'static SaveStatements,
     changes: &Changes<'_>,
-    version: Option<i64>,
+    expected: Option<Expected>,
     now: &Arc<str>,
 ) -> Result<(), sqlx::Error> {
     let receipts = !changes.receipts.is_empty();
-    let mut query = sqlx::query(statements.whole(receipts, version.is_none()));
-    if let Some(version) = version {
-        query = query.bind(version);
-        if receipts {
-            query = bind_digests(query, statements.places, &changes.receipts);
+    let mut query = match expected {
+        None => sqlx::query(statements.whole(receipts)),
+        Some(Expected { version, not_indexed }) => {
+            let to_prove = !not_indexed.is_empty();
+            let query = sqlx::query(statements.begin_whole(receipts, to_prove)).bind(version);
+            if to_prove { bind_digests(query, statements.places, &not_indexed) } else { query }
         }
-    }
+    };
     if receipts {
         query = bind_receipts(query, statements.places, &changes.receipts, now);
     }
@@ -285,9 +310,9 @@ fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> S
 }
 
 /// Fills all places: what is bound after these would move into those left over.
-fn bind_digests(query: SqliteQuery, places: usize, receipts: &[NewReceipt<'_>]) -> SqliteQuery {
-    let query = receipts.iter().fold(query, |query, receipt| query.bind(receipt.key.digest()));
-    (receipts.len()..places).fold(query, |query, _| query.bind(NULL))
+fn bind_digests(query: SqliteQuery, places: usize, digests: &[i64]) -> SqliteQuery {
+    let query = digests.iter().fold(query, |query, digest| query.bind(*digest));
+    (digests.len()..places).fold(query, |query, _| query.bind(NULL))
 }
 
 /// Fills all places, too.

@@ -13,10 +13,10 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 
 use super::{
     DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR, StoreError,
-    keys::YoungKeys,
+    keys::Keys,
     recent::Recent,
     result_code,
-    save::{Changes, save},
+    save::{Changes, Expected, save},
     snapshot,
     snapshot::{Snapshot, snapshot_sql},
 };
@@ -55,7 +55,7 @@ pub struct SqliteWriter {
     connection: Option<SqliteConnection>,
     basis: Basis,
     recent: Recent,
-    young_keys: YoungKeys,
+    keys: Keys,
     options: SqliteConnectOptions,
     file: DatabaseFile,
 }
@@ -90,18 +90,27 @@ impl SqliteWriter {
         options: SqliteConnectOptions,
         file: DatabaseFile,
     ) -> Self {
-        let (basis, recent, young_keys) = (Basis::Read, Recent::default(), YoungKeys::default());
-        Self { connection: Some(connection), basis, recent, young_keys, options, file }
+        let (basis, recent, keys) = (Basis::Read, Recent::default(), Keys::default());
+        Self { connection: Some(connection), basis, recent, keys, options, file }
     }
 
-    /// The version of the database to be found, where nothing was read.
-    fn expected_version(&self) -> Option<i64> {
-        matches!(self.basis, Basis::Remembered { .. }).then(|| self.recent.version())
+    /// Whether what the batch rests on has to be found yet.
+    const fn expects(&self) -> bool {
+        matches!(self.basis, Basis::Remembered { .. })
+    }
+
+    /// What has to be found, where nothing was read.
+    fn expected(&self, changes: &Changes<'_>) -> Option<Expected> {
+        let digests = changes.receipts.iter().map(|new| new.key.digest());
+        self.expects().then(|| Expected {
+            version: self.recent.version(),
+            not_indexed: digests.filter(|digest| self.keys.index_may_have(*digest)).collect(),
+        })
     }
 
     async fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         self.file.check_writable()?;
-        if self.young_keys.has_none_of(&wanted.keys, self.recent.version())
+        if self.keys.has_none_of(&wanted.keys, self.recent.version())
             && let Some(loaded) = self.recent.take(wanted)
         {
             let ids = wanted.store_transaction_ids.clone();
@@ -117,7 +126,7 @@ impl SqliteWriter {
             snapshot::load(connection, BEGIN_AND_LOAD, wanted).await?;
         let version = data_version.unwrap_or_default();
         if !wanted.keys.is_empty() {
-            loaded.receipts = self.young_keys.find(connection, &wanted.keys, version).await?;
+            loaded.receipts = self.keys.find(connection, &wanted.keys, version).await?;
         }
         self.basis = Basis::Read;
         self.recent.renew(version, wanted, &loaded);
@@ -125,18 +134,19 @@ impl SqliteWriter {
     }
 
     async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), sqlx::Error> {
-        let version = self.expected_version();
+        let expected = self.expected(changes);
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        save(connection, changes, version, now).await
+        save(connection, changes, expected, now).await
     }
 
     async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
         let Some(connection) = self.connection.as_mut() else { return Ok(false) };
-        self.young_keys.move_some(connection).await?;
+        self.keys.read_some(connection).await?;
+        self.keys.move_some(connection).await?;
         let Some(before) = before else { return Ok(false) };
         let query = sqlx::query_as(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
         let pruned: Vec<(i64, i64)> = query.fetch_all(connection).await?;
-        self.young_keys.deleted(&pruned);
+        self.keys.deleted(&pruned);
         Ok(i64::try_from(pruned.len()).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
     }
 
@@ -144,8 +154,7 @@ impl SqliteWriter {
     async fn saving_failed(&mut self, error: sqlx::Error) -> StoreError {
         let code = result_code(&error).map(|code| code & PRIMARY_CODE_MASK);
         // Of what was read under the lock nothing can have changed.
-        let conflict = self.expected_version().is_some()
-            && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
+        let conflict = self.expects() && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
         if conflict && self.roll_back().await.is_ok() {
             return another_writer();
         }
@@ -181,7 +190,7 @@ impl Writer for SqliteWriter {
         receipts: &Receipts,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let changes = Changes::of(&accounts, receipts, self.young_keys.next_id());
+        let changes = Changes::of(&accounts, receipts, self.keys.next_id());
         if !self.basis.will_be_proved(&changes, receipts) {
             // Nothing has begun; the accounts taken from memory are not given back, and read next.
             return Err(another_writer());
@@ -189,9 +198,9 @@ impl Writer for SqliteWriter {
         match self.try_save(&changes, &timestamp(now)).await {
             Ok(()) => {
                 if !changes.reset.is_empty() {
-                    self.young_keys.all_indexed();
+                    self.keys.all_indexed();
                 }
-                self.young_keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
+                self.keys.saved(changes.receipts.iter().map(|new| new.key.digest()));
                 self.recent.keep(accounts);
                 Ok(())
             }
@@ -201,7 +210,7 @@ impl Writer for SqliteWriter {
 
     async fn abandon(&mut self) {
         self.recent.clear();
-        self.young_keys = YoungKeys::default();
+        self.keys = Keys::default();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close_hard().await
         {
