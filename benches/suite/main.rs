@@ -64,7 +64,7 @@ enum Command {
     /// A mixed load at 70 % of the maximum: whether memory and latency stay flat.
     Soak {
         /// How long.
-        #[arg(default_value = "10", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        #[arg(default_value = "10", value_parser = clap::value_parser!(u64).range(4..=10_000))]
         minutes: u64,
     },
     /// The service on PostgreSQL, beside pgbench.
