@@ -10,8 +10,9 @@ use crate::domain::BuildDigestHasher;
 const BITS: usize = 1 << 23;
 /// Bits per key.
 const HASHES: u32 = 4;
-/// How many keys of the index are read at once.
-pub(super) const READ_AT_ONCE: usize = 8_192;
+/// How many keys of the index are read at once: so few that it costs no more than a batch, should others
+/// write all the time and all that was read be in vain.
+pub(super) const READ_AT_ONCE: usize = 1_024;
 /// After so many were deleted, all that are left are read anew: what is in here stays.
 const DELETED_MAX: usize = 262_144;
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    iter::{once, successors},
+    iter::successors,
     sync::{Arc, LazyLock},
 };
 
@@ -95,12 +95,9 @@ struct SaveStatements {
     begin_whole: [String; 3],
 }
 
-/// For 1, 2, 3, 4, 6, 8, 12, 16 … rows: so few that each stays prepared, and at most a third of the places
-/// is left over.
+/// For 1, 2, 4, 8 … rows: so few that each stays prepared.
 static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
-    let doubled = successors(Some(2_usize), |places| places.checked_mul(2));
-    let sizes =
-        once(1).chain(doubled.flat_map(|places| [places, places.saturating_add(places / 2)]));
+    let sizes = successors(Some(1_usize), |places| places.checked_mul(2));
     let statements = |places| {
         let rows = |row| vec![row; places].join(",");
         let only_bound = "WHERE column1 IS NOT NULL;";
