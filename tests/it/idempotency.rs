@@ -331,8 +331,8 @@ async fn keys_are_known_on_their_way_into_the_index_and_after_it() {
     check(&client).await;
     server.kill();
     server.start_again();
-    // Until all of the index has been read again, and after that.
-    for _ in 0..3 {
+    // Until all of the index has been read again, and after that: a part of it with every call.
+    for _ in 0..10 {
         check(&server.client()).await;
     }
 }
