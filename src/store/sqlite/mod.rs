@@ -40,8 +40,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(2_500);
 const ROW_BUFFER_ROWS: usize = 1_024;
 /// What every SQLite database begins with.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
-/// Most memory for pages on the connection that writes, in KiB. The accounts of some ten thousand users fit;
-/// what does not is read from the system's cache, page by page.
+/// Most memory for pages on the connection that writes, in KiB: accounts, and the ends of the tables. What does
+/// not fit is read from the system's cache, page by page.
 const WRITER_CACHE_KIB: u32 = 4_096;
 /// SQLite's page size, in bytes, of a database made here.
 const PAGE_BYTES: u32 = 4_096;
