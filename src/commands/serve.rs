@@ -23,6 +23,9 @@ use token_billing::{
 /// How long a stop waits for the ledger to write what is queued. What takes longer was not
 /// acknowledged to anyone.
 const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
+/// How much of it the readers get to give their connections back. One on which nothing comes any more never
+/// is, and what is still to be written must not wait for it.
+const READER_GRACE: Duration = Duration::from_millis(300);
 /// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
 /// and whoever comes next in a burst is dropped, and tries again a second later.
 const BACKLOG: u32 = 4_096;
@@ -86,8 +89,12 @@ pub(crate) async fn serve(
         error!("nothing can be written any more; the service ends so that it can be started again");
         anyhow::bail!("the ledger's writer died; see the log");
     }
-    reader.close().await;
-    if timeout(LEDGER_GRACE, writer_tasks.stop()).await.is_ok() {
+    let closing = async {
+        // Before the writer, which empties the write-ahead log when nobody reads from it any more.
+        let _ = timeout(READER_GRACE, reader.close()).await;
+        writer_tasks.stop().await;
+    };
+    if timeout(LEDGER_GRACE, closing).await.is_ok() {
         info!("stopped");
     } else {
         warn!("stopped without the last operations, for which the database was not free");

@@ -20,8 +20,8 @@ use crate::{
 
 /// Accounts in one statement, at most.
 const ACCOUNTS_AT_ONCE: usize = 256;
-/// How long one statement may take, the wait for a connection included. It is longer than the engines'
-/// own limits, and for a connection on which nothing comes any more: all would wait for that one.
+/// How long one statement may take, the wait for a connection included: longer than either of the engines'
+/// own limits. All wait for it, and a request lasts long enough for two.
 const READ_LIMIT: Duration = Duration::from_secs(4);
 /// Who may wait without waiting for room to wait.
 const WAITING_MAX: usize = 1_024;
@@ -68,7 +68,7 @@ impl AccountReads {
     /// The account of `user`, with the prices of the same moment if they are wanted.
     pub(super) async fn read(&self, user: &UserId, prices: Prices) -> Answer {
         let (asker, answer) = oneshot::channel();
-        let gone = || StoreError::Unavailable("nothing reads accounts any more".to_owned());
+        let gone = || StoreError::Unavailable("accounts could not be read".to_owned());
         let asked = Asked { user: user.clone(), prices, asker };
         self.asked.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

@@ -117,10 +117,11 @@ pub(super) enum AnyReader {
 impl AnyReader {
     /// What the database holds of what is wanted, of one moment; receipts can't be.
     pub(super) async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        match self {
+        let loaded = match self {
             Self::Sqlite(reader) => reader.load(wanted).await,
             Self::Postgres(reader) => reader.load(wanted).await,
-        }
+        };
+        loaded.map_err(StoreError::of_read)
     }
 }
 
@@ -167,21 +168,24 @@ impl Reader {
         user: &UserId,
         filter: &HistoryFilter,
     ) -> Result<HistoryPage, StoreError> {
-        match &self.engine {
+        let page = match &self.engine {
             AnyReader::Sqlite(reader) => reader.history(user, filter).await,
             AnyReader::Postgres(reader) => reader.history(user, filter).await,
-        }
+        };
+        page.map_err(StoreError::of_read)
     }
 
-    /// Whether the database can be read, and nothing that can be seen without writing forbids to write.
+    /// Finds that the database can be read, and that nothing which can be seen without writing forbids to
+    /// write.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not.
+    /// [`StoreError::Unavailable`] when it is not so.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match &self.engine {
+        let found = match &self.engine {
             AnyReader::Sqlite(reader) => reader.ping().await,
             AnyReader::Postgres(reader) => reader.ping().await,
-        }
+        };
+        found.map_err(StoreError::of_read)
     }
 
     /// How much room the database takes now; zero where that can't be known.

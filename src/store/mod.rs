@@ -56,11 +56,22 @@ impl From<sqlx::Error> for StoreError {
             (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), None) => {
                 Self::Corrupt(error.to_string())
             }
-            // Only a server can be lost in this way; what was not committed is undone.
+            // A server that was lost, or a thread of SQLite's that could not be started: what was not
+            // committed is undone.
             (sqlx::Error::Io(_) | sqlx::Error::Protocol(_), None) => {
                 Self::Retry(format!("the connection was lost: {error}"))
             }
             (_, None) => sqlite::meaning(&error),
+        }
+    }
+}
+
+impl StoreError {
+    /// As an error of a read, which nobody tries again but the client.
+    fn of_read(self) -> Self {
+        match self {
+            Self::Retry(reason) => Self::Unavailable(reason),
+            other => other,
         }
     }
 }
@@ -135,7 +146,7 @@ pub trait Writer: Send + 'static {
     /// whether more of them may be left.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// Any [`StoreError`]; some may be done all the same.
     fn tidy(
         &mut self,
         before: Option<DateTime<Utc>>,

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use scopeguard::{ScopeGuard, guard};
 use sqlx::{
-    AssertSqlSafe, PgPool, Row,
+    AssertSqlSafe, PgConnection, PgPool, Row,
     postgres::{PgPoolOptions, PgRow},
 };
+use tokio::time::timeout;
 
 use super::{load, session::Session};
 use crate::{
@@ -18,6 +20,10 @@ use crate::{
 const READ_CONNECTIONS: u32 = 8;
 /// How long a read waits for one of them, or for the server.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a read may take once it has a connection. The server ends a statement before that, so nothing
+/// comes on this connection any more.
+const READ_LIMIT: Duration = Duration::from_secs(3);
 
 /// A standby, and a server that was told to, take no writes.
 const MAY_BE_WRITTEN: &str = "SELECT current_setting('transaction_read_only') = 'off'
@@ -38,19 +44,33 @@ impl PostgresReader {
         Self { pool }
     }
 
+    /// Reads on a connection of the pool.
+    async fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // The pool would first wait for what a read that was broken off has left on its connection, without
+        // a limit, and lend it to nobody meanwhile. So it is thrown away.
+        let mut connection =
+            guard(self.pool.acquire().await?, |connection| drop(connection.detach()));
+        let late = |_| StoreError::Unavailable("nothing comes from it in time".to_owned());
+        let read = timeout(READ_LIMIT, read(&mut connection)).await.map_err(late)??;
+        drop(ScopeGuard::into_inner(connection));
+        Ok(read)
+    }
+
     /// What the database holds of what is wanted; receipts can't be.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    /// Any [`StoreError`] but `Constraint`.
     pub(in crate::store) async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-        load::read(&mut connection, wanted).await.map_err(final_error)
+        self.read(async |connection| load::read(connection, wanted).await).await
     }
 
     /// A page of the user's history, newest first.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    /// Any [`StoreError`] but `Constraint`.
     pub async fn history(
         &self,
         user: &UserId,
@@ -66,50 +86,39 @@ impl PostgresReader {
         if let Some(model) = &filter.model {
             query = query.bind(model.as_str());
         }
-        let rows = query.fetch_all(&self.pool).await.map_err(unavailable)?;
+        let rows = self.read(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;
         Ok(HistoryPage { transactions, more: rows.len() > limit })
     }
 
-    /// Whether the database can be read, and the server would take writes.
+    /// Finds that the database can be read, and that the server would take writes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not.
+    /// [`StoreError::Unavailable`] when it is not so, or any other but `Constraint`.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-        let query = sqlx::query_scalar(MAY_BE_WRITTEN);
-        let may_be_written: bool = query.fetch_one(&mut *connection).await.map_err(unavailable)?;
-        if !may_be_written {
+        self.read(async |connection| {
+            let query = sqlx::query_scalar(MAY_BE_WRITTEN);
+            if query.fetch_one(&mut *connection).await? {
+                return Ok(());
+            }
             // It would never learn that a new connection may write by now.
-            connection.close().await.map_err(unavailable)?;
-            return Err(StoreError::Unavailable("the server takes no writes".to_owned()));
-        }
-        Ok(())
+            Err(StoreError::Unavailable("the server takes no writes".to_owned()))
+        })
+        .await
     }
 
     /// How much room the database takes now; zero when the server does not tell. Its log is shared with
     /// other databases.
     pub async fn size(&self) -> DatabaseSize {
         let size = sqlx::query_scalar("SELECT pg_database_size(current_database())");
-        let bytes: i64 = size.fetch_one(&self.pool).await.unwrap_or_default();
+        let bytes = self.read(async |connection| Ok(size.fetch_one(connection).await?)).await;
+        let bytes: i64 = bytes.unwrap_or_default();
         DatabaseSize { file_bytes: u64::try_from(bytes).unwrap_or_default(), wal_bytes: 0 }
     }
 
     /// Ends all connections.
     pub async fn close(&self) {
         self.pool.close().await;
-    }
-}
-
-/// Whoever only reads does not try again; the client may.
-fn unavailable(error: sqlx::Error) -> StoreError {
-    final_error(error.into())
-}
-
-fn final_error(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Retry(reason) => StoreError::Unavailable(reason),
-        other => other,
     }
 }
 

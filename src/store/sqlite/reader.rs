@@ -40,7 +40,7 @@ impl SqliteReader {
     /// What the database holds of what is wanted; receipts can't be.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    /// Any [`StoreError`] but `Constraint`.
     pub(in crate::store) async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         self.file.check_present()?;
         let mut connection = self.pool.acquire().await?;
@@ -51,7 +51,7 @@ impl SqliteReader {
     /// A page of the user's history, newest first.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Corrupt`].
+    /// Any [`StoreError`] but `Constraint`.
     pub async fn history(
         &self,
         user: &UserId,
@@ -78,10 +78,10 @@ impl SqliteReader {
         Ok(HistoryPage { transactions, more })
     }
 
-    /// Whether the database can be read, and its file's permissions let somebody write.
+    /// Finds that the database can be read, and that its file's permissions let somebody write.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not.
+    /// [`StoreError::Unavailable`] when it is not so, or any other but `Constraint`.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.file.check_writable()?;
         sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&self.pool).await?;

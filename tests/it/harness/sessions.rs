@@ -46,9 +46,16 @@ impl Sessions {
     pub(crate) async fn hang(&mut self, condition: &str) -> Hanging {
         let mut processes = self.processes(condition).await;
         assert_eq!(processes.len(), 1, "{processes:?} are {condition}");
-        let hanging = Hanging(processes.remove(0));
-        hanging.signal("-STOP");
-        hanging
+        Hanging::stopped(processes.remove(0))
+    }
+
+    /// The same with `count` of them, as soon as there are so many.
+    pub(crate) async fn hang_all(&mut self, count: usize, condition: &str) -> Vec<Hanging> {
+        let processes = eventually(&format!("{count} sessions are {condition}"), async || {
+            Some(self.processes(condition).await).filter(|found| found.len() == count)
+        })
+        .await;
+        processes.into_iter().map(Hanging::stopped).collect()
     }
 
     /// Lets it go on, and waits for its end, since nobody listens to it any more.
@@ -71,6 +78,12 @@ impl Sessions {
 pub(crate) struct Hanging(String);
 
 impl Hanging {
+    fn stopped(process: String) -> Self {
+        let hanging = Self(process);
+        hanging.signal("-STOP");
+        hanging
+    }
+
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.0]).status().expect("kill starts");
         assert!(status.success(), "the server is ours");

@@ -1,7 +1,8 @@
 //! A lane's connection that ends: at each step of a batch, during the commit, after it, and at any
-//! moment under load; and one on which nothing comes any more. Whoever was answered with an error finds no
+//! moment under load; and those on which nothing comes any more. Whoever was answered with an error finds no
 //! trace, but for a commit whose answer was lost; there, as always, the same key tells the truth.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -16,6 +17,7 @@ on_postgres![
     a_commit_that_takes_too_long_is_settled_by_its_key,
     while_nothing_is_done_nobody_notices,
     a_read_on_which_nothing_comes_holds_up_no_other,
+    reads_on_which_nothing_comes_leave_room_for_others,
     a_deadlock_is_done_again,
     at_any_moment_under_load,
 ];
@@ -204,7 +206,7 @@ async fn while_nothing_is_done_nobody_notices() {
 
 /// The lane waits for us, and we for it. The server ends whoever finds out.
 async fn a_read_on_which_nothing_comes_holds_up_no_other() {
-    let server = Server::start(Engine::Postgres);
+    let mut server = Server::start(Engine::Postgres);
     let client = server.client();
     client.add(1, "GPA.1").await.ok();
     let mut sessions = Sessions::at(&server.database()).await;
@@ -219,8 +221,36 @@ async fn a_read_on_which_nothing_comes_holds_up_no_other() {
     let (reply, hanging) = tokio::join!(client.get("/balance"), waiting_and_hanging);
     is_unavailable(&reply);
     assert_eq!(client.balance().await["credits"], 1);
+    server.stop().await;
     assert_eq!(sessions.terminate(BLOCKED).await, 1, "it hung all the while");
     sessions.go_on(hanging).await;
+    holder.close().await;
+    sessions.close().await;
+}
+
+/// As many as the service has connections to read on.
+async fn reads_on_which_nothing_comes_leave_room_for_others() {
+    let mut server = Server::start(Engine::Postgres);
+    let client = server.client();
+    client.add(1, "GPA.1").await.ok();
+    let mut sessions = Sessions::at(&server.database()).await;
+    let mut holder = server.database().connect().await;
+    holder.execute("BEGIN; LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE").await;
+    let all_hanging = async {
+        let hanging = sessions.hang_all(8, BLOCKED).await;
+        holder.execute("ROLLBACK").await;
+        hanging
+    };
+    let reads = join_all((0..8).map(|_| client.get("/transactions")));
+    let (replies, all_hanging) = tokio::join!(reads, all_hanging);
+    for reply in &replies {
+        is_unavailable(reply);
+    }
+    assert_eq!(client.get("/transactions").await.ok().as_array().map(Vec::len), Some(1));
+    server.stop().await;
+    for hanging in all_hanging {
+        sessions.go_on(hanging).await;
+    }
     holder.close().await;
     sessions.close().await;
 }
