@@ -190,7 +190,7 @@ impl BillingService {
         Ok(self.reader.prices().await?)
     }
 
-    /// Whether the database can be read, and its file's permissions let somebody write.
+    /// Whether the database can be read, and nothing that can be seen without writing forbids to write.
     pub async fn is_healthy(&self) -> bool {
         match self.reader.ping().await {
             Ok(()) => true,
@@ -241,16 +241,16 @@ impl BillingService {
         };
         match error {
             LedgerError::Refused(_) | LedgerError::KeyReused => operations.refused(code(result)),
-            LedgerError::Overloaded => operations.unavailable("overloaded"),
-            LedgerError::Stopping => operations.unavailable("shutting_down"),
-            LedgerError::Unavailable => operations.unavailable("database_unavailable"),
+            LedgerError::Overloaded | LedgerError::Stopping | LedgerError::Unavailable => {
+                operations.unavailable(code(result));
+            }
             // The request's status 500 is counted.
             LedgerError::Failed(_) => {}
         }
     }
 }
 
-/// What the log calls a result.
+/// What the log and the metrics call a result; an error as the API does.
 const fn code<T>(result: &Result<Applied<T>, ServiceError>) -> &'static str {
     match result {
         Ok(Applied { replayed: false, .. }) => "ok",
@@ -258,9 +258,9 @@ const fn code<T>(result: &Result<Applied<T>, ServiceError>) -> &'static str {
         Err(ServiceError::Ledger(LedgerError::KeyReused)) => "idempotency_key_reused",
         Err(ServiceError::Ledger(LedgerError::Refused(refusal))) => refusal.code(),
         Err(ServiceError::Ledger(LedgerError::Overloaded)) => "overloaded",
-        Err(ServiceError::Ledger(LedgerError::Stopping)) => "stopping",
+        Err(ServiceError::Ledger(LedgerError::Stopping)) => "shutting_down",
         Err(ServiceError::Ledger(LedgerError::Unavailable) | ServiceError::Store(_)) => {
-            "unavailable"
+            "database_unavailable"
         }
         Err(ServiceError::Ledger(LedgerError::Failed(_))) => "failed",
         Err(ServiceError::ResetDisabled) => "reset_disabled",

@@ -64,8 +64,8 @@ pub(super) struct Batches<W> {
 enum Failure {
     /// One operation is at fault: it panicked, or wrote what the schema refuses.
     Spoiled(String),
-    /// It did not get to its commit, but may the next time.
-    Again,
+    /// It did not get to its commit, for this reason, but may the next time.
+    Again(String),
     /// The database is at fault.
     Unavailable,
 }
@@ -118,16 +118,13 @@ impl<W: Writer> Batches<W> {
         for _ in 1..ATTEMPTS {
             match self.attempt_once(jobs).await {
                 // Getting there may have taken long; what is late now is not begun again.
-                Err(Failure::Again) => *jobs = begin_in_time(mem::take(jobs)),
+                Err(Failure::Again(_)) => *jobs = begin_in_time(mem::take(jobs)),
                 result => return result,
             }
         }
         let result = self.attempt_once(jobs).await;
-        if matches!(result, Err(Failure::Again)) {
-            tracing::error!(
-                attempts = ATTEMPTS,
-                "a batch was not written: others always came first"
-            );
+        if let Err(Failure::Again(reason)) = &result {
+            tracing::error!(attempts = ATTEMPTS, reason, "a batch was not written");
         }
         result
     }
@@ -159,7 +156,7 @@ impl From<StoreError> for Failure {
             StoreError::Constraint(_) | StoreError::Corrupt(_) => Self::Spoiled(error.to_string()),
             StoreError::Retry(reason) => {
                 tracing::debug!(reason, "a batch is decided again");
-                Self::Again
+                Self::Again(reason)
             }
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "a batch was not written");
@@ -222,7 +219,7 @@ fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {
     let fault = match result {
         Ok(()) => None,
         Err(Failure::Spoiled(cause)) => Some(Fault::Failed(cause)),
-        Err(Failure::Unavailable | Failure::Again) => Some(Fault::Unavailable),
+        Err(Failure::Unavailable | Failure::Again(_)) => Some(Fault::Unavailable),
     };
     for job in jobs {
         job.answer(fault.clone());

@@ -162,7 +162,7 @@ impl Writer for PostgresWriter {
 
     async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
         let (Some(before), Some(connection)) = (before, self.connection.as_mut()) else {
-            return Ok(false);
+            return Ok(before.is_some());
         };
         let query = sqlx::query(PRUNE_KEYS).bind(before).bind(PRUNED_AT_ONCE);
         let pruned = match timeout(BATCH_TIMEOUT, query.execute(connection)).await {

@@ -23,8 +23,9 @@ use crate::{
 };
 
 /// How many keys are gathered before they go into the index: as many as leave room for those that come
-/// meanwhile, before their table doubles its 65,536 places. Each takes 17 bytes, and 16 on its way.
-const GATHERED: usize = 49_152;
+/// meanwhile, at 512 for each slice, before their table doubles its 65,536 places, of which an eighth stays
+/// free. Each takes 17 bytes, and 16 on its way.
+const GATHERED: usize = 45_056;
 /// How many of them go into the index at once.
 const SLICE: usize = 2_048;
 

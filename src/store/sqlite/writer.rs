@@ -140,7 +140,7 @@ impl SqliteWriter {
     }
 
     async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
-        let Some(connection) = self.connection.as_mut() else { return Ok(false) };
+        let Some(connection) = self.connection.as_mut() else { return Ok(before.is_some()) };
         self.keys.read_some(connection).await?;
         self.keys.move_some(connection).await?;
         let Some(before) = before else { return Ok(false) };
