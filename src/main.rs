@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use token_billing::{
     config::{Config, ConfigError, Task},
-    store::Database,
+    store::{Database, postgres::PostgresDatabase},
     telemetry,
 };
 
@@ -57,13 +57,9 @@ fn main() -> ExitCode {
             runtime().and_then(|runtime| runtime.block_on(commands::backup(&database, file)))
         }
         Some(Task::MigrateTo { url }) => {
-            let target = match Database::from_url(url, config.engine_settings()) {
-                Ok(Database::Postgres(target)) => target,
-                Ok(Database::Sqlite(_)) => return usage("migrate-to: must begin with postgres://"),
-                Err(error) => {
-                    let reason = error.to_string();
-                    return usage(&reason.replace("DATABASE_URL", "migrate-to"));
-                }
+            let target = match migration_target(url, &config) {
+                Ok(target) => target,
+                Err(line) => return usage(&line),
             };
             let migrating = commands::migrate_to(&database, &target);
             runtime().and_then(|runtime| runtime.block_on(migrating))
@@ -75,6 +71,15 @@ fn main() -> ExitCode {
             eprintln!("token-billing: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The database to migrate to, or what is wrong with its URL.
+fn migration_target(url: &str, config: &Config) -> Result<PostgresDatabase, String> {
+    match Database::from_url(url, config.engine_settings()) {
+        Ok(Database::Postgres(target)) => Ok(target),
+        Ok(Database::Sqlite(_)) => Err("migrate-to: must begin with postgres://".to_owned()),
+        Err(error) => Err(error.to_string().replace("DATABASE_URL", "migrate-to")),
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use token_billing::{
     config::Config,
     http::{Authentication, CONNECTION_LIMIT, Server},
-    ledger::{Ledger, QUEUE_LIMIT},
+    ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
     metrics::{Limits, Listener, Metrics, Sample},
     service::BillingService,
     store::{Database, Opened, Reader},
@@ -33,13 +33,44 @@ const BACKLOG: u32 = 4_096;
 const OTHER_FILES: usize = 64;
 
 /// Serves until it is asked to stop.
-#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
 pub(crate) async fn serve(
     config: &Config,
     authentication: Authentication,
     database: &Database,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
+    let Started { server, reader, mut writer_tasks } =
+        start(config, authentication, database).await?;
+    let died = {
+        let serving = server.run(stop.requested());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => false,
+            () = writer_tasks.died() => true,
+        }
+    };
+    if died {
+        error!("nothing can be written any more; the service ends so that it can be started again");
+        anyhow::bail!("the ledger's writer died; see the log");
+    }
+    close(reader, writer_tasks).await;
+    Ok(())
+}
+
+/// What runs once the service has started.
+struct Started {
+    server: Server,
+    reader: Reader,
+    writer_tasks: WriterTasks,
+}
+
+/// Takes the sockets, opens the database, and puts together all that serves.
+#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
+async fn start(
+    config: &Config,
+    authentication: Authentication,
+    database: &Database,
+) -> anyhow::Result<Started> {
     let listener = listen("BILLING_LISTEN", config.listen)?;
     let scraped = match config.metrics_listen {
         Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
@@ -50,13 +81,9 @@ pub(crate) async fn serve(
         Arc::new(Metrics::new(limits))
     });
     let Opened { writers, reader } = database.open().await?;
-    let (ledger, mut writer_tasks) = Ledger::start(
-        writers,
-        config.capacity_limits(),
-        config.retention(),
-        Utc::now,
-        metrics.as_ref(),
-    );
+    let (capacity, retention) = (config.capacity_limits(), config.retention());
+    let (ledger, writer_tasks) =
+        Ledger::start(writers, capacity, retention, Utc::now, metrics.as_ref());
     let scrapes = scraped
         .zip(metrics.clone())
         .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
@@ -76,19 +103,11 @@ pub(crate) async fn serve(
     if unprotected {
         warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
     }
+    Ok(Started { server, reader, writer_tasks })
+}
 
-    let died = {
-        let serving = server.run(stop.requested());
-        tokio::pin!(serving);
-        tokio::select! {
-            () = &mut serving => false,
-            () = writer_tasks.died() => true,
-        }
-    };
-    if died {
-        error!("nothing can be written any more; the service ends so that it can be started again");
-        anyhow::bail!("the ledger's writer died; see the log");
-    }
+/// Writes what is queued, and closes the database.
+async fn close(reader: Reader, writer_tasks: WriterTasks) {
     let closing = async {
         // Before the writer, which empties the write-ahead log when nobody reads from it any more.
         let _ = timeout(READER_GRACE, reader.close()).await;
@@ -99,7 +118,6 @@ pub(crate) async fn serve(
     } else {
         warn!("stopped without the last operations, for which the database was not free");
     }
-    Ok(())
 }
 
 fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

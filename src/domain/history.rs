@@ -15,6 +15,16 @@ pub struct HistoryFilter {
     pub model: Option<ModelId>,
 }
 
+impl HistoryFilter {
+    /// The kinds of transactions there may be on the page: no purchase has a model.
+    pub fn kinds(&self) -> impl Iterator<Item = EntryKind> {
+        EntryKind::ALL
+            .into_iter()
+            .filter(|kind| self.kind.is_none_or(|wanted| wanted == *kind))
+            .filter(|kind| self.model.is_none() || *kind != EntryKind::Purchase)
+    }
+}
+
 /// One recorded change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {

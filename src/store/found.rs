@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Loaded, StoreError};
 use crate::domain::{
-    Account, Category, Credits, ModelId, Price, StoreTransactionId, Tokens, UserId,
+    Account, Category, Credits, Fingerprint, IdempotencyKey, ModelId, Price, Receipt,
+    StoreTransactionId, Tokens, UserId, UserKey,
 };
 
 /// What was found so far.
@@ -66,8 +67,21 @@ impl Found {
     }
 }
 
+/// A receipt as it was kept, with whose it is.
+pub(super) fn receipt(
+    user: &str,
+    key: &str,
+    fingerprint: i64,
+    outcome: String,
+) -> Result<(UserKey, Receipt), StoreError> {
+    let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
+    let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
+    let receipt = Receipt { fingerprint: Fingerprint::kept(fingerprint), outcome };
+    Ok((UserKey::new(user, key), receipt))
+}
+
 /// A value of the database as the rules know it.
-pub(super) fn possible<T, E: std::fmt::Display>(
+fn possible<T, E: std::fmt::Display>(
     value: Result<T, E>,
     column: &str,
     whose: &str,

@@ -3,10 +3,10 @@
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
-    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, StoreTransactionId, UserId, UserKey},
+    domain::{Receipts, StoreTransactionId, UserId, UserKey},
     store::{
         Loaded, StoreError, Wanted,
-        found::{Found, possible},
+        found::{Found, receipt},
     },
 };
 
@@ -108,14 +108,9 @@ async fn receipts(connection: &mut PgConnection, keys: &[UserKey]) -> Result<Rec
         keys.iter().map(|key| (key.user().as_str(), key.key().as_str())).unzip();
     let mut receipts = Receipts::default();
     for row in sqlx::query(FIND_RECEIPTS).bind(users).bind(keys).fetch_all(connection).await? {
-        let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
-        let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
-        let fingerprint = Fingerprint::kept(row.try_get(2)?);
-        receipts.insert_kept(
-            UserKey::new(user, key),
-            Receipt { fingerprint, outcome: row.try_get(3)? },
-        );
+        let (key, receipt) =
+            receipt(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)?;
+        receipts.insert_kept(key, receipt);
     }
     Ok(receipts)
 }

@@ -60,7 +60,7 @@ impl IndexFilter {
     }
 
     /// Takes what was read from there, [`READ_AT_ONCE`] or all that were left.
-    pub(super) fn read(&mut self, digests: &[i64]) {
+    pub(super) fn take_in(&mut self, digests: &[i64]) {
         self.add(digests.iter().copied());
         let next = digests.last().and_then(|last| last.checked_add(1));
         self.reading = match next {
@@ -105,10 +105,10 @@ mod tests {
         let all = digests(READ_AT_ONCE + 2);
         let (first, rest) = all.split_at(READ_AT_ONCE);
         assert!(filter.may_have(1));
-        filter.read(first);
+        filter.take_in(first);
         assert_eq!(filter.reads_from(), first.last().map(|last| last + 1));
         assert!(filter.may_have(1));
-        filter.read(rest);
+        filter.take_in(rest);
         assert_eq!(filter.reads_from(), None);
         assert!(all.iter().all(|digest| filter.may_have(*digest)));
         assert!(!filter.may_have(1));
@@ -122,7 +122,7 @@ mod tests {
         let all = digests(300_000);
         let (known, new) = all.split_at(200_000);
         filter.add(known.iter().copied());
-        filter.read(&[]);
+        filter.take_in(&[]);
         let mistaken = new.iter().filter(|digest| filter.may_have(**digest)).count();
         assert!(mistaken < new.len() / 1_000, "{mistaken} of {}", new.len());
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn it_starts_again_when_many_are_gone() {
         let mut filter = IndexFilter::default();
-        filter.read(&[]);
+        filter.take_in(&[]);
         filter.deleted(DELETED_MAX);
         assert!(!filter.may_have(1));
         filter.deleted(1);

@@ -18,8 +18,8 @@ use super::{
     young_keys::{DigestAndId, YoungKeys},
 };
 use crate::{
-    domain::{Fingerprint, IdempotencyKey, Receipt, Receipts, UserId, UserKey},
-    store::found::possible,
+    domain::{Receipts, UserKey},
+    store::found::receipt,
 };
 
 /// How many keys are gathered before they go into the index: as many as leave room for those that come
@@ -158,12 +158,9 @@ impl Keys {
         let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
         let mut receipts = Receipts::default();
         for row in rows.fetch_all(connection).await? {
-            let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user)?;
-            let user = possible(UserId::new(user), "idempotency_keys.user_id", user)?;
-            let fingerprint = Fingerprint::kept(row.try_get(2)?);
-            let receipt = Receipt { fingerprint, outcome: row.try_get(3)? };
-            receipts.insert_kept(UserKey::new(user, key), receipt);
+            let (key, receipt) =
+                receipt(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)?;
+            receipts.insert_kept(key, receipt);
         }
         Ok(receipts)
     }
@@ -200,7 +197,7 @@ impl Keys {
         };
         let count = i64::try_from(READ_AT_ONCE).unwrap_or(i64::MAX);
         let digests = sqlx::query_scalar(INDEXED).bind(from).bind(count);
-        self.filter.read(&digests.fetch_all(connection).await?);
+        self.filter.take_in(&digests.fetch_all(connection).await?);
         Ok(())
     }
 

@@ -105,10 +105,8 @@ impl SqliteReader {
 /// own costs each transaction more than finding it. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
     let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let ranges: Vec<String> = EntryKind::ALL
-        .into_iter()
-        .filter(|kind| filter.kind.is_none_or(|wanted| wanted == *kind))
-        .filter(|kind| filter.model.is_none() || *kind != EntryKind::Purchase)
+    let ranges: Vec<String> = filter
+        .kinds()
         .map(|kind| {
             format!(
                 "SELECT id FROM transactions \

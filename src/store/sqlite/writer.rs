@@ -94,15 +94,15 @@ impl SqliteWriter {
         Self { connection: Some(connection), basis, recent, keys, options, file }
     }
 
-    /// Whether what the batch rests on has to be found yet.
-    const fn expects(&self) -> bool {
+    /// Whether the batch rests on what was remembered, which is to be proved yet.
+    const fn rests_on_memory(&self) -> bool {
         matches!(self.basis, Basis::Remembered { .. })
     }
 
-    /// What has to be found, where nothing was read.
-    fn expected(&self, changes: &Changes<'_>) -> Option<Expected> {
+    /// What has to be proved then.
+    fn to_prove(&self, changes: &Changes<'_>) -> Option<Expected> {
         let digests = changes.receipts.iter().map(|new| new.key.digest());
-        self.expects().then(|| Expected {
+        self.rests_on_memory().then(|| Expected {
             version: self.recent.version(),
             not_indexed: digests.filter(|digest| self.keys.index_may_have(*digest)).collect(),
         })
@@ -134,7 +134,7 @@ impl SqliteWriter {
     }
 
     async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), sqlx::Error> {
-        let expected = self.expected(changes);
+        let expected = self.to_prove(changes);
         let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         save(connection, changes, expected, now).await
     }
@@ -154,7 +154,8 @@ impl SqliteWriter {
     async fn saving_failed(&mut self, error: sqlx::Error) -> StoreError {
         let code = result_code(&error).map(|code| code & PRIMARY_CODE_MASK);
         // Of what was read under the lock nothing can have changed.
-        let conflict = self.expects() && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
+        let conflict =
+            self.rests_on_memory() && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
         if conflict && self.roll_back().await.is_ok() {
             return another_writer();
         }
