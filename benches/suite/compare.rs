@@ -11,7 +11,7 @@ use crate::{
     books::{Books, Owners},
     chart::{Axis, Chart, Line},
     client::{Pace, load},
-    commits::{commits_by_hand, open_by_hand},
+    commits::{Rows, commits_by_hand, open_by_hand},
     guard::guarded,
     limits::{Bound, Limits},
     requests::{Call, MODEL, Requests, WITH_TOKENS, key_header, token, token_header},
@@ -50,17 +50,25 @@ const OPERATIONS: [Operation; 6] = [Consume, Balance, FirstPage, MiddlePage, All
 
 /// Numbers of connections.
 const COUNTS: &[usize] = &[1, 8, 32, CONNECTIONS, 512];
+/// All of them but a lone one.
+const MANY: &[usize] = &[8, 32, CONNECTIONS, 512];
+
+const OVER_HTTP: &[Candidate] = &[Candidate::Service, Bare, Naive];
+/// Right beside each other, what a lone caller of a write waits for.
+const LONE_WRITE: &[Candidate] = &[Candidate::Service, Commits, Bare, Naive];
 
 /// What is measured together in each round, at each of the connection counts.
-const PLAN: [(Operation, &[Candidate], &[usize]); 8] = [
-    (Consume, &[Candidate::Service, Bare, Naive], COUNTS),
+const PLAN: [(Operation, &[Candidate], &[usize]); 10] = [
+    (Consume, LONE_WRITE, &[1]),
+    (Consume, OVER_HTTP, MANY),
     (Consume, &[Again, WithKeys, WithTokens], &[CONNECTIONS]),
-    (Consume, &[Commits], &[1]),
-    (Balance, &[Candidate::Service, Bare, Naive], COUNTS),
-    (FirstPage, &[Candidate::Service, Naive], COUNTS),
-    (MiddlePage, &[Candidate::Service, Naive], COUNTS),
-    (Allocate, &[Candidate::Service], COUNTS),
-    (AddCredits, &[Candidate::Service], COUNTS),
+    (Balance, OVER_HTTP, COUNTS),
+    (FirstPage, OVER_HTTP, COUNTS),
+    (MiddlePage, OVER_HTTP, COUNTS),
+    (Allocate, LONE_WRITE, &[1]),
+    (Allocate, OVER_HTTP, MANY),
+    (AddCredits, LONE_WRITE, &[1]),
+    (AddCredits, OVER_HTTP, MANY),
 ];
 
 /// Percent of the most an operation reached.
@@ -79,6 +87,28 @@ impl Operation {
             MiddlePage => "history, middle 100",
             Allocate => "allocate",
             AddCredits => "credits/add",
+        }
+    }
+
+    /// The file of its chart.
+    const fn rate_chart(self) -> &'static str {
+        match self {
+            Consume => "consume-rate",
+            Balance => "balance-rate",
+            FirstPage => "history-newest-rate",
+            MiddlePage => "history-middle-rate",
+            Allocate => "allocate-rate",
+            AddCredits => "credits-add-rate",
+        }
+    }
+
+    /// What it writes, if it does.
+    const fn rows(self) -> Option<Rows> {
+        match self {
+            Consume => Some(Rows::Consumption),
+            Allocate => Some(Rows::Allocation),
+            AddCredits => Some(Rows::Purchase),
+            Balance | FirstPage | MiddlePage => None,
         }
     }
 
@@ -158,6 +188,7 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     for ((operation, percent), figures) in &open {
         print(&format!("{}, {percent} %", operation.name()), CONNECTIONS, figures);
     }
+    print_ratios(&medians);
     let mut limits = Limits::default();
     hold_ratios(&mut limits, &medians);
     field.finish(&mut limits).await?;
@@ -174,8 +205,11 @@ impl Field {
         let naive_history = new_folder()?;
         fs::copy(database_in(&history), database_in(&naive_history))?;
         let mut shop = Service::start(history, &[]).await?;
+        let mut naive_shop = Service::start_naive(naive_history).await?;
         let credits = Requests::one(&Call::add_credits(1_000_000_000), "");
-        shop.load(1, &credits, Pace::Exactly(10)).await?;
+        for shop in [&mut shop, &mut naive_shop] {
+            shop.load(1, &credits, Pace::Exactly(10)).await?;
+        }
         // The service makes the naive port's tables, and its balance.
         let filled = Service::start_filled(&[], "").await?.stop().await?.directory;
         let plain = Service::start_filled(&[], "").await?;
@@ -187,7 +221,7 @@ impl Field {
             shop,
             bare: Server::spawn(guarded(std::env::current_exe()?)?.arg("bare"))?,
             naive: Service::start_naive(filled).await?,
-            naive_shop: Service::start_naive(naive_history).await?,
+            naive_shop,
             commits,
             header,
         })
@@ -203,7 +237,10 @@ impl Field {
         let requests = Requests::one(&operation.call(), &headers);
         let on_empty = matches!(operation, Consume | Balance);
         let loaded = match candidate {
-            Commits => return commits_by_hand(&mut self.commits, pace.duration()).await,
+            Commits => {
+                let rows = operation.rows().context("nothing to write")?;
+                return commits_by_hand(&mut self.commits, rows, pace.duration()).await;
+            }
             Bare => return load(self.bare.address, connections, &requests, pace).await,
             Candidate::Service | Again if on_empty => &mut self.plain,
             Candidate::Service | Again => &mut self.shop,
@@ -269,6 +306,27 @@ fn most_per_second(medians: &Medians, operation: Operation) -> f64 {
         .fold(0.0, f64::max)
 }
 
+/// How many requests each operation has answered for one of a peer's.
+fn print_ratios(medians: &Medians) {
+    let ratio = |operation, peer, connections| {
+        let of = |candidate| medians.get(&(operation, candidate, connections));
+        match (of(Candidate::Service), of(peer)) {
+            (Some(service), Some(peer)) => format!("{:.2}", service.per_second / peer.per_second),
+            _ => "-".to_owned(),
+        }
+    };
+    println!(
+        "\n{:<24}{:>20}{:>20}{:>20}",
+        "requests for one of", "bare handler, 128", "naive port, 128", "commits, 1"
+    );
+    for operation in OPERATIONS {
+        let bare = ratio(operation, Bare, CONNECTIONS);
+        let naive = ratio(operation, Naive, CONNECTIONS);
+        let commits = ratio(operation, Commits, 1);
+        println!("{:<24}{bare:>20}{naive:>20}{commits:>20}", operation.name());
+    }
+}
+
 fn hold_ratios(limits: &mut Limits, medians: &Medians) {
     let at = |operation, candidate, connections| {
         medians.get(&(operation, candidate, connections)).copied().unwrap_or_default()
@@ -306,7 +364,7 @@ fn series(
 
 fn draw(medians: &Medians, open: &OpenMedians) -> Result<()> {
     let connections = Axis::logarithmic("connections");
-    for (operation, file) in [(Consume, "consume-rate"), (Balance, "balance-rate")] {
+    for operation in OPERATIONS {
         let line = |name, candidate| {
             Line::new(name, series(medians, operation, candidate, |figures| figures.per_second))
         };
@@ -320,7 +378,7 @@ fn draw(medians: &Medians, open: &OpenMedians) -> Result<()> {
                 line("naive port", Naive),
             ],
         }
-        .write(file)?;
+        .write(operation.rate_chart())?;
     }
     let line =
         |name, candidate, figure| Line::new(name, series(medians, Consume, candidate, figure));

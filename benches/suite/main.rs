@@ -55,7 +55,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All operations, against a bare handler, durable commits and the naive port; some eight minutes.
+    /// All operations, against a bare handler, durable commits and the naive port; some ten minutes.
     Compare,
     /// How cost grows with users, transactions and models; some six minutes and 2.5 GB of disk.
     Growth,

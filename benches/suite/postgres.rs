@@ -1,7 +1,11 @@
 //! `cargo bench -- postgres`: the service on PostgreSQL, against `pgbench` with the same rows on the same
 //! server: on one account that everybody uses, and on many.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -18,6 +22,8 @@ use crate::{
 };
 
 const USERS: usize = 10_000;
+/// The database that `pgbench` works on.
+const BY_HAND: &str = "by_hand";
 
 /// Rows as the service leaves them after purchases and allocations.
 const ACCOUNTS: &str = "
@@ -49,68 +55,90 @@ const CONSUME: &str = "BEGIN;
 pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let cluster = Cluster::start().await?;
     let directory = new_folder()?;
-    let by_hand = cluster.database("by_hand").await?;
-    let served = cluster.database("served").await?;
+    let (by_hand, served) = (cluster.database(BY_HAND).await?, cluster.database("served").await?);
     for url in [&by_hand, &served] {
-        // The service makes the tables.
-        let (server, _) = start_service(directory.path(), &[("DATABASE_URL", url)]).await?;
-        server.stop()?;
-        let mut connection = PgConnection::connect(url).await?;
-        for statement in ACCOUNTS.split(';') {
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        }
-        connection.close().await?;
+        fill(url, directory.path()).await?;
     }
-    let hot_script = directory.path().join("hot.sql");
-    fs::write(&hot_script, statements(&CONSUME.replace("USER", "'default_user'")))?;
-    let many_script = directory.path().join("many.sql");
-    let any_user = format!(
-        "\\set n random(1, {USERS})\n{}",
-        statements(&CONSUME.replace("USER", "'user-' || :n"))
-    );
-    fs::write(&many_script, any_user)?;
+    let cases = [Case::one_account(directory.path())?, Case::many_accounts(directory.path())?];
 
     let settings = [&[("DATABASE_URL", &*served)], &WITH_TOKENS[..]].concat();
     let (server, _) = start_service(directory.path(), &settings).await?;
-    let hot = Requests::of(&[token("default_user")?]);
-    let tokens: Result<Vec<String>> =
-        (1..=USERS).map(|number| token(&format!("user-{number}"))).collect();
-    let many = Requests::of(&tokens?);
-
-    let [mut hot_runs, mut many_runs] = [const { Vec::new() }; 2];
-    let [mut hot_peer, mut many_peer] = [const { Vec::new() }; 2];
-    let pace = Pace::AtOnce(duration);
+    let mut measured = [const { (Vec::new(), Vec::new()) }; 2];
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
-        hot_runs.push(load(server.address, CONNECTIONS, &hot, pace).await?);
-        hot_peer.push(cluster.pgbench("by_hand", CONNECTIONS, &hot_script, duration)?);
-        many_runs.push(load(server.address, CONNECTIONS, &many, pace).await?);
-        many_peer.push(cluster.pgbench("by_hand", CONNECTIONS, &many_script, duration)?);
+        for (case, (runs, peer)) in cases.iter().zip(&mut measured) {
+            let pace = Pace::AtOnce(duration);
+            runs.push(load(server.address, CONNECTIONS, &case.requests, pace).await?);
+            peer.push(cluster.pgbench(BY_HAND, CONNECTIONS, &case.script, duration)?);
+        }
     }
     server.stop()?;
-    let answered: u64 = hot_runs.iter().chain(&many_runs).map(|run| run.recorded).sum();
-    let mut connection = PgConnection::connect(&served).await?;
+    let answered = measured.iter().flat_map(|(runs, _)| runs).map(|run| run.recorded).sum();
+    ensure_recorded(&served, answered).await?;
+
+    print_heading();
+    let mut limits = Limits::default();
+    for (case, (runs, peer)) in cases.iter().zip(measured) {
+        let (figures, peer) = (median(&runs), median_of(peer));
+        print(&format!("consume, {}", case.name), CONNECTIONS, &figures);
+        println!("{:<44}{CONNECTIONS:>5}{:>12}", format!("pgbench, {}", case.name), grouped(peer));
+        let ratio = figures.per_second / peer;
+        limits.hold(&format!("consume / pgbench, {}", case.name), ratio, case.bound);
+    }
+    println!("\nconsumptions, every one found: {}", grouped(amount(answered)));
+    limits.print();
+    Ok(())
+}
+
+/// Who consumes, at the service and by hand.
+struct Case {
+    name: &'static str,
+    requests: Requests,
+    /// The same for `pgbench`.
+    script: PathBuf,
+    /// Of the ratio of the two.
+    bound: Bound,
+}
+
+impl Case {
+    fn one_account(directory: &Path) -> Result<Self> {
+        let script = directory.join("one.sql");
+        fs::write(&script, statements(&CONSUME.replace("USER", "'default_user'")))?;
+        let requests = Requests::of(&[token("default_user")?]);
+        Ok(Self { name: "one account", requests, script, bound: Bound::AtLeast(1.5) })
+    }
+
+    fn many_accounts(directory: &Path) -> Result<Self> {
+        let script = directory.join("many.sql");
+        let of_any_user = statements(&CONSUME.replace("USER", "'user-' || :n"));
+        fs::write(&script, format!("\\set n random(1, {USERS})\n{of_any_user}"))?;
+        let tokens: Result<Vec<String>> =
+            (1..=USERS).map(|number| token(&format!("user-{number}"))).collect();
+        let requests = Requests::of(&tokens?);
+        Ok(Self { name: "10,000 accounts", requests, script, bound: Bound::AtLeast(0.5) })
+    }
+}
+
+/// Has the service make the tables, and opens accounts.
+async fn fill(url: &str, directory: &Path) -> Result<()> {
+    let (server, _) = start_service(directory, &[("DATABASE_URL", url)]).await?;
+    server.stop()?;
+    let mut connection = PgConnection::connect(url).await?;
+    for statement in ACCOUNTS.split(';') {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+async fn ensure_recorded(url: &str, answered: u64) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
     let count = "SELECT count(*) FROM transactions WHERE type = 'consumption'";
     let recorded: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
     ensure!(
         u64::try_from(recorded)? == answered,
         "{answered} answered with success, but {recorded} in the database"
     );
-
-    let (hot, many) = (median(&hot_runs), median(&many_runs));
-    print_heading();
-    print("consume, one account", CONNECTIONS, &hot);
-    print("consume, 10,000 accounts", CONNECTIONS, &many);
-    let (hot_peer, many_peer) = (median_of(hot_peer), median_of(many_peer));
-    for (name, rate) in [("one account", hot_peer), ("10,000 accounts", many_peer)] {
-        println!("{:<44}{CONNECTIONS:>5}{:>12}", format!("pgbench, {name}"), grouped(rate));
-    }
-    println!("\nconsumptions, every one found: {}", grouped(amount(answered)));
-    let mut limits = Limits::default();
-    let (hot, many) = (hot.per_second / hot_peer, many.per_second / many_peer);
-    limits.hold("consume / pgbench, one account", hot, Bound::AtLeast(1.5));
-    limits.hold("consume / pgbench, 10,000 accounts", many, Bound::AtLeast(0.5));
-    limits.print();
     Ok(())
 }
 

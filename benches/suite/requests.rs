@@ -12,8 +12,8 @@ use serde_json::json;
 pub(crate) const CONSUME: &str = "/api/billing/tokens/consume";
 pub(crate) const BALANCE: &str = "/api/billing/balance";
 pub(crate) const TRANSACTIONS: &str = "/api/billing/transactions";
-const ALLOCATE: &str = "/api/billing/credits/allocate";
-const ADD_CREDITS: &str = "/api/billing/credits/add";
+pub(crate) const ALLOCATE: &str = "/api/billing/credits/allocate";
+pub(crate) const ADD_CREDITS: &str = "/api/billing/credits/add";
 pub(crate) const HEALTH: &str = "/api/billing/health";
 
 pub(crate) const MODEL: &str = "gemini-2.0-flash";
@@ -202,6 +202,13 @@ impl Random {
         let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
+    }
+
+    /// What no other purchase is called.
+    pub(crate) fn store_transaction_id(&mut self) -> String {
+        let mut digits = [0; PLACE.len()];
+        self.fill(&mut digits);
+        digits.map(char::from).iter().collect()
     }
 
     /// Fills a place with hexadecimal digits.
