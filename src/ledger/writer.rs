@@ -21,7 +21,7 @@ use crate::{
     store::{Loaded, StoreError, Wanted, Writer},
 };
 
-/// How long to wait after all old idempotency keys were forgotten before looking for more.
+/// How long to wait after all old idempotency keys were forgotten, or could not be, before looking again.
 const PRUNE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// How often a batch is begun before its callers are told to come again.
@@ -56,7 +56,7 @@ pub(super) struct Batches<W> {
     retention: Retention,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
-    /// When all old idempotency keys had been forgotten.
+    /// When all old idempotency keys had been forgotten, or could not be.
     pruned_at: Option<DateTime<Utc>>,
 }
 
@@ -91,9 +91,12 @@ impl<W: Writer> Batches<W> {
         });
         let before = now.checked_sub_signed(self.retention.keys).filter(|_| !just_done);
         match self.store.tidy(before).await {
-            Ok(false) if before.is_some() => self.pruned_at = Some(now),
-            Ok(_) => {}
+            Ok(true) => return,
+            Ok(false) => {}
             Err(error) => tracing::warn!(%error, "idempotency keys were not tidied up"),
+        }
+        if before.is_some() {
+            self.pruned_at = Some(now);
         }
     }
 

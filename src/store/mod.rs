@@ -143,7 +143,7 @@ pub trait Writer: Send + 'static {
 
     /// Does some of what need not be done before callers are answered, between transactions. Among it,
     /// when asked to: forgets some of the idempotency keys given before `before`, oldest first; tells
-    /// whether more of them may be left.
+    /// whether there were any, so that more may be left.
     ///
     /// # Errors
     /// Any [`StoreError`]; some may be done all the same.

@@ -2,6 +2,8 @@
 //!
 //! How much room there is for a PostgreSQL database is not the service's to limit, nor a test's to take.
 
+use serde_json::json;
+
 use crate::harness::{Engine, Load, Server, eventually};
 
 const MAKE_ROOM: &str = "DROP TABLE junk";
@@ -54,6 +56,33 @@ async fn writes_come_back_when_there_is_room_again() {
     .await;
     assert_eq!(remaining, 5_000_000 - written - 1);
     client.add(1, "GPA.1").await.ok();
+}
+
+#[tokio::test]
+async fn idempotency_keys_that_are_old_make_room() {
+    let mut server = Server::start(Engine::Sqlite);
+    server.client().buy_tokens(MODEL, 375).await;
+    server.stop().await;
+    start_with_little_room(&mut server).await;
+    let mut number = 0;
+    let mut consume = async |server: &Server| {
+        number += 1;
+        assert!(number < MOST, "the disk never fills up");
+        let body = json!({"model_id": MODEL, "input_tokens": 1, "output_tokens": 0});
+        let key = format!("key-{number}");
+        server.client().post_keyed(&key, "/tokens/consume", &body).await.status
+    };
+    while consume(&server).await == 200 {}
+
+    server.stop().await;
+    server
+        .database()
+        .execute("UPDATE idempotency_keys SET created_at = '2026-01-01T00:00:00.000000Z'")
+        .await;
+    server.start_again();
+    assert_eq!(consume(&server).await, 503, "still full");
+    eventually("a write succeeds again", async || (consume(&server).await == 200).then_some(()))
+        .await;
 }
 
 #[tokio::test]

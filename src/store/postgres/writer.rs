@@ -94,6 +94,12 @@ impl PostgresWriter {
         Ok(())
     }
 
+    /// Returns how many keys were forgotten.
+    async fn try_prune(&mut self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let query = sqlx::query(PRUNE_KEYS).bind(before).bind(PRUNED_AT_ONCE);
+        Ok(query.execute(self.connected().await?).await?.rows_affected())
+    }
+
     fn open(&mut self) -> Result<&mut PgConnection, StoreError> {
         let lost = || StoreError::Unavailable("no transaction is open".to_owned());
         self.connection.as_mut().ok_or_else(lost)
@@ -161,22 +167,13 @@ impl Writer for PostgresWriter {
     }
 
     async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
-        let (Some(before), Some(connection)) = (before, self.connection.as_mut()) else {
-            return Ok(before.is_some());
-        };
-        let query = sqlx::query(PRUNE_KEYS).bind(before).bind(PRUNED_AT_ONCE);
-        let pruned = match timeout(BATCH_TIMEOUT, query.execute(connection)).await {
-            Ok(Ok(result)) => result.rows_affected(),
-            Ok(Err(error)) => {
-                self.abandon().await;
-                return Err(error.into());
-            }
-            Err(_) => {
-                self.abandon().await;
-                return Err(late());
-            }
-        };
-        Ok(i64::try_from(pruned).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
+        let Some(before) = before else { return Ok(false) };
+        let pruned = timeout(BATCH_TIMEOUT, self.try_prune(before)).await;
+        let pruned = pruned.unwrap_or_else(|_| Err(late()));
+        if pruned.is_err() {
+            self.abandon().await;
+        }
+        Ok(pruned? > 0)
     }
 
     async fn close(self) {

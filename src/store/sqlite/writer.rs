@@ -117,11 +117,7 @@ impl SqliteWriter {
             self.basis = Basis::Remembered { ids, keys: wanted.keys.len() };
             return Ok(loaded);
         }
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.options.connect().await?,
-        };
-        let connection = self.connection.insert(connection);
+        let connection = opened(&mut self.connection, &self.options).await?;
         let Snapshot { mut loaded, data_version } =
             snapshot::load(connection, BEGIN_AND_LOAD, wanted).await?;
         let version = data_version.unwrap_or_default();
@@ -139,15 +135,19 @@ impl SqliteWriter {
         save(connection, changes, expected, now).await
     }
 
-    async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, sqlx::Error> {
-        let Some(connection) = self.connection.as_mut() else { return Ok(before.is_some()) };
-        self.keys.read_some(connection).await?;
-        self.keys.move_some(connection).await?;
+    async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
+        if let Some(connection) = self.connection.as_mut() {
+            self.keys.read_some(connection).await?;
+            self.keys.move_some(connection).await?;
+        }
         let Some(before) = before else { return Ok(false) };
+        self.file.check_writable()?;
+        // After a failure, too: what is forgotten may be just the room that a full database lacks.
+        let connection = opened(&mut self.connection, &self.options).await?;
         let query = sqlx::query_as(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
         let pruned: Vec<(i64, i64)> = query.fetch_all(connection).await?;
         self.keys.deleted(&pruned);
-        Ok(i64::try_from(pruned.len()).is_ok_and(|pruned| pruned >= PRUNED_AT_ONCE))
+        Ok(!pruned.is_empty())
     }
 
     /// What an error of `try_save` means, and the transaction's end.
@@ -169,6 +169,17 @@ impl SqliteWriter {
         sqlx::query("ROLLBACK").execute(connection).await?;
         Ok(())
     }
+}
+
+async fn opened<'a>(
+    connection: &'a mut Option<SqliteConnection>,
+    options: &SqliteConnectOptions,
+) -> Result<&'a mut SqliteConnection, sqlx::Error> {
+    let open = match connection.take() {
+        Some(open) => open,
+        None => options.connect().await?,
+    };
+    Ok(connection.insert(open))
 }
 
 /// What was decided rests on what is not so any more. The second time it is read under the lock.
@@ -224,7 +235,7 @@ impl Writer for SqliteWriter {
         if tidied.is_err() {
             self.abandon().await;
         }
-        Ok(tidied?)
+        tidied
     }
 
     async fn close(self) {
