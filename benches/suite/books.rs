@@ -19,6 +19,8 @@ pub(crate) struct Books {
     pub(crate) models: u64,
     pub(crate) blocks: u64,
     pub(crate) block_length: u64,
+    /// Idempotency keys, all in their index.
+    pub(crate) keys: u64,
 }
 
 /// Whose accounts they are.
@@ -72,6 +74,20 @@ const BALANCES: &str = "
     SELECT user_id, model_id, sum(tokens_delta), $NOW FROM transactions
     WHERE model_id IS NOT NULL GROUP BY user_id, model_id ORDER BY user_id, model_id";
 
+/// Young enough to be remembered.
+const KEYS: &str = "
+    WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $KEYS)
+    INSERT INTO idempotency_keys (id, digest, user_id, key, fingerprint, outcome, created_at)
+    SELECT n + 1, random(), $OWNER, hex(randomblob(18)), random(), '7000',
+        strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
+    FROM numbers WHERE $KEYS > 0";
+
+const KEY_INDEX: &str = "
+    INSERT INTO idempotency_index (digest, id)
+    SELECT digest, id FROM idempotency_keys ORDER BY digest";
+
+const KEYS_INDEXED: &str = "UPDATE idempotency_indexed SET id = $KEYS";
+
 impl Books {
     pub(crate) const fn transactions(&self) -> u64 {
         self.blocks.saturating_mul(self.block_length)
@@ -95,6 +111,7 @@ impl Books {
             .replace("$USERS", &self.users().to_string())
             .replace("$COUNT", &self.transactions().to_string())
             .replace("$LENGTH", &self.block_length.to_string())
+            .replace("$KEYS", &self.keys.to_string())
             .replace("$MODELS", &self.models.to_string())
             .replace("$NOW", "'2026-11-24T10:34:57.699913Z'")
     }
@@ -111,7 +128,7 @@ impl Books {
             .pragma("cache_size", "-1000000");
         let mut connection = SqliteConnection::connect_with(&options).await?;
         sqlx::migrate!("migrations/sqlite").run(&mut connection).await?;
-        for sql in [USERS, PRICES, TRANSACTIONS, CREDITS, BALANCES] {
+        for sql in [USERS, PRICES, TRANSACTIONS, CREDITS, BALANCES, KEYS, KEY_INDEX, KEYS_INDEXED] {
             let sql = AssertSqlSafe(self.fill_in(sql));
             sqlx::raw_sql(sql).execute(&mut connection).await?;
         }

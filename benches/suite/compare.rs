@@ -76,7 +76,7 @@ const OPEN_LOOP_PERCENT: [u32; 4] = [25, 50, 70, 85];
 
 /// Of the user whose history is read.
 const HISTORY: Books =
-    Books { owners: Owners::DefaultUser, models: 1, blocks: 1_000, block_length: 100 };
+    Books { owners: Owners::DefaultUser, models: 1, blocks: 1_000, block_length: 100, keys: 0 };
 
 impl Operation {
     const fn name(self) -> &'static str {

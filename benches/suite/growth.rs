@@ -1,5 +1,5 @@
 //! `cargo bench -- growth`: what an operation costs as a database grows: with transactions, with users, with
-//! a user's models; and what memory users leave behind.
+//! a user's models, with idempotency keys; and what memory users leave behind.
 //!
 //! All databases are served at the same time, each by a service of its own, so that rounds can be
 //! interleaved. One connection: what grows is the time of an operation, not of a queue.
@@ -15,7 +15,7 @@ use crate::{
     chart::{Axis, Chart, Line},
     client::Pace,
     limits::{Bound, Limits},
-    requests::{Call, Order, Requests, WITH_TOKENS},
+    requests::{Call, Order, Requests, WITH_TOKENS, key_header},
     runs::{amount, grouped, median_of},
     service::{Service, database_in, new_folder},
 };
@@ -26,6 +26,8 @@ const TRANSACTIONS: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const USERS: [u64; 4] = [1, 100, 10_000, 1_000_000];
 /// Models of the one user there is, with a hundred transactions each.
 const MODELS: [u64; 3] = [1, 10, 100];
+/// Idempotency keys that are remembered.
+const KEYS: [u64; 4] = [1, 10_000, 500_000, 5_000_000];
 /// Users after whose requests memory is looked at.
 const SEEN: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
@@ -54,21 +56,20 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let mut limits = Limits::default();
     memory_of_users(&mut limits).await?;
     let mut all = [
-        Growth::start("transactions", &TRANSACTIONS, |value| Books {
-            owners: Owners::Numbered(1),
-            models: 1,
+        Growth::start("transactions", &TRANSACTIONS, "", |value| Books {
             blocks: value / 100,
-            block_length: 100,
+            ..OF_ONE_USER
         })
         .await?,
-        Growth::start("users", &USERS, of_users).await?,
-        Growth::start("models", &MODELS, |value| Books {
-            owners: Owners::Numbered(1),
+        Growth::start("users", &USERS, "", of_users).await?,
+        Growth::start("models", &MODELS, "", |value| Books {
             models: value,
             blocks: value,
-            block_length: 100,
+            ..OF_ONE_USER
         })
         .await?,
+        Growth::start("keys", &KEYS, &key_header(), |value| Books { keys: value, ..OF_ONE_USER })
+            .await?,
     ];
     // Else the first durable commits would wait for gigabytes to be written.
     ensure!(Command::new("sync").status()?.success(), "sync failed");
@@ -88,8 +89,12 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     Ok(())
 }
 
+/// A thousand transactions.
+const OF_ONE_USER: Books =
+    Books { owners: Owners::Numbered(1), models: 1, blocks: 10, block_length: 100, keys: 0 };
+
 fn of_users(users: u64) -> Books {
-    Books { owners: Owners::Numbered(users), models: 1, blocks: users, block_length: 3 }
+    Books { owners: Owners::Numbered(users), blocks: users, block_length: 3, ..OF_ONE_USER }
 }
 
 async fn written(books: &Books) -> Result<TempDir> {
@@ -99,11 +104,17 @@ async fn written(books: &Books) -> Result<TempDir> {
 }
 
 impl Growth {
-    async fn start(name: &'static str, values: &[u64], books: fn(u64) -> Books) -> Result<Self> {
+    /// Consumptions have further `headers`.
+    async fn start(
+        name: &'static str,
+        values: &[u64],
+        headers: &str,
+        books: fn(u64) -> Books,
+    ) -> Result<Self> {
         let mut sizes = Vec::new();
         for value in values {
             eprintln!("making a database of {} {name}", grouped(amount(*value)));
-            sizes.push(Size::start(*value, &books(*value)).await?);
+            sizes.push(Size::start(*value, headers, &books(*value)).await?);
         }
         Ok(Self { name, sizes })
     }
@@ -126,6 +137,7 @@ impl Growth {
             x: Axis::logarithmic(match name {
                 "users" => "users in the database",
                 "models" => "models of the user",
+                "keys" => "idempotency keys in the database; every consumption has another",
                 _ => "transactions in the database",
             }),
             y: Axis::linear("milliseconds, median"),
@@ -152,21 +164,24 @@ impl Growth {
 }
 
 impl Size {
-    async fn start(value: u64, books: &Books) -> Result<Self> {
+    async fn start(value: u64, headers: &str, books: &Books) -> Result<Self> {
         let users = match books.owners {
             Owners::DefaultUser => 1,
             Owners::Numbered(users) => users,
         };
-        let requests =
-            |call: Call| Requests::Users { call: Arc::new(call), users, order: Order::Random };
+        let requests = |call: Call, headers: &str| Requests::Users {
+            call: Arc::new(call),
+            users,
+            order: Order::Random,
+            headers: headers.to_owned(),
+        };
         let middle = books.transactions() / 2;
         let requests = [
-            Call::consume("model-0"),
-            Call::balance(),
-            Call::first_page(),
-            Call::page_before(middle),
-        ]
-        .map(requests);
+            requests(Call::consume("model-0"), headers),
+            requests(Call::balance(), ""),
+            requests(Call::first_page(), ""),
+            requests(Call::page_before(middle), ""),
+        ];
         let mut directory = written(books).await?;
         let mut start_ms = Vec::new();
         for _ in 1..ROUNDS {
@@ -174,8 +189,11 @@ impl Size {
             start_ms.push(service.start.as_secs_f64() * 1000.0);
             directory = service.stop().await?.directory;
         }
-        let service = Service::start(directory, &WITH_TOKENS).await?;
+        let mut service = Service::start(directory, &WITH_TOKENS).await?;
         start_ms.push(service.start.as_secs_f64() * 1000.0);
+        // What it learns of the keys there are, it learns after its start, some with every batch.
+        let learning = Pace::Exactly((books.keys / 1_000).max(1));
+        service.load(1, &requests[0], learning).await?;
         let took_ms = [const { Vec::new() }; 4];
         Ok(Self { value, requests, service, took_ms, start_ms })
     }
@@ -227,6 +245,7 @@ async fn memory_of_users(limits: &mut Limits) -> Result<()> {
             call: Arc::new(Call::consume("model-0")),
             users: most,
             order: Order::InTurnFrom(seen),
+            headers: String::new(),
         };
         let pace = Pace::Exactly(users.saturating_sub(seen));
         service.load(CONNECTIONS, &requests, pace).await?;

@@ -57,7 +57,7 @@ struct Arguments {
 enum Command {
     /// All operations, against a bare handler, durable commits and the naive port; some ten minutes.
     Compare,
-    /// How cost grows with users, transactions and models; some six minutes and 2.5 GB of disk.
+    /// How cost grows with users, transactions, models and keys; some eight minutes and 3.5 GB of disk.
     Growth,
     /// Instructions per request, counted by valgrind.
     Instructions,

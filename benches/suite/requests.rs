@@ -122,8 +122,8 @@ const PLACE: &str = "000000000000000000000000000000000000";
 pub(crate) enum Requests {
     /// Each as often as any other.
     Any(Arc<[Text]>),
-    /// The same for the first so many numbered users, with a token each.
-    Users { call: Arc<Call>, users: u64, order: Order },
+    /// The same for the first so many numbered users, with a token each, and further headers.
+    Users { call: Arc<Call>, users: u64, order: Order, headers: String },
 }
 
 /// Whose request is next.
@@ -154,13 +154,14 @@ impl Requests {
                 let at = random.next().checked_rem(count).context("nothing to send")?;
                 text.clone_from(texts.get(usize::try_from(at)?).context("nothing to send")?);
             }
-            Self::Users { call, users, order } => {
+            Self::Users { call, users, order, headers } => {
                 let number = match order {
                     Order::Random => random.next(),
                     Order::InTurnFrom(first) => first.saturating_add(number),
                 };
                 let user = number.checked_rem(*users).context("nobody to send")?;
-                *text = call.with(&token_header(&token(&numbered_user(user))?));
+                let token = token_header(&token(&numbered_user(user))?);
+                *text = call.with(&(token + headers));
             }
         }
         if let Some(place) = text.place {

@@ -37,9 +37,10 @@ const NEWER: &str = "SELECT id, digest FROM idempotency_keys
 const LAST_ID: &str = "SELECT max(
     (SELECT id FROM idempotency_indexed), (SELECT coalesce(max(id), 0) FROM idempotency_keys))";
 
-/// The digests from one on, and how many.
-const INDEXED: &str =
-    "SELECT digest FROM idempotency_index WHERE digest >= ? ORDER BY digest LIMIT ?";
+/// The digests from one on, and how many: as one JSON array, because a row of its own costs each more than
+/// finding it.
+const INDEXED: &str = "SELECT json_group_array(digest)
+    FROM (SELECT digest FROM idempotency_index WHERE digest >= ? ORDER BY digest LIMIT ?)";
 
 /// `$1` digests, `$2` ids, both JSON arrays. A key may be found both ways.
 const FIND: &str = "
@@ -197,7 +198,12 @@ impl Keys {
         };
         let count = i64::try_from(READ_AT_ONCE).unwrap_or(i64::MAX);
         let digests = sqlx::query_scalar(INDEXED).bind(from).bind(count);
-        self.filter.take_in(&digests.fetch_all(connection).await?);
+        let digests: String = digests.fetch_one(connection).await?;
+        let mut digests: Vec<i64> =
+            serde_json::from_str(&digests).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        // SQLite gathers them in this order, but does not say that it always will.
+        digests.sort_unstable();
+        self.filter.take_in(&digests);
         Ok(())
     }
 
