@@ -40,14 +40,23 @@ pub enum Check {
     Grants,
     /// Foreign keys lead somewhere.
     References,
+    /// Names are such as can be read: the schema takes more than the service.
+    Names,
     /// The engine finds its file sound.
     File,
 }
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 6] =
-        [Self::Balances, Self::Owners, Self::Changes, Self::Grants, Self::References, Self::File];
+    pub const ALL: [Self; 7] = [
+        Self::Balances,
+        Self::Owners,
+        Self::Changes,
+        Self::Grants,
+        Self::References,
+        Self::Names,
+        Self::File,
+    ];
 
     /// What must hold.
     #[must_use]
@@ -58,6 +67,7 @@ impl Check {
             Self::Changes => "every change follows from its transaction",
             Self::Grants => "every store transaction is granted once",
             Self::References => "references lead somewhere",
+            Self::Names => "names are free of control characters",
             Self::File => "the file is sound",
         }
     }
@@ -162,6 +172,12 @@ impl Difference {
     ) -> Self {
         let expected = format!("a row in {parent} for one in {table}");
         Self { check: Check::References, user, model, expected, found: "none".to_owned() }
+    }
+
+    /// A name of a user or a model that the service can't read.
+    pub(super) fn in_name(user: Option<String>, model: Option<String>) -> Self {
+        let expected = "a name free of control characters".to_owned();
+        Self { check: Check::Names, user, model, expected, found: "one with some".to_owned() }
     }
 
     /// Something wrong with the database's file.

@@ -16,6 +16,7 @@ on_both_engines![
     transactions_without_a_balance_are_found,
     a_store_transaction_granted_twice_is_found,
     references_that_lead_nowhere_are_found,
+    names_that_cannot_be_read_are_found,
     thousands_of_differences_are_counted,
     other_versions_are_refused,
 ];
@@ -40,12 +41,13 @@ const UNHINDERED_POSTGRES: &str = "
     END $$;
     DROP TRIGGER transactions_never_change ON transactions";
 
-const RULES: [&str; 5] = [
+const RULES: [&str; 6] = [
     "balances are the sums of their changes, none negative: ",
     "every transaction belongs to a balance: ",
     "every change follows from its transaction: ",
     "every store transaction is granted once: ",
     "references lead somewhere: ",
+    "names are free of control characters: ",
 ];
 /// Further, of SQLite; a server looks after its files itself.
 const FILE_RULE: &str = "the file is sound: ";
@@ -177,13 +179,13 @@ async fn wrong_balances_are_found(engine: Engine) {
 
 async fn a_balance_without_any_transaction_is_found(engine: Engine) {
     let server = books(engine).await;
-    let sql = "INSERT INTO users (user_id, created_at) VALUES ('bo\nb', CURRENT_TIMESTAMP);
-        INSERT INTO credits VALUES ('bo\nb', 9, CURRENT_TIMESTAMP);
+    let sql = "INSERT INTO users (user_id, created_at) VALUES ('bob', CURRENT_TIMESTAMP);
+        INSERT INTO credits VALUES ('bob', 9, CURRENT_TIMESTAMP);
         INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
-        VALUES ('bo\nb', 'm', 8, CURRENT_TIMESTAMP), ('bo\nb', 'empty', 0, CURRENT_TIMESTAMP)";
+        VALUES ('bob', 'm', 8, CURRENT_TIMESTAMP), ('bob', 'empty', 0, CURRENT_TIMESTAMP)";
     let lines = [
-        r#"difference: user "bo\nb", expected 0 credits, found 9"#,
-        r#"difference: user "bo\nb", model "m", expected 0 tokens, found 8"#,
+        r#"difference: user "bob", expected 0 credits, found 9"#,
+        r#"difference: user "bob", model "m", expected 0 tokens, found 8"#,
     ];
     check_found(&server, sql, 2, &lines).await;
 }
@@ -241,6 +243,33 @@ async fn references_that_lead_nowhere_are_found(engine: Engine) {
     let line = "difference: user \"ghost\", model \"m\", expected a row in users for one in \
                 token_balances, found none";
     check_found(&server, sql, 1, &[line]).await;
+}
+
+async fn names_that_cannot_be_read_are_found(engine: Engine) {
+    let server = books(engine).await;
+    let character = match engine {
+        Engine::Sqlite => "char",
+        Engine::Postgres => "chr",
+    };
+    let controls =
+        [(1, r"\u{1}"), (10, r"\n"), (31, r"\u{1f}"), (127, r"\u{7f}"), (159, r"\u{9f}")];
+    for (code, shown) in controls {
+        // The user in front has none.
+        let sql = format!(
+            "INSERT INTO users (user_id, created_at)
+                 VALUES (' ~é' || {character}(160), CURRENT_TIMESTAMP);
+             INSERT INTO users (user_id, created_at)
+                 VALUES ('u' || {character}({code}), CURRENT_TIMESTAMP);
+             INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
+                 VALUES ('default_user', {character}({code}) || 'm', 0, CURRENT_TIMESTAMP)"
+        );
+        let expected = "expected a name free of control characters, found one with some";
+        let lines = [
+            format!(r#"difference: user "u{shown}", {expected}"#),
+            format!(r#"difference: user "default_user", model "{shown}m", {expected}"#),
+        ];
+        check_found(&server, &sql, 2, &lines.each_ref().map(String::as_str)).await;
+    }
 }
 
 async fn thousands_of_differences_are_counted(engine: Engine) {

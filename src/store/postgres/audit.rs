@@ -12,8 +12,14 @@ use crate::store::{
 };
 
 /// What there is to check.
-const CHECKS: [Check; 5] =
-    [Check::Balances, Check::Owners, Check::Changes, Check::Grants, Check::References];
+const CHECKS: [Check; 6] = [
+    Check::Balances,
+    Check::Owners,
+    Check::Changes,
+    Check::Grants,
+    Check::References,
+    Check::Names,
+];
 
 /// One transaction, so that all of its checks see one moment.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -62,6 +68,15 @@ const REFERENCES: &str = "
     SELECT 'transactions', 'users', user_id, model_id FROM transactions
     WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = transactions.user_id)";
 
+/// Users, and models of a balance or with a price, whose names hold a control character. There is no NUL
+/// in a text.
+const NAMES: &str = r"
+    SELECT user_id, NULL FROM users WHERE user_id ~ '[\u0001-\u001f\u007f-\u009f]'
+    UNION ALL
+    SELECT user_id, model_id FROM token_balances WHERE model_id ~ '[\u0001-\u001f\u007f-\u009f]'
+    UNION ALL
+    SELECT NULL, model_id FROM token_pricing WHERE model_id ~ '[\u0001-\u001f\u007f-\u009f]'";
+
 /// What one statement looks for; its differences may also break a related check.
 struct Search {
     check: Check,
@@ -69,11 +84,12 @@ struct Search {
     difference: fn(&PgRow) -> Result<Difference, sqlx::Error>,
 }
 
-const SEARCHES: [Search; 4] = [
+const SEARCHES: [Search; 5] = [
     Search { check: Check::Balances, sql: BALANCES, difference: balance },
     Search { check: Check::Changes, sql: CHANGES, difference: change },
     Search { check: Check::Grants, sql: GRANTS, difference: grant },
     Search { check: Check::References, sql: REFERENCES, difference: reference },
+    Search { check: Check::Names, sql: NAMES, difference: name },
 ];
 
 impl PostgresDatabase {
@@ -152,4 +168,8 @@ fn grant(row: &PgRow) -> Result<Difference, sqlx::Error> {
 fn reference(row: &PgRow) -> Result<Difference, sqlx::Error> {
     let (table, parent) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Difference::in_reference(row.try_get(2)?, row.try_get(3)?, table, parent))
+}
+
+fn name(row: &PgRow) -> Result<Difference, sqlx::Error> {
+    Ok(Difference::in_name(row.try_get(0)?, row.try_get(1)?))
 }

@@ -70,6 +70,20 @@ const REFERENCES: &str = "
         ON wrong.\"table\" = 'token_balances' AND token_balances.rowid = wrong.rowid
     LEFT JOIN transactions ON wrong.\"table\" = 'transactions' AND transactions.rowid = wrong.rowid";
 
+/// Users, and models of a balance or with a price, whose names hold a control character. A NUL is looked
+/// for in the bytes, because texts end there.
+const NAMES: &str = "
+    WITH pattern (control) AS (
+        SELECT '*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*')
+    SELECT user_id, NULL FROM users, pattern
+    WHERE user_id GLOB control OR instr(CAST(user_id AS BLOB), x'00')
+    UNION ALL
+    SELECT user_id, model_id FROM token_balances, pattern
+    WHERE model_id GLOB control OR instr(CAST(model_id AS BLOB), x'00')
+    UNION ALL
+    SELECT NULL, model_id FROM token_pricing, pattern
+    WHERE model_id GLOB control OR instr(CAST(model_id AS BLOB), x'00')";
+
 /// A row of `ok`, or one per flaw, of which SQLite tells at most this number.
 const FILE: &str = "PRAGMA integrity_check(10000)";
 
@@ -80,11 +94,12 @@ struct Search {
     difference: fn(&SqliteRow) -> Result<Option<Difference>, sqlx::Error>,
 }
 
-const BOOKS: [Search; 4] = [
+const BOOKS: [Search; 5] = [
     Search { check: Check::Balances, sql: BALANCES, difference: balance },
     Search { check: Check::Changes, sql: CHANGES, difference: change },
     Search { check: Check::Grants, sql: GRANTS, difference: grant },
     Search { check: Check::References, sql: REFERENCES, difference: reference },
+    Search { check: Check::Names, sql: NAMES, difference: name },
 ];
 
 const SOUNDNESS: Search = Search { check: Check::File, sql: FILE, difference: flaw };
@@ -189,6 +204,10 @@ fn grant(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
 fn reference(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
     let (table, parent) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Some(Difference::in_reference(row.try_get(2)?, row.try_get(3)?, table, parent)))
+}
+
+fn name(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
+    Ok(Some(Difference::in_name(row.try_get(0)?, row.try_get(1)?)))
 }
 
 fn flaw(row: &SqliteRow) -> Result<Option<Difference>, sqlx::Error> {
