@@ -250,7 +250,7 @@ impl BillingService {
     }
 }
 
-/// What the log and the metrics call a result; an error as the API does.
+/// What the log and the metrics call a result; a refusal, and what may pass, as the API does.
 const fn code<T>(result: &Result<Applied<T>, ServiceError>) -> &'static str {
     match result {
         Ok(Applied { replayed: false, .. }) => "ok",

@@ -20,7 +20,7 @@ use token_billing::{
     store::{Database, Opened, Reader},
 };
 
-/// How long a stop waits for the ledger to write what is queued. What takes longer was not
+/// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was not
 /// acknowledged to anyone.
 const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
 /// How much of it the readers get to give their connections back. One on which nothing comes any more never

@@ -45,7 +45,10 @@ pub(super) async fn run<W: Writer>(
             }
         }
         batches.run(jobs).await;
-        batches.tidy().await;
+        // It can wait for the next start, and a stop can't.
+        if !stopping {
+            batches.tidy().await;
+        }
     }
     batches.store.close().await;
 }
@@ -56,6 +59,9 @@ pub(super) struct Batches<W> {
     retention: Retention,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
+    /// Of when the idempotency keys are that are being forgotten; those that grow old meanwhile wait for the
+    /// next time, or there would be some after every batch.
+    pruning_before: Option<DateTime<Utc>>,
     /// When all old idempotency keys had been forgotten, or could not be.
     pruned_at: Option<DateTime<Utc>>,
 }
@@ -78,7 +84,7 @@ impl<W: Writer> Batches<W> {
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { store, limits, retention, clock, metrics, pruned_at: None }
+        Self { store, limits, retention, clock, metrics, pruning_before: None, pruned_at: None }
     }
 
     /// Has the store do what could wait until the callers were answered. Old keys are forgotten when it
@@ -89,12 +95,18 @@ impl<W: Writer> Batches<W> {
         let just_done = self.pruned_at.is_some_and(|pruned_at| {
             (TimeDelta::zero()..PRUNE_INTERVAL).contains(&now.signed_duration_since(pruned_at))
         });
-        let before = now.checked_sub_signed(self.retention.keys).filter(|_| !just_done);
+        let before = self
+            .pruning_before
+            .or_else(|| now.checked_sub_signed(self.retention.keys).filter(|_| !just_done));
         match self.store.tidy(before).await {
-            Ok(true) => return,
+            Ok(true) => {
+                self.pruning_before = before;
+                return;
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "idempotency keys were not tidied up"),
         }
+        self.pruning_before = None;
         if before.is_some() {
             self.pruned_at = Some(now);
         }

@@ -20,8 +20,8 @@ use crate::{
 
 /// Accounts in one statement, at most.
 const ACCOUNTS_AT_ONCE: usize = 256;
-/// How long one statement may take, the wait for a connection included: longer than either of the engines'
-/// own limits. All wait for it, and a request lasts long enough for two.
+/// How long one statement may take, the wait for a connection included. All wait for it, and a request
+/// lasts long enough for two.
 const READ_LIMIT: Duration = Duration::from_secs(4);
 /// Who may wait without waiting for room to wait.
 const WAITING_MAX: usize = 1_024;

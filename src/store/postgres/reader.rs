@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use scopeguard::{ScopeGuard, guard};
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Row,
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    pool::PoolConnection,
     postgres::{PgPoolOptions, PgRow},
 };
 use tokio::time::timeout;
@@ -21,8 +22,8 @@ const READ_CONNECTIONS: u32 = 8;
 /// How long a read waits for one of them, or for the server.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a read may take once it has a connection. The server ends a statement before that, so nothing
-/// comes on this connection any more.
+/// How long a read may take once it has a connection. The server ends a statement before that, so it is
+/// taken for one on which nothing comes any more.
 const READ_LIMIT: Duration = Duration::from_secs(3);
 
 /// A standby, and a server that was told to, take no writes.
@@ -44,19 +45,21 @@ impl PostgresReader {
         Self { pool }
     }
 
+    async fn lend(&self) -> Result<Lent, StoreError> {
+        Ok(guard(self.pool.acquire().await?, give_back))
+    }
+
     /// Reads on a connection of the pool.
     async fn read<T>(
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // The pool would first wait for what a read that was broken off has left on its connection, without
-        // a limit, and lend it to nobody meanwhile. So it is thrown away.
-        let mut connection =
-            guard(self.pool.acquire().await?, |connection| drop(connection.detach()));
-        let late = |_| StoreError::Unavailable("nothing comes from it in time".to_owned());
-        let read = timeout(READ_LIMIT, read(&mut connection)).await.map_err(late)??;
-        drop(ScopeGuard::into_inner(connection));
-        Ok(read)
+        let mut connection = self.lend().await?;
+        let Ok(read) = timeout(READ_LIMIT, read(&mut connection)).await else {
+            throw_away(connection);
+            return Err(late());
+        };
+        read
     }
 
     /// What the database holds of what is wanted; receipts can't be.
@@ -96,15 +99,21 @@ impl PostgresReader {
     /// # Errors
     /// [`StoreError::Unavailable`] when it is not so, or any other but `Constraint`.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read(async |connection| {
-            let query = sqlx::query_scalar(MAY_BE_WRITTEN);
-            if query.fetch_one(&mut *connection).await? {
-                return Ok(());
+        let mut connection = self.lend().await?;
+        let query = sqlx::query_scalar(MAY_BE_WRITTEN);
+        match timeout(READ_LIMIT, query.fetch_one(&mut **connection)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => {
+                // It would never learn that a new connection may write by now.
+                throw_away(connection);
+                Err(StoreError::Unavailable("the server takes no writes".to_owned()))
             }
-            // It would never learn that a new connection may write by now.
-            Err(StoreError::Unavailable("the server takes no writes".to_owned()))
-        })
-        .await
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                throw_away(connection);
+                Err(late())
+            }
+        }
     }
 
     /// How much room the database takes now; zero when the server does not tell. Its log is shared with
@@ -120,6 +129,25 @@ impl PostgresReader {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A connection of the pool, which is given back whatever becomes of the read.
+type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
+
+/// Unlike the pool by itself, waits only so long for what a read that was broken off may have left on the
+/// connection. Until then it is lent to nobody, so that there are never more of them.
+fn give_back(mut connection: PoolConnection<Postgres>) {
+    let returning = connection.return_to_pool();
+    tokio::spawn(async move { timeout(READ_LIMIT, returning).await });
+}
+
+/// Makes room for another one at once.
+fn throw_away(connection: Lent) {
+    drop(ScopeGuard::into_inner(connection).detach());
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable("nothing comes from it in time".to_owned())
 }
 
 /// Merges one index per kind, each read backwards only as far as the page needs: the cost is the

@@ -44,7 +44,7 @@ const PRUNED_AT_ONCE: i64 = 256;
 #[derive(Debug)]
 pub struct PostgresWriter {
     session: Session,
-    /// `None` after a failure, until the next batch.
+    /// `None` after a failure, until it is needed again.
     connection: Option<PgConnection>,
     /// When the batch at hand has to be done.
     deadline: Instant,

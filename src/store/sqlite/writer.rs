@@ -51,7 +51,7 @@ const PRUNED_AT_ONCE: i64 = 256;
 /// The one connection that writes.
 #[derive(Debug)]
 pub struct SqliteWriter {
-    /// `None` after a failure, until the next batch.
+    /// `None` after a failure, until it is needed again.
     connection: Option<SqliteConnection>,
     basis: Basis,
     recent: Recent,

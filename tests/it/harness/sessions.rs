@@ -1,6 +1,6 @@
 //! The service's sessions at a PostgreSQL database: what they wait for, and how they are stopped and ended.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{Connection, Database, eventually};
 
@@ -76,6 +76,13 @@ impl Sessions {
 /// The process of a session that was stopped.
 #[derive(Debug)]
 pub(crate) struct Hanging(String);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        // It may have ended, and a failed test must leave none behind.
+        let _ = Command::new("kill").args(["-CONT", &self.0]).stderr(Stdio::null()).status();
+    }
+}
 
 impl Hanging {
     fn stopped(process: String) -> Self {

@@ -235,6 +235,8 @@ async fn reads_on_which_nothing_comes_leave_room_for_others() {
     client.add(1, "GPA.1").await.ok();
     let mut sessions = Sessions::at(&server.database()).await;
     let mut holder = server.database().connect().await;
+    // None has to be connected while the first ones wait already.
+    join_all((0..8).map(|_| client.get("/transactions"))).await;
     holder.execute("BEGIN; LOCK TABLE transactions IN ACCESS EXCLUSIVE MODE").await;
     let all_hanging = async {
         let hanging = sessions.hang_all(8, BLOCKED).await;
