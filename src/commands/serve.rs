@@ -20,8 +20,8 @@ use token_billing::{
     store::{Database, Opened, Reader},
 };
 
-/// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was not
-/// acknowledged to anyone.
+/// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was
+/// not acknowledged to anyone.
 const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
 /// How much of it the readers get to give their connections back. One on which nothing comes any more never
 /// is, and what is still to be written must not wait for it.

@@ -14,6 +14,8 @@ mod writer;
 mod death_test;
 #[cfg(test)]
 mod fault_test;
+#[cfg(test)]
+mod tidy_test;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

@@ -95,9 +95,12 @@ impl<W: Writer> Batches<W> {
         let just_done = self.pruned_at.is_some_and(|pruned_at| {
             (TimeDelta::zero()..PRUNE_INTERVAL).contains(&now.signed_duration_since(pruned_at))
         });
-        let before = self
-            .pruning_before
-            .or_else(|| now.checked_sub_signed(self.retention.keys).filter(|_| !just_done));
+        let old = now.checked_sub_signed(self.retention.keys);
+        let before = match self.pruning_before {
+            // Nor does it count that the clock was ahead when this began.
+            Some(before) => old.map(|old| old.min(before)),
+            None => old.filter(|_| !just_done),
+        };
         match self.store.tidy(before).await {
             Ok(true) => {
                 self.pruning_before = before;

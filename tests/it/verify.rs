@@ -247,12 +247,19 @@ async fn references_that_lead_nowhere_are_found(engine: Engine) {
 
 async fn names_that_cannot_be_read_are_found(engine: Engine) {
     let server = books(engine).await;
-    let character = match engine {
-        Engine::Sqlite => "char",
-        Engine::Postgres => "chr",
+    let controls = [
+        (0, r"\0"),
+        (1, r"\u{1}"),
+        (10, r"\n"),
+        (31, r"\u{1f}"),
+        (127, r"\u{7f}"),
+        (159, r"\u{9f}"),
+    ];
+    let (character, controls) = match engine {
+        Engine::Sqlite => ("char", &controls[..]),
+        // It has no NUL in a text.
+        Engine::Postgres => ("chr", &controls[1..]),
     };
-    let controls =
-        [(1, r"\u{1}"), (10, r"\n"), (31, r"\u{1f}"), (127, r"\u{7f}"), (159, r"\u{9f}")];
     for (code, shown) in controls {
         // The user in front has none.
         let sql = format!(
