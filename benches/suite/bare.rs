@@ -16,69 +16,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    bodies::{Allocated, Allocations, Balance, Consumed, Consumption, Purchased},
     peer,
     requests::{ADD_CREDITS, ALLOCATE, BALANCE, CONSUME, MODEL, TRANSACTIONS},
 };
 
 #[derive(Deserialize)]
-struct Consumption {
-    model_id: String,
-    input_tokens: u64,
-    output_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct Consumed {
-    success: bool,
-    remaining_tokens: u64,
-}
-
-#[derive(Deserialize)]
-struct Allocations {
-    allocations: Vec<Allocation>,
-}
-
-#[derive(Deserialize)]
-struct Allocation {
-    model_id: String,
-    credits: u64,
-}
-
-#[derive(Serialize)]
-struct Allocated {
-    success: bool,
-}
-
-#[derive(Deserialize)]
 struct Purchase {
-    credits: u64,
+    credits: i64,
     purchase_record: Box<RawValue>,
 }
 
 #[derive(Serialize)]
-struct Purchased {
-    success: bool,
-    new_balance: u64,
-}
-
-#[derive(Serialize)]
-struct Balance {
-    credits: u64,
-    allocated_tokens: BTreeMap<String, u64>,
-}
-
-#[derive(Serialize)]
 struct Listed {
-    id: u64,
+    id: i64,
     r#type: &'static str,
-    amount: u64,
+    amount: i64,
     model_id: &'static str,
     created_at: &'static str,
 }
 
-const TOKENS: u64 = 8_000_000_000_000;
-const CREDITS: u64 = 8_000_000_000_000;
-const PAGE_LENGTH: u64 = 100;
+const TOKENS: i64 = 8_000_000_000_000;
+const CREDITS: i64 = 8_000_000_000_000;
+const PAGE_LENGTH: i64 = 100;
 
 pub(crate) async fn serve() -> Result<()> {
     let routes = axum::Router::new()
@@ -122,7 +82,7 @@ async fn balance() -> Json<Balance> {
 
 async fn transactions(RawQuery(query): RawQuery) -> Json<Vec<Listed>> {
     let before = query.as_deref().and_then(|query| query.strip_prefix("before=")?.parse().ok());
-    let newest: u64 = before.unwrap_or(TOKENS).saturating_sub(1);
+    let newest: i64 = before.unwrap_or(TOKENS).saturating_sub(1);
     let listed = |id| Listed {
         id,
         r#type: "consumption",

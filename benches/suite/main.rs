@@ -6,6 +6,7 @@
 //! a file per command; this one only tells them apart.
 
 mod bare;
+mod bodies;
 mod books;
 mod chart;
 mod client;

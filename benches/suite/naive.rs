@@ -1,7 +1,7 @@
 //! The thing to beat: the service as one would write it in an afternoon. A pool of connections, a
 //! transaction per operation, no log, no limits, no repeated requests.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use axum::{
@@ -17,6 +17,7 @@ use sqlx::{
 };
 
 use crate::{
+    bodies::{Allocated, Allocation, Allocations, Balance, Consumed, Consumption, Purchased},
     peer,
     requests::{ADD_CREDITS, ALLOCATE, BALANCE, CONSUME, TRANSACTIONS},
 };
@@ -53,19 +54,6 @@ pub(crate) async fn serve(database: &Path) -> Result<()> {
     peer::serve(routes).await
 }
 
-#[derive(Deserialize)]
-struct Consumption {
-    model_id: String,
-    input_tokens: i64,
-    output_tokens: i64,
-}
-
-#[derive(Serialize)]
-struct Consumed {
-    success: bool,
-    remaining_tokens: i64,
-}
-
 async fn consume(
     State(pool): State<SqlitePool>,
     Json(consumption): Json<Consumption>,
@@ -91,22 +79,6 @@ async fn consume(
     record(&mut transaction, entry).await?;
     transaction.commit().await.map_err(failed)?;
     Ok(Json(Consumed { success: true, remaining_tokens }))
-}
-
-#[derive(Deserialize)]
-struct Allocations {
-    allocations: Vec<Allocation>,
-}
-
-#[derive(Deserialize)]
-struct Allocation {
-    model_id: String,
-    credits: i64,
-}
-
-#[derive(Serialize)]
-struct Allocated {
-    success: bool,
 }
 
 async fn allocate(
@@ -169,12 +141,6 @@ async fn allocate_one(
 struct Purchase {
     credits: i64,
     purchase_record: serde_json::Value,
-}
-
-#[derive(Serialize)]
-struct Purchased {
-    success: bool,
-    new_balance: i64,
 }
 
 async fn add_credits(
@@ -299,12 +265,6 @@ async fn record(connection: &mut SqliteConnection, entry: Entry<'_>) -> Result<(
     .await
     .map_err(failed)?;
     Ok(())
-}
-
-#[derive(Serialize)]
-struct Balance {
-    credits: i64,
-    allocated_tokens: BTreeMap<String, i64>,
 }
 
 async fn balance(State(pool): State<SqlitePool>) -> Result<Json<Balance>, Failed> {
