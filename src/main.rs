@@ -1,15 +1,35 @@
-//! The program: settings, the command to run, and the exit status.
+//! A billing backend for LLM apps: users buy credits, turn them into a model's tokens, and every chat
+//! uses tokens up.
+//!
+//! This file has the allocator, the runtime and the exit status. `ARCHITECTURE.md` has the map of the rest.
 
-mod commands;
+#![cfg_attr(
+    test,
+    expect(
+        clippy::arithmetic_side_effects,
+        reason = "tests compute with small numbers, and an overflow fails them"
+    )
+)]
+
+mod api;
+mod caught;
+mod database;
+mod domain;
+mod http;
+mod ledger;
+mod metrics;
+mod outgoing;
+mod program;
+mod service;
 
 use std::{env, num::NonZero, process::ExitCode, thread};
 
 use tokio::runtime::{Builder, Runtime};
 
-use token_billing::{
-    config::{Config, ConfigError, Task},
-    store::{Database, postgres::PostgresDatabase},
-    telemetry,
+use database::{Database, postgres::PostgresDatabase};
+use program::{
+    log,
+    settings::{Config, ConfigError, Task},
 };
 
 /// Every request allocates dozens of small pieces, which the system's allocator is slower at.
@@ -43,25 +63,25 @@ fn main() -> ExitCode {
                 Ok(authentication) => authentication,
                 Err(line) => return usage(&line),
             };
-            let _logs = match telemetry::start(&config.log, config.log_format) {
+            let _logs = match log::start(&config.log, config.log_format) {
                 Ok(guard) => guard,
                 Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
             };
-            let serving = commands::serve(&config, authentication, &database);
+            let serving = program::serve(&config, authentication, &database);
             runtime().and_then(|runtime| runtime.block_on(serving))
         }
         Some(Task::Verify) => {
-            runtime().and_then(|runtime| runtime.block_on(commands::verify(&database)))
+            runtime().and_then(|runtime| runtime.block_on(program::verify(&database)))
         }
         Some(Task::Backup { file }) => {
-            runtime().and_then(|runtime| runtime.block_on(commands::backup(&database, file)))
+            runtime().and_then(|runtime| runtime.block_on(program::backup(&database, file)))
         }
         Some(Task::MigrateTo { url }) => {
             let target = match migration_target(url, &config) {
                 Ok(target) => target,
                 Err(line) => return usage(&line),
             };
-            let migrating = commands::migrate_to(&database, &target);
+            let migrating = program::migrate_to(&database, &target);
             runtime().and_then(|runtime| runtime.block_on(migrating))
         }
     };

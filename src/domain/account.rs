@@ -65,7 +65,7 @@ impl Account {
 
     /// The same account once its entries are kept elsewhere.
     #[must_use]
-    pub fn saved(mut self) -> Self {
+    pub fn into_saved(mut self) -> Self {
         self.entries.clear();
         self.reset = false;
         self

@@ -1,4 +1,4 @@
-//! What a reader of the history asks for and gets. How it is found is in `store`.
+//! What a reader of the history asks for and gets. How it is found is in `database`.
 
 use super::{EntryKind, ModelId};
 

@@ -1,5 +1,5 @@
 //! What makes a repeated request harmless: the key its client gave it, the fingerprint by which
-//! another request under the same key is told apart, and the receipt that answers it again. When they
+//! another request under the same key is told apart, and the replay that answers it again. When they
 //! are looked up is the ledger's business.
 
 use std::{
@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::UserId;
 
 /// Most characters of an idempotency key.
-pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
+pub(crate) const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
 
 /// The text is no idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -101,7 +101,7 @@ impl Hash for UserKey {
 /// Takes a digest as it is: it is a hash already. Who makes many keys with digests alike slows down
 /// only the batches they are in.
 #[derive(Debug, Default)]
-pub struct DigestHasher(u64);
+pub(crate) struct DigestHasher(u64);
 
 impl Hasher for DigestHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -120,7 +120,7 @@ impl Hasher for DigestHasher {
 }
 
 /// Builds the hasher of maps by digest.
-pub type BuildDigestHasher = BuildHasherDefault<DigestHasher>;
+pub(crate) type BuildDigestHasher = BuildHasherDefault<DigestHasher>;
 
 /// The first 64 bits of the SHA-256 of all parts. Kept for days, so it may not change with the program.
 fn digest(parts: &[&str]) -> i64 {
@@ -164,46 +164,46 @@ pub struct Keyed {
 
 /// What a successful request is answered with when it comes again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct Replay {
     /// What was asked for.
     pub fingerprint: Fingerprint,
     /// The operation's outcome, as JSON.
     pub outcome: String,
 }
 
-/// The receipts of the requests at hand: those that were kept, and those to keep.
+/// The replays of the requests at hand: those that were kept, and those to keep.
 #[derive(Debug, Default)]
-pub struct Receipts {
-    kept: HashMap<UserKey, Receipt, BuildDigestHasher>,
-    new: HashMap<UserKey, Receipt, BuildDigestHasher>,
+pub struct Replays {
+    kept: HashMap<UserKey, Replay, BuildDigestHasher>,
+    new: HashMap<UserKey, Replay, BuildDigestHasher>,
 }
 
-impl Receipts {
-    /// The receipt of a request that was carried out.
+impl Replays {
+    /// The replay of a request that was carried out.
     #[must_use]
-    pub fn get(&self, key: &UserKey) -> Option<&Receipt> {
+    pub fn get(&self, key: &UserKey) -> Option<&Replay> {
         self.new.get(key).or_else(|| self.kept.get(key))
     }
 
-    /// Takes note of a receipt that is kept already.
-    pub fn insert_kept(&mut self, key: UserKey, receipt: Receipt) {
-        self.kept.insert(key, receipt);
+    /// Takes note of a replay that is kept already.
+    pub fn insert_kept(&mut self, key: UserKey, replay: Replay) {
+        self.kept.insert(key, replay);
     }
 
-    /// Adds the receipt of a request just carried out.
-    pub fn insert_new(&mut self, key: UserKey, receipt: Receipt) {
-        self.new.insert(key, receipt);
+    /// Adds the replay of a request just carried out.
+    pub fn insert_new(&mut self, key: UserKey, replay: Replay) {
+        self.new.insert(key, replay);
     }
 
-    /// Forgets all receipts of `user`.
+    /// Forgets all replays of `user`.
     pub fn forget(&mut self, user: &UserId) {
         self.kept.retain(|key, _| key.user() != user);
         self.new.retain(|key, _| key.user() != user);
     }
 
-    /// The receipts to keep.
+    /// The replays to keep.
     #[must_use]
-    pub fn new_ones(&self) -> impl ExactSizeIterator<Item = (&UserKey, &Receipt)> {
+    pub fn new_ones(&self) -> impl ExactSizeIterator<Item = (&UserKey, &Replay)> {
         self.new.iter()
     }
 }
@@ -238,21 +238,21 @@ mod tests {
     fn keys_of_one_digest_are_told_apart() {
         let key = user_key("ann", "k");
         let alike = UserKey { digest: key.digest(), ..user_key("bob", "k") };
-        let receipt = |outcome: &str| Receipt {
+        let replay = |outcome: &str| Replay {
             fingerprint: Fingerprint::kept(1),
             outcome: outcome.to_owned(),
         };
-        let mut receipts = Receipts::default();
-        receipts.insert_kept(key.clone(), receipt("1"));
-        assert_eq!(receipts.get(&alike), None);
-        receipts.insert_new(alike.clone(), receipt("2"));
-        assert_eq!(receipts.get(&key), Some(&receipt("1")));
-        assert_eq!(receipts.get(&alike), Some(&receipt("2")));
-        receipts.forget(key.user());
-        assert_eq!(receipts.get(&key), None);
-        assert_eq!(receipts.new_ones().collect::<Vec<_>>(), [(&alike, &receipt("2"))]);
-        receipts.forget(alike.user());
-        assert_eq!(receipts.new_ones().len(), 0);
+        let mut replays = Replays::default();
+        replays.insert_kept(key.clone(), replay("1"));
+        assert_eq!(replays.get(&alike), None);
+        replays.insert_new(alike.clone(), replay("2"));
+        assert_eq!(replays.get(&key), Some(&replay("1")));
+        assert_eq!(replays.get(&alike), Some(&replay("2")));
+        replays.forget(key.user());
+        assert_eq!(replays.get(&key), None);
+        assert_eq!(replays.new_ones().collect::<Vec<_>>(), [(&alike, &replay("2"))]);
+        replays.forget(alike.user());
+        assert_eq!(replays.new_ones().len(), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod amount;
 mod entry;
 mod history;
 mod idempotency;
-mod identifier;
+mod names;
 mod operation;
 mod pricing;
 mod refusal;
@@ -16,21 +16,21 @@ mod refusal;
 #[cfg(test)]
 mod model_test;
 
-pub use account::Account;
-pub use amount::{Credits, OutOfRange, Tokens, Usage};
-pub use entry::{Entry, EntryKind};
-pub use history::{HistoryFilter, HistoryPage, Transaction};
-pub use idempotency::{
-    BuildDigestHasher, DigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey,
-    InvalidIdempotencyKey, Keyed, Receipt, Receipts, UserKey,
+pub(crate) use account::Account;
+pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
+pub(crate) use entry::{Entry, EntryKind};
+pub(crate) use history::{HistoryFilter, HistoryPage, Transaction};
+pub(crate) use idempotency::{
+    BuildDigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, Keyed, Replay,
+    Replays, UserKey,
 };
-pub use identifier::{
+pub(crate) use names::{
     IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,
     StoreTransactionId, UserId,
 };
-pub use operation::{
+pub(crate) use operation::{
     Allocate, Allocation, Consume, Context, GrantedPurchases, Needs, Operation, Purchase,
     PurchaseRecord, Reset,
 };
-pub use pricing::{CapacityLimits, Category, Price, PriceList};
-pub use refusal::Refusal;
+pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
+pub(crate) use refusal::Refusal;

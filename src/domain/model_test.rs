@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     Account, Allocate, Allocation, CapacityLimits, Category, Consume, Context, Credits, Entry,
-    GrantedPurchases, ModelId, Operation, Price, PriceList, Purchase, PurchaseRecord, Receipts,
-    Refusal, Reset, StoreTransactionId, Tokens, Usage, UserId,
+    GrantedPurchases, ModelId, Operation, Price, PriceList, Purchase, PurchaseRecord, Refusal,
+    Replays, Reset, StoreTransactionId, Tokens, Usage, UserId,
 };
 
 const USERS: [&str; 3] = ["ann", "bob", "cid"];
@@ -330,7 +330,7 @@ fn price_list(prices: &Prices) -> PriceList {
 
 fn context(prices: &Prices) -> Context {
     Context {
-        receipts: Receipts::default(),
+        replays: Replays::default(),
         prices: price_list(prices),
         limits: limits(5_000_000, 1_000_000),
         granted: GrantedPurchases::default(),

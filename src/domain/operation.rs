@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Account, CapacityLimits, Credits, ModelId, PriceList, Receipts, Refusal, StoreTransactionId,
+    Account, CapacityLimits, Credits, ModelId, PriceList, Refusal, Replays, StoreTransactionId,
     Tokens, Usage, UserId,
 };
 
@@ -52,7 +52,7 @@ pub struct Context {
     /// Store transactions that were granted, among those asked for.
     pub granted: GrantedPurchases,
     /// Requests that were carried out before, among those asked for.
-    pub receipts: Receipts,
+    pub replays: Replays,
 }
 
 /// Which store transactions were granted, and to whom.
@@ -137,7 +137,7 @@ pub struct Allocation {
 
 /// Turns credits into tokens, all items or none.
 #[derive(Debug, Clone)]
-pub struct Allocate {
+pub(crate) struct Allocate {
     /// What to buy, in this order.
     pub items: Vec<Allocation>,
 }
@@ -156,7 +156,7 @@ impl Operation for Allocate {
 
 /// Uses up tokens; tells how many remain.
 #[derive(Debug, Clone)]
-pub struct Consume {
+pub(crate) struct Consume {
     /// The model that answered.
     pub model: ModelId,
     /// Tokens used.
@@ -177,7 +177,7 @@ impl Operation for Consume {
 
 /// Forgets everything about the user but their name.
 #[derive(Debug, Clone)]
-pub struct Reset;
+pub(crate) struct Reset;
 
 impl Operation for Reset {
     type Outcome = ();
@@ -188,7 +188,7 @@ impl Operation for Reset {
 
     fn decide(&self, account: &mut Account, context: &mut Context) -> Result<(), Refusal> {
         account.reset(&mut context.granted);
-        context.receipts.forget(account.user());
+        context.replays.forget(account.user());
         Ok(())
     }
 }

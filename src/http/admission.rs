@@ -15,29 +15,30 @@ use axum::{
     extract::{Request, State},
     http::{Extensions, HeaderMap},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use tracing::debug;
 
 use super::{
     auth::{Authentication, Unauthorized},
-    caller::RequestId,
-    error::ApiError,
-    rate_limit::{Budgets, Overdrawn, Payer, RateLimit, Standing},
+    rate_limit::{Buckets, Limited, RateLimit, Standing, Subject},
+    refusals::{Refusal, Wording},
+    request::RequestId,
 };
 use crate::domain::UserId;
 
 /// Decides who comes in.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     authentication: Authentication,
     limits: Option<Limits>,
+    wording: Wording,
 }
 
 #[derive(Debug)]
 struct Limits {
-    users: Budgets,
-    addresses: Budgets,
+    users: Buckets,
+    addresses: Buckets,
 }
 
 /// The user a request was found to come from, if any; travels in its extensions.
@@ -63,26 +64,31 @@ impl Peer {
 }
 
 impl Admission {
-    pub(super) fn new(authentication: Authentication, rate: Option<RateLimit>) -> Self {
+    /// Admits whom `authentication` knows, nobody more often than `rate` where there is one.
+    pub(crate) fn new(
+        authentication: Authentication,
+        rate: Option<RateLimit>,
+        wording: Wording,
+    ) -> Self {
         let limits = rate.map(|rate| Limits {
-            users: Budgets::new(Payer::User, rate),
-            addresses: Budgets::new(Payer::Address, rate),
+            users: Buckets::new(Subject::User, rate),
+            addresses: Buckets::new(Subject::Address, rate),
         });
-        Self { authentication, limits }
+        Self { authentication, limits, wording }
     }
 
     /// How callers prove who they are.
-    pub(super) const fn authentication(&self) -> &Authentication {
+    pub(crate) const fn authentication(&self) -> &Authentication {
         &self.authentication
     }
 
     /// Whether requests have to pass [`admit`].
-    pub(super) const fn is_limited(&self) -> bool {
+    pub(crate) const fn is_limited(&self) -> bool {
         self.limits.is_some()
     }
 
     /// Who sent this request.
-    pub(super) async fn user(
+    pub(crate) async fn user(
         &self,
         headers: &HeaderMap,
         extensions: &mut Extensions,
@@ -97,20 +103,20 @@ impl Admission {
 }
 
 impl Limits {
-    fn charge(
+    fn take(
         &self,
         user: &Result<UserId, Unauthorized>,
         peer: Option<&Peer>,
-    ) -> Result<Standing, Overdrawn> {
+    ) -> Result<Standing, Limited> {
         match user {
-            Ok(user) => self.users.charge(user),
-            Err(Unauthorized) => self.addresses.charge(&peer),
+            Ok(user) => self.users.take(user),
+            Err(Unauthorized) => self.addresses.take(&peer),
         }
     }
 }
 
 /// Lets a request through to its endpoint while there is something left for it, and says how much.
-pub(super) async fn admit(
+pub(crate) async fn admit(
     State(admission): State<Arc<Admission>>,
     mut request: Request,
     next: Next,
@@ -118,21 +124,21 @@ pub(super) async fn admit(
     let Some(limits) = &admission.limits else { return next.run(request).await };
     let user = admission.authentication.user(request.headers()).await;
     let peer = request.extensions().get::<Peer>();
-    match limits.charge(&user, peer) {
+    match limits.take(&user, peer) {
         Ok(standing) => {
             request.extensions_mut().insert(Identified(user));
             let mut response = next.run(request).await;
             standing.tell(response.headers_mut());
             response
         }
-        Err(overdrawn) => {
+        Err(limited) => {
             let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
             let user = user.as_ref().ok().map(UserId::as_str);
             let address = peer.map(|Peer(address)| tracing::field::display(address));
             debug!(user, address, id, "over the rate limit");
-            let mut response = ApiError::TooManyRequests(overdrawn.payer).into_response();
-            response.extensions_mut().insert(overdrawn.payer);
-            overdrawn.tell(response.headers_mut());
+            let mut response = (admission.wording)(Refusal::TooManyRequests(limited.subject));
+            response.extensions_mut().insert(limited.subject);
+            limited.tell(response.headers_mut());
             response
         }
     }

@@ -8,7 +8,6 @@ use tower_http::cors::{AllowOrigin, Cors};
 use super::{
     rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY},
     request::REQUEST_ID,
-    retry::{IDEMPOTENCY_KEY, REPLAYED},
 };
 
 /// How long browsers may remember what they are told here; some do for two hours at most.
@@ -19,7 +18,7 @@ const SKIP_WARNING: HeaderName = HeaderName::from_static("ngrok-skip-browser-war
 /// Where a web page comes from, exactly as browsers send it: `https://app.example` or
 /// `http://localhost:5173`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(HeaderValue);
+pub(crate) struct Origin(HeaderValue);
 
 impl FromStr for Origin {
     type Err = String;
@@ -42,26 +41,40 @@ impl FromStr for Origin {
     }
 }
 
+/// The header fields of an API's own that web pages may send and read, in lower case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ApiHeaders {
+    /// Of requests.
+    pub(crate) sent: &'static [&'static str],
+    /// Of answers.
+    pub(crate) exposed: &'static [&'static str],
+}
+
 /// Lets pages of these origins call what `inner` answers.
-pub(super) fn shared_with<S>(origins: &[Origin], inner: S) -> Cors<S> {
+pub(super) fn shared_with<S>(origins: &[Origin], own: ApiHeaders, inner: S) -> Cors<S> {
     Cors::new(inner)
         .allow_origin(AllowOrigin::list(origins.iter().map(|Origin(origin)| origin.clone())))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static(IDEMPOTENCY_KEY),
-            SKIP_WARNING,
-        ])
-        .expose_headers([
-            header::LINK,
-            REQUEST_ID,
-            REPLAYED,
-            header::RETRY_AFTER,
-            RATE_LIMIT,
-            RATE_LIMIT_POLICY,
-        ])
+        .allow_headers(with(
+            [header::AUTHORIZATION, header::CONTENT_TYPE],
+            own.sent,
+            [SKIP_WARNING],
+        ))
+        .expose_headers(with(
+            [header::LINK, REQUEST_ID],
+            own.exposed,
+            [header::RETRY_AFTER, RATE_LIMIT, RATE_LIMIT_POLICY],
+        ))
         .max_age(PREFLIGHT_MAX_AGE)
+}
+
+fn with<const N: usize, const M: usize>(
+    first: [HeaderName; N],
+    own: &[&'static str],
+    last: [HeaderName; M],
+) -> Vec<HeaderName> {
+    let own = own.iter().map(|name| HeaderName::from_static(name));
+    first.into_iter().chain(own).chain(last).collect()
 }
 
 #[cfg(test)]

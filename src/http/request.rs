@@ -13,8 +13,8 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, Method, Request, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header},
+    response::Response,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Incoming;
@@ -25,19 +25,25 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::{
-    HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
+    BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
     admission::Peer,
-    body::announces_too_much,
-    caller::RequestId,
-    cors::{Origin, shared_with},
-    error::{ApiError, Cause},
-    rate_limit::Payer,
+    cors::{ApiHeaders, Origin, shared_with},
+    rate_limit::Subject,
+    refusals::{Refusal, Wording},
 };
 use crate::{caught::panic_message, metrics::Metrics};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most characters of a request id that is taken over from the client.
 const REQUEST_ID_MAX_CHARS: usize = 128;
+
+/// The id of the request being answered; every request carries one in its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+/// The cause of an answer, for the log; travels in the response's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause(pub(crate) String);
 
 /// How many requests are being answered.
 #[derive(Debug, Clone, Default)]
@@ -63,9 +69,20 @@ impl Drop for Entered {
     }
 }
 
-/// The router, with what may go wrong before and around it.
+/// An API to be served.
 #[derive(Debug, Clone)]
-pub(super) struct Guarded(Router);
+pub(crate) struct Api {
+    /// What answers its requests.
+    pub(crate) router: Router,
+    /// How the transport's refusals read in it.
+    pub(crate) wording: Wording,
+    /// What web pages may send to it and read from it, besides what they may of any.
+    pub(crate) headers: ApiHeaders,
+}
+
+/// The API, with what may go wrong before and around it.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded(Api);
 
 impl Service<Request<Incoming>> for Guarded {
     type Response = Response;
@@ -84,31 +101,31 @@ impl Service<Request<Incoming>> for Guarded {
 /// What answers requests.
 #[derive(Debug, Clone)]
 pub(super) enum App {
-    /// Nothing around the router, which costs nothing.
-    Plain(Router),
+    /// Nothing around the API, which costs nothing.
+    Plain(Api),
     /// Web pages may call it too; errors from before the router tell them so as well.
     Shared(Box<Cors<Guarded>>),
 }
 
 impl App {
-    /// The router, for the web pages of these origins too.
-    pub(super) fn new(router: Router, origins: &[Origin]) -> Self {
+    /// The API, for the web pages of these origins too.
+    pub(super) fn new(api: Api, origins: &[Origin]) -> Self {
         if origins.is_empty() {
-            return Self::Plain(router);
+            return Self::Plain(api);
         }
-        Self::Shared(Box::new(shared_with(origins, Guarded(router))))
+        Self::Shared(Box::new(shared_with(origins, api.headers, Guarded(api))))
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response {
         match self {
-            Self::Plain(router) => answer(router, request).await,
+            Self::Plain(api) => answer(api, request).await,
             // The layer would answer every OPTIONS, also one that no browser sent ahead of a call.
             Self::Shared(cors)
                 if request.method() == Method::OPTIONS
                     && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) =>
             {
-                let Guarded(router) = cors.get_ref().clone();
-                answer(router, request).await
+                let Guarded(api) = cors.get_ref().clone();
+                answer(api, request).await
             }
             Self::Shared(mut cors) => match cors.call(request).await {
                 Ok(response) => response,
@@ -147,9 +164,9 @@ pub(super) async fn handle(
     if let Some(metrics) = metrics {
         metrics.requests.answered(uri.path(), method.as_str(), status, took);
         if response.status() == StatusCode::TOO_MANY_REQUESTS
-            && let Some(payer) = response.extensions().get::<Payer>()
+            && let Some(subject) = response.extensions().get::<Subject>()
         {
-            metrics.requests.over_limit(payer.policy());
+            metrics.requests.over_limit(subject.policy());
         }
     }
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -158,21 +175,33 @@ pub(super) async fn handle(
     Ok(response)
 }
 
-async fn answer(mut router: Router, request: Request<Incoming>) -> Response {
+async fn answer(api: Api, request: Request<Incoming>) -> Response {
+    let Api { mut router, wording, .. } = api;
     if header_bytes(&request) > HEADER_LIMIT_BYTES {
-        return ApiError::HeadersTooLarge.into_response();
+        return wording(Refusal::HeadersTooLarge);
     }
     if announces_too_much(request.headers()) {
-        return ApiError::BodyTooLarge.into_response();
+        return wording(Refusal::BodyTooLarge);
     }
     // What a panic leaves behind is dropped with the request; the ledger's state is not in here.
     let answered = AssertUnwindSafe(router.call(request)).catch_unwind();
     match timeout(REQUEST_DEADLINE, answered).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(never))) => match never {},
-        Ok(Err(panic)) => ApiError::Internal(panic_message(&*panic)).into_response(),
-        Err(_) => ApiError::DeadlinePassed.into_response(),
+        Ok(Err(panic)) => wording(Refusal::Panicked(panic_message(&*panic))),
+        Err(_) => wording(Refusal::DeadlinePassed),
     }
+}
+
+/// Whether the headers announce a body that is longer than any may be.
+fn announces_too_much(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok())
+        .is_some_and(|length| {
+            usize::try_from(length).map_or(true, |bytes| bytes > BODY_LIMIT_BYTES)
+        })
 }
 
 /// How long the request's head is; hyper's own limit is one of its buffer, and only nearly this.

@@ -1,7 +1,15 @@
 //! The connections: accepted, limited in number and in how long they may take to ask, and ended in good
 //! order.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -15,16 +23,12 @@ use tokio::{
 };
 
 use super::{
-    ARRIVAL_GRACE, Authentication, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT,
-    SHUTDOWN_GRACE,
-    admission::{Admission, Peer},
+    ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT, SHUTDOWN_GRACE,
+    admission::Peer,
     cors::Origin,
-    probes::Stopping,
-    rate_limit::RateLimit,
-    request::{App, InFlight, handle},
-    routes::router,
+    request::{Api, App, InFlight, handle},
 };
-use crate::{metrics::Metrics, service::BillingService};
+use crate::metrics::Metrics;
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,9 +36,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often a stopping server looks whether anything is still being answered.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
+/// Whether the server was asked to stop.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A listening socket, and what answers on it.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     app: App,
     limited: bool,
@@ -45,34 +64,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `service` on a bound socket, to web pages of `origins` too, and to nobody more often than
-    /// `rate_limit` where there is one; nothing is accepted before [`Self::run`].
+    /// Serves `api` on a bound socket, to web pages of `origins` too; `limited` says whether the addresses of
+    /// clients are needed. Nothing is accepted before [`Self::run`]; `stopping` learns of its end.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         listener: TcpListener,
-        service: BillingService,
-        authentication: Authentication,
-        rate_limit: Option<RateLimit>,
+        api: Api,
+        limited: bool,
         origins: &[Origin],
+        stopping: Stopping,
     ) -> Self {
-        let (stopping, in_flight) = (Stopping::default(), InFlight::default());
-        let limited = rate_limit.is_some();
-        let admission = Admission::new(authentication, rate_limit);
-        let app = App::new(router(service, admission, stopping.clone()), origins);
-        let places = CONNECTION_LIMIT;
+        let app = App::new(api, origins);
+        let (in_flight, places) = (InFlight::default(), CONNECTION_LIMIT);
         Self { listener, app, limited, in_flight, places, stopping, metrics: None }
     }
 
     /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
     #[must_use]
-    pub fn with_connections(mut self, most: usize) -> Self {
+    pub(crate) fn with_connections(mut self, most: usize) -> Self {
         self.places = self.places.min(most);
         self
     }
 
     /// The same, counting requests.
     #[must_use]
-    pub fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
+    pub(crate) fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
         Self { metrics, ..self }
     }
 
@@ -80,13 +96,13 @@ impl Server {
     ///
     /// # Errors
     /// When the system can't tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until `stop` is ready, then refuses new connections, answers what has arrived, and waits
     /// a bounded time for what still arrives.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
         let connections = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.places));
         tokio::pin!(stop);

@@ -5,10 +5,8 @@ use futures_util::{FutureExt, future::join_all};
 
 use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
-    domain::{
-        Account, CapacityLimits, Credits, Purchase, PurchaseRecord, Receipts, Tokens, UserId,
-    },
-    store::{Loaded, StoreError, Wanted, Writer},
+    database::{DatabaseError, Loaded, Wanted, Writer},
+    domain::{Account, CapacityLimits, Credits, Purchase, PurchaseRecord, Replays, Tokens, UserId},
 };
 
 /// Where it panics.
@@ -30,7 +28,7 @@ impl Mine {
 }
 
 impl Writer for Mine {
-    async fn load(&mut self, _: &Wanted) -> Result<Loaded, StoreError> {
+    async fn load(&mut self, _: &Wanted) -> Result<Loaded, DatabaseError> {
         self.reach(Step::Load);
         Ok(Loaded::default())
     }
@@ -38,16 +36,16 @@ impl Writer for Mine {
     async fn save(
         &mut self,
         _: Vec<Account>,
-        _: &Receipts,
+        _: &Replays,
         _: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         self.reach(Step::Save);
         Ok(())
     }
 
     async fn abandon(&mut self) {}
 
-    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
+    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
         self.reach(Step::Tidy);
         Ok(false)
     }

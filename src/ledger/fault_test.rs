@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 
 use super::{Applied, BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks};
 use crate::{
+    database::{DatabaseError, Loaded, Wanted, Writer},
     domain::{
         Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
-        Needs, Operation, Price, Purchase, PurchaseRecord, Receipts, Refusal, StoreTransactionId,
+        Needs, Operation, Price, Purchase, PurchaseRecord, Refusal, Replays, StoreTransactionId,
         Tokens, UserId,
     },
-    store::{Loaded, StoreError, Wanted, Writer},
 };
 
 const MODEL: &str = "model";
@@ -73,17 +73,17 @@ impl Disk {
         self.fault.filter(|(step, _)| *step == number).map(|(_, fault)| fault)
     }
 
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
         self.misused |= self.open.is_some();
         let ids: Vec<String> =
             wanted.store_transaction_ids.iter().map(ToString::to_string).collect();
         match self.step(ids.clone()) {
-            Some(Fault::Unavailable) => return Err(StoreError::Unavailable("load".to_owned())),
-            Some(Fault::Spoiled) => return Err(StoreError::Corrupt("load".to_owned())),
+            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("load".to_owned())),
+            Some(Fault::Spoiled) => return Err(DatabaseError::Corrupt("load".to_owned())),
             None => {}
         }
         if self.unloadable.as_ref().is_some_and(|user| wanted.users.contains(user)) {
-            return Err(StoreError::Corrupt("a user".to_owned()));
+            return Err(DatabaseError::Corrupt("a user".to_owned()));
         }
         self.open = Some(ids);
 
@@ -103,20 +103,20 @@ impl Disk {
         Ok(loaded)
     }
 
-    fn save(&mut self, accounts: &[Account]) -> Result<(), StoreError> {
+    fn save(&mut self, accounts: &[Account]) -> Result<(), DatabaseError> {
         let open = self.open.take();
         self.misused |= open.is_none();
         match self.step(open.unwrap_or_default()) {
-            Some(Fault::Unavailable) => return Err(StoreError::Unavailable("save".to_owned())),
-            Some(Fault::Spoiled) => return Err(StoreError::Constraint("save".to_owned())),
+            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("save".to_owned())),
+            Some(Fault::Spoiled) => return Err(DatabaseError::Constraint("save".to_owned())),
             None => {}
         }
         if let Some(left) = self.conflicts.checked_sub(1) {
             self.conflicts = left;
-            return Err(StoreError::Retry("save".to_owned()));
+            return Err(DatabaseError::Retry("save".to_owned()));
         }
         if accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
-            return Err(StoreError::Constraint("save".to_owned()));
+            return Err(DatabaseError::Constraint("save".to_owned()));
         }
         for account in accounts {
             let entries = self.entries.entry(account.user().clone()).or_default();
@@ -187,7 +187,7 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 }
 
 impl Writer for FakeWriter {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
         if let Some((begun, go_on)) = self.gate.take() {
             begun.send(()).expect("the test waits for it");
             go_on.await.expect("the test opens the gate");
@@ -198,9 +198,9 @@ impl Writer for FakeWriter {
     async fn save(
         &mut self,
         accounts: Vec<Account>,
-        _: &Receipts,
+        _: &Replays,
         _: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         lock(&self.disk).save(&accounts)
     }
 
@@ -210,7 +210,7 @@ impl Writer for FakeWriter {
         disk.misused |= open.is_none();
     }
 
-    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
+    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
         Ok(false)
     }
 

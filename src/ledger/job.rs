@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Applied, LedgerError};
 use crate::domain::{
-    Account, Context, Fingerprint, Keyed, Needs, Operation, Receipt, Refusal, UserId, UserKey,
+    Account, Context, Fingerprint, Keyed, Needs, Operation, Refusal, Replay, UserId, UserKey,
 };
 
 /// Why no job of a batch has an outcome, or why this one has none.
@@ -54,7 +54,7 @@ enum Verdict<T> {
     Replayed(T),
     /// Its key belongs to another request.
     KeyReused,
-    /// What its key's receipt says can't be read.
+    /// What its key's replay says can't be read.
     Unreadable(String),
 }
 
@@ -75,15 +75,15 @@ impl<O: Operation> Submission<O> {
         let Some((key, fingerprint)) = &self.keyed else {
             return Verdict::Decided(self.operation.decide(account, context));
         };
-        if let Some(receipt) = context.receipts.get(key) {
-            return repeated(*fingerprint, receipt);
+        if let Some(replay) = context.replays.get(key) {
+            return repeated(*fingerprint, replay);
         }
         let result = self.operation.decide(account, context);
         if let Ok(outcome) = &result {
             match serde_json::to_string(outcome) {
                 Ok(outcome) => {
-                    let receipt = Receipt { fingerprint: *fingerprint, outcome };
-                    context.receipts.insert_new(key.clone(), receipt);
+                    let replay = Replay { fingerprint: *fingerprint, outcome };
+                    context.replays.insert_new(key.clone(), replay);
                 }
                 // The whole batch is undone by this, and the others run again without it.
                 Err(error) => panic!("an outcome without a JSON form: {error}"),
@@ -95,12 +95,12 @@ impl<O: Operation> Submission<O> {
 
 fn repeated<T: serde::de::DeserializeOwned>(
     fingerprint: Fingerprint,
-    receipt: &Receipt,
+    replay: &Replay,
 ) -> Verdict<T> {
-    if receipt.fingerprint != fingerprint {
+    if replay.fingerprint != fingerprint {
         return Verdict::KeyReused;
     }
-    match serde_json::from_str(&receipt.outcome) {
+    match serde_json::from_str(&replay.outcome) {
         Ok(outcome) => Verdict::Replayed(outcome),
         Err(error) => Verdict::Unreadable(format!("a kept outcome: {error}")),
     }

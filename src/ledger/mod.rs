@@ -5,7 +5,7 @@
 //! one, and each still stands or falls whole. Where the store takes several writers, each has a lane of
 //! its own, and all operations of a user take the same one. The ledger knows when work is batched,
 //! retried, and refused because the queue is full; what an operation means is `domain`'s, the SQL is
-//! `store`'s.
+//! `database`'s.
 
 mod job;
 mod writer;
@@ -31,24 +31,24 @@ use tokio::{
 };
 
 use crate::{
+    database,
     domain::{CapacityLimits, Keyed, Operation, Refusal, UserId},
     metrics::Metrics,
-    store,
 };
 use job::{Job, Submission};
 use writer::Batches;
 
 /// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
-pub const QUEUE_LIMIT: usize = 1_024;
+pub(crate) const QUEUE_LIMIT: usize = 1_024;
 /// Most operations in one transaction. It bounds what a failed batch has to decide again.
-pub const BATCH_LIMIT: usize = 512;
+pub(crate) const BATCH_LIMIT: usize = 512;
 /// How long an operation may wait before it is begun. Together with the time a batch itself may take
 /// (the database's busy timeout) this stays below the deadline of a request, so that an operation
 /// answered with "overloaded" is one that was never begun.
-pub const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
 
 /// Where the ledger reads the time from.
-pub type Clock = fn() -> DateTime<Utc>;
+pub(crate) type Clock = fn() -> DateTime<Utc>;
 
 /// Why an operation has no outcome. None of these left a trace, unless said otherwise.
 #[derive(Debug, Error)]
@@ -104,24 +104,24 @@ pub struct WriterTasks {
 }
 
 impl Ledger {
-    /// Starts a task for each of `stores`, which owns it and writes all there is to write in its lane, and
+    /// Starts a task for each of `lanes`, which owns it and writes all there is to write in it, and
     /// counts it in `metrics`.
     ///
     /// # Panics
-    /// Where there is no store.
-    pub fn start<W: store::Writer>(
-        stores: Vec<W>,
+    /// Where there is no lane.
+    pub fn start<W: database::Writer>(
+        lanes: Vec<W>,
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
         metrics: Option<&Arc<Metrics>>,
     ) -> (Self, WriterTasks) {
-        assert!(!stores.is_empty(), "somebody has to write");
+        assert!(!lanes.is_empty(), "somebody has to write");
         let (mut queues, mut stops, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
-        for store in stores {
+        for lane in lanes {
             let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
             let (stop, stopped) = oneshot::channel();
-            let batches = Batches::new(store, limits, retention, clock, metrics.cloned());
+            let batches = Batches::new(lane, limits, retention, clock, metrics.cloned());
             tasks.spawn(writer::run(batches, queued, stopped));
             queues.push(queue);
             stops.push(stop);

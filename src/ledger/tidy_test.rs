@@ -10,33 +10,33 @@ use tokio::sync::mpsc;
 
 use super::{Ledger, Retention};
 use crate::{
-    domain::{Account, CapacityLimits, Receipts, Reset, Tokens, UserId},
-    store::{Loaded, StoreError, Wanted, Writer},
+    database::{DatabaseError, Loaded, Wanted, Writer},
+    domain::{Account, CapacityLimits, Replays, Reset, Tokens, UserId},
 };
 
 /// A database that tells of every call to `tidy`, and answers as it is told.
 struct Told {
     befores: mpsc::UnboundedSender<Option<DateTime<Utc>>>,
-    answers: VecDeque<Result<bool, StoreError>>,
+    answers: VecDeque<Result<bool, DatabaseError>>,
 }
 
 impl Writer for Told {
-    async fn load(&mut self, _: &Wanted) -> Result<Loaded, StoreError> {
+    async fn load(&mut self, _: &Wanted) -> Result<Loaded, DatabaseError> {
         Ok(Loaded::default())
     }
 
     async fn save(
         &mut self,
         _: Vec<Account>,
-        _: &Receipts,
+        _: &Replays,
         _: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         Ok(())
     }
 
     async fn abandon(&mut self) {}
 
-    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, StoreError> {
+    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
         let answer = self.answers.pop_front().expect("an answer is left");
         self.befores.send(before).expect("somebody listens");
         answer
@@ -55,7 +55,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 #[tokio::test]
 async fn a_round_has_one_time_unless_the_clock_was_ahead() {
-    let failed = || Err(StoreError::Unavailable("locked".to_owned()));
+    let failed = || Err(DatabaseError::Unavailable("locked".to_owned()));
     let steps = [
         (100 * DAY, Ok(true), Some(93 * DAY)),
         (100 * DAY + 3_600, Ok(true), Some(93 * DAY)),

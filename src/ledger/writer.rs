@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     caught::panic_message,
-    domain::{Account, CapacityLimits, Context, Receipts},
+    database::{DatabaseError, Loaded, Wanted, Writer},
+    domain::{Account, CapacityLimits, Context, Replays},
     metrics::Metrics,
-    store::{Loaded, StoreError, Wanted, Writer},
 };
 
 /// How long to wait after all old idempotency keys were forgotten, or could not be, before looking again.
@@ -50,11 +50,11 @@ pub(super) async fn run<W: Writer>(
             batches.tidy().await;
         }
     }
-    batches.store.close().await;
+    batches.lane.close().await;
 }
 
 pub(super) struct Batches<W> {
-    store: W,
+    lane: W,
     limits: CapacityLimits,
     retention: Retention,
     clock: Clock,
@@ -78,13 +78,13 @@ enum Failure {
 
 impl<W: Writer> Batches<W> {
     pub(super) fn new(
-        store: W,
+        lane: W,
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { store, limits, retention, clock, metrics, pruning_before: None, pruned_at: None }
+        Self { lane, limits, retention, clock, metrics, pruning_before: None, pruned_at: None }
     }
 
     /// Has the store do what could wait until the callers were answered. Old keys are forgotten when it
@@ -101,7 +101,7 @@ impl<W: Writer> Batches<W> {
             Some(before) => old.map(|old| old.min(before)),
             None => old.filter(|_| !just_done),
         };
-        match self.store.tidy(before).await {
+        match self.lane.tidy(before).await {
             Ok(true) => {
                 self.pruning_before = before;
                 return;
@@ -151,16 +151,16 @@ impl<W: Writer> Batches<W> {
         if jobs.is_empty() {
             return Ok(());
         }
-        let loaded = self.store.load(&wanted(jobs)).await.map_err(Failure::from)?;
-        let (accounts, receipts) = match decide(jobs, loaded, self.limits) {
+        let loaded = self.lane.load(&wanted(jobs)).await.map_err(Failure::from)?;
+        let (accounts, replays) = match decide(jobs, loaded, self.limits) {
             Ok(decided) => decided,
             Err(panic) => {
-                self.store.abandon().await;
+                self.lane.abandon().await;
                 return Err(Failure::Spoiled(panic));
             }
         };
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
-        self.store.save(accounts, &receipts, (self.clock)()).await.map_err(Failure::from)?;
+        self.lane.save(accounts, &replays, (self.clock)()).await.map_err(Failure::from)?;
         if let Some((metrics, started)) = started {
             metrics.batches.committed(jobs.len(), started.elapsed());
         }
@@ -168,15 +168,17 @@ impl<W: Writer> Batches<W> {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
         match error {
-            StoreError::Constraint(_) | StoreError::Corrupt(_) => Self::Spoiled(error.to_string()),
-            StoreError::Retry(reason) => {
+            DatabaseError::Constraint(_) | DatabaseError::Corrupt(_) => {
+                Self::Spoiled(error.to_string())
+            }
+            DatabaseError::Retry(reason) => {
                 tracing::debug!(reason, "a batch is decided again");
                 Self::Again(reason)
             }
-            StoreError::Unavailable(_) => {
+            DatabaseError::Unavailable(_) => {
                 tracing::error!(%error, "a batch was not written");
                 Self::Unavailable
             }
@@ -213,15 +215,15 @@ fn wanted(jobs: &[Box<dyn Job>]) -> Wanted {
     wanted
 }
 
-/// Decides every job in order and returns the accounts and receipts as they are then, or what a panic
+/// Decides every job in order and returns the accounts and replays as they are then, or what a panic
 /// said.
 fn decide(
     jobs: &mut [Box<dyn Job>],
     loaded: Loaded,
     limits: CapacityLimits,
-) -> Result<(Vec<Account>, Receipts), String> {
-    let Loaded { mut accounts, prices, granted, receipts } = loaded;
-    let mut context = Context { prices, limits, granted, receipts };
+) -> Result<(Vec<Account>, Replays), String> {
+    let Loaded { mut accounts, prices, granted, replays } = loaded;
+    let mut context = Context { prices, limits, granted, replays };
     for job in jobs {
         let account = accounts
             .entry(job.user().clone())
@@ -230,7 +232,7 @@ fn decide(
         catch_unwind(AssertUnwindSafe(|| job.decide(account, &mut context)))
             .map_err(|panic| panic_message(&*panic))?;
     }
-    Ok((accounts.into_values().collect(), context.receipts))
+    Ok((accounts.into_values().collect(), context.replays))
 }
 
 fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {

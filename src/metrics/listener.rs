@@ -24,7 +24,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A listening socket that answers `GET /metrics`.
-pub struct Listener {
+pub(crate) struct Listener {
     listener: TcpListener,
     router: Router,
 }
@@ -38,7 +38,7 @@ impl fmt::Debug for Listener {
 impl Listener {
     /// Answers on a bound socket with the numbers as they are then, `sample` among them.
     #[must_use]
-    pub fn new<Sampling>(
+    pub(crate) fn new<Sampling>(
         listener: TcpListener,
         metrics: Arc<Metrics>,
         sample: impl Fn() -> Sampling + Clone + Send + Sync + 'static,
@@ -57,12 +57,12 @@ impl Listener {
     ///
     /// # Errors
     /// When the system can't tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Answers until it is dropped.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let places = Arc::new(Semaphore::new(CONNECTION_LIMIT));
         loop {
             let place = Arc::clone(&places).acquire_owned().await;

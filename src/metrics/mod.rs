@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 
 use labelled::Labelled;
-pub use listener::Listener;
+pub(crate) use listener::Listener;
 use requests::Requests;
 
 /// Why operations are answered with 503. Known from the start, so that the first increase is one.
@@ -25,7 +25,7 @@ const UNAVAILABLE: [&str; 3] = ["overloaded", "shutting_down", "database_unavail
 /// What every name begins with.
 const PREFIX: &str = "token_billing";
 /// Most values of a label that come from outside of the code (model names); further ones share `other`.
-pub const LABEL_VALUES_MAX: usize = 32;
+pub(crate) const LABEL_VALUES_MAX: usize = 32;
 /// What the values of a label are called that have none of their own.
 const OTHER: &str = "other";
 /// Upper bounds of the buckets for batches, in operations.
@@ -63,7 +63,7 @@ pub(crate) struct Operations {
 
 /// What is not counted but looked at when somebody asks.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Operations that wait for the writer.
     pub queue_depth: usize,
     /// Size of the database file.

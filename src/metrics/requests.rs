@@ -46,7 +46,7 @@ const STATUSES: [(u16, &str); 15] = [
     (503, "503"),
     (0, OTHER),
 ];
-/// The budgets a request may find used up. Known from the start, so that the first increase is one.
+/// The buckets a request may find used up. Known from the start, so that the first increase is one.
 const POLICIES: [&str; 2] = ["user", "address"];
 /// Upper bounds of the buckets, in seconds; no request takes longer than 9.
 const DURATION_BUCKETS: [f64; 14] =
@@ -81,7 +81,7 @@ impl Requests {
         let over_limit = Labelled::registered(
             registry,
             "http_requests_over_limit",
-            "Requests answered with 429, by whose budget was used up",
+            "Requests answered with 429, by whose bucket was used up",
             "policy",
         );
         for policy in POLICIES {

@@ -1,0 +1,135 @@
+//! Accounts that are asked for at the same time, read by one statement.
+//!
+//! A statement costs a trip to the database and back, which is far more than finding one account more.
+//! While one is under way, whoever comes waits for the next; alone, nobody waits. What is told was read
+//! after it was asked for, so it is never older than an answer the asker had before.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{DatabaseError, Loaded, Wanted, engine::AnyReader};
+use crate::{
+    caught::panic_message,
+    domain::{Account, PriceList, UserId},
+};
+
+/// Accounts in one statement, at most.
+const ACCOUNTS_AT_ONCE: usize = 256;
+/// How long one statement may take, the wait for a connection included. All wait for it, and a request
+/// lasts long enough for two.
+const READ_LIMIT: Duration = Duration::from_secs(4);
+/// Who may wait without waiting for room to wait.
+const WAITING_MAX: usize = 1_024;
+
+/// Whether prices are to be read with an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prices {
+    Wanted,
+    NotWanted,
+}
+
+type Answer = Result<(Account, PriceList), DatabaseError>;
+
+#[derive(Debug)]
+struct Asked {
+    user: UserId,
+    prices: Prices,
+    asker: oneshot::Sender<Answer>,
+}
+
+/// Where to ask for accounts.
+#[derive(Debug, Clone)]
+pub(super) struct AccountReads {
+    asked: mpsc::Sender<Asked>,
+}
+
+impl AccountReads {
+    /// Starts the task that reads, which ends when nobody can ask any more.
+    pub(super) fn start(reader: AnyReader) -> Self {
+        let (asked, mut waiting) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(async move {
+            let mut together = Vec::new();
+            while waiting.recv_many(&mut together, ACCOUNTS_AT_ONCE).await > 0 {
+                let reading = answer_all(&reader, std::mem::take(&mut together));
+                // Whoever waited for it hears of it too.
+                if let Err(panic) = AssertUnwindSafe(reading).catch_unwind().await {
+                    tracing::error!(cause = panic_message(&*panic), "accounts were not read");
+                }
+            }
+        });
+        Self { asked }
+    }
+
+    /// The account of `user`, with the prices of the same moment if they are wanted.
+    pub(super) async fn read(&self, user: &UserId, prices: Prices) -> Answer {
+        let (asker, answer) = oneshot::channel();
+        let gone = || DatabaseError::Unavailable("accounts could not be read".to_owned());
+        let asked = Asked { user: user.clone(), prices, asker };
+        self.asked.send(asked).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
+    together.retain(|asked| !asked.asker.is_closed());
+    if together.is_empty() {
+        return;
+    }
+    match load(reader, &together).await {
+        Ok(loaded) => {
+            for asked in together {
+                asked.answer(&loaded);
+            }
+        }
+        // It may be one account that can't be read; the others can.
+        Err(DatabaseError::Corrupt(_)) if together.len() > 1 => {
+            for asked in together {
+                match load(reader, std::slice::from_ref(&asked)).await {
+                    Ok(loaded) => asked.answer(&loaded),
+                    Err(error) => asked.fail(error),
+                }
+            }
+        }
+        Err(error) => {
+            for asked in together {
+                asked.fail(error.clone());
+            }
+        }
+    }
+}
+
+async fn load(reader: &AnyReader, together: &[Asked]) -> Result<Loaded, DatabaseError> {
+    let late = || DatabaseError::Unavailable("nothing comes from it in time".to_owned());
+    timeout(READ_LIMIT, reader.load(&wanted(together))).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn wanted(together: &[Asked]) -> Wanted {
+    let mut users: Vec<UserId> = together.iter().map(|asked| asked.user.clone()).collect();
+    users.sort_unstable();
+    users.dedup();
+    let prices = together.iter().any(|asked| asked.prices == Prices::Wanted);
+    Wanted { users, prices, ..Wanted::default() }
+}
+
+impl Asked {
+    fn answer(self, loaded: &Loaded) {
+        let Self { user, prices, asker } = self;
+        let account = loaded.accounts.get(&user).cloned();
+        let prices = match prices {
+            Prices::Wanted => loaded.prices.clone(),
+            Prices::NotWanted => PriceList::default(),
+        };
+        let account = account.unwrap_or_else(|| Account::new(user));
+        // Whoever hung up does not need an answer.
+        let _ = asker.send(Ok((account, prices)));
+    }
+
+    fn fail(self, error: DatabaseError) {
+        let _ = self.asker.send(Err(error));
+    }
+}

@@ -1,0 +1,257 @@
+//! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Audit, Check, DatabaseError, DatabaseSize, Loaded, OpenError, Wanted, Writer,
+    account_reads::{AccountReads, Prices},
+    postgres::{PostgresDatabase, PostgresReader, PostgresWriter},
+    sqlite::{SqliteDatabase, SqliteReader, SqliteWriter},
+};
+use crate::domain::{Account, HistoryFilter, HistoryPage, PriceList, Replays, UserId};
+
+/// A database that may not exist yet.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    /// A file on this machine.
+    Sqlite(SqliteDatabase),
+    /// On a server that several instances of the service may share.
+    Postgres(PostgresDatabase),
+}
+
+/// What only one of the engines cares about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EngineSettings {
+    /// Most bytes of an SQLite file.
+    pub max_bytes: Option<u64>,
+    /// Connections that write to a PostgreSQL database at the same time.
+    pub postgres_lanes: u16,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Its writers. Operations of one user must all go to the same one.
+    pub writers: Vec<AnyWriter>,
+    /// What reads from it.
+    pub reader: Reader,
+}
+
+impl Database {
+    /// The database a URL such as `sqlite://billing.db` or `postgres://billing@localhost/billing` names.
+    /// Nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] when it names none.
+    pub(crate) fn from_url(url: &str, settings: EngineSettings) -> Result<Self, OpenError> {
+        if url.starts_with("sqlite:") {
+            SqliteDatabase::from_url(url, settings.max_bytes).map(Self::Sqlite)
+        } else if PostgresDatabase::is_named_by(url) {
+            PostgresDatabase::from_url(url, settings.postgres_lanes).map(Self::Postgres)
+        } else {
+            Err(OpenError::Url("must begin with sqlite:// or postgres://".to_owned()))
+        }
+    }
+
+    /// What people call it; no password is in it.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Sqlite(database) => database.path(),
+            Self::Postgres(database) => database.name(),
+        }
+    }
+
+    /// Opens the database, making and migrating it where needed.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a database that is not ours, or newer than we are, is left untouched.
+    pub(crate) async fn open(&self) -> Result<Opened, OpenError> {
+        match self {
+            Self::Sqlite(database) => {
+                let (writer, reader) = database.open().await?;
+                let writers = vec![AnyWriter::Sqlite(Box::new(writer))];
+                Ok(Opened { writers, reader: Reader::start(AnyReader::Sqlite(reader)) })
+            }
+            Self::Postgres(database) => {
+                let (writers, reader) = database.open().await?;
+                let writers =
+                    writers.into_iter().map(|writer| AnyWriter::Postgres(Box::new(writer)));
+                Ok(Opened {
+                    writers: writers.collect(),
+                    reader: Reader::start(AnyReader::Postgres(reader)),
+                })
+            }
+        }
+    }
+
+    /// Looks whether everything in the database is as it must be, at one moment, without writing to it.
+    /// `progress` is told what is looked at next.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be read.
+    pub(crate) async fn audit(&self, progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
+        match self {
+            Self::Sqlite(database) => database.audit(progress).await,
+            Self::Postgres(database) => database.audit(progress).await,
+        }
+    }
+}
+
+/// What reads from a database: accounts, prices and pages of the history.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    engine: AnyReader,
+    accounts: AccountReads,
+}
+
+/// A reader of either engine.
+#[derive(Debug, Clone)]
+pub(super) enum AnyReader {
+    /// From a file.
+    Sqlite(SqliteReader),
+    /// From a server.
+    Postgres(PostgresReader),
+}
+
+impl AnyReader {
+    /// What the database holds of what is wanted, of one moment; replays can't be.
+    pub(super) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+        let loaded = match self {
+            Self::Sqlite(reader) => reader.load(wanted).await,
+            Self::Postgres(reader) => reader.load(wanted).await,
+        };
+        loaded.map_err(DatabaseError::of_read)
+    }
+}
+
+impl Reader {
+    /// Has to be called in a runtime, which reads accounts from then on.
+    fn start(engine: AnyReader) -> Self {
+        Self { accounts: AccountReads::start(engine.clone()), engine }
+    }
+
+    /// The user's account.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub async fn account(&self, user: &UserId) -> Result<Account, DatabaseError> {
+        Ok(self.accounts.read(user, Prices::NotWanted).await?.0)
+    }
+
+    /// The user's account and the current prices, of one moment.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub async fn account_and_prices(
+        &self,
+        user: &UserId,
+    ) -> Result<(Account, PriceList), DatabaseError> {
+        self.accounts.read(user, Prices::Wanted).await
+    }
+
+    /// The current prices.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub async fn prices(&self) -> Result<PriceList, DatabaseError> {
+        let wanted = Wanted { prices: true, ..Wanted::default() };
+        Ok(self.engine.load(&wanted).await?.prices)
+    }
+
+    /// A page of the user's history, newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub async fn history(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryPage, DatabaseError> {
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.history(user, filter).await,
+            AnyReader::Postgres(reader) => reader.history(user, filter).await,
+        };
+        page.map_err(DatabaseError::of_read)
+    }
+
+    /// Finds that the database can be read, and that nothing which can be seen without writing forbids to
+    /// write.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] when it is not so.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.ping().await,
+            AnyReader::Postgres(reader) => reader.ping().await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
+    /// How much room the database takes now; zero where that can't be known.
+    pub async fn size(&self) -> DatabaseSize {
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.size(),
+            AnyReader::Postgres(reader) => reader.size().await,
+        }
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        match &self.engine {
+            AnyReader::Sqlite(reader) => reader.close().await,
+            AnyReader::Postgres(reader) => reader.close().await,
+        }
+    }
+}
+
+/// A writer of either engine.
+#[derive(Debug)]
+pub(crate) enum AnyWriter {
+    /// To a file.
+    Sqlite(Box<SqliteWriter>),
+    /// To a server.
+    Postgres(Box<PostgresWriter>),
+}
+
+impl Writer for AnyWriter {
+    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+        match self {
+            Self::Sqlite(writer) => writer.load(wanted).await,
+            Self::Postgres(writer) => writer.load(wanted).await,
+        }
+    }
+
+    async fn save(
+        &mut self,
+        accounts: Vec<Account>,
+        replays: &Replays,
+        now: DateTime<Utc>,
+    ) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(writer) => writer.save(accounts, replays, now).await,
+            Self::Postgres(writer) => writer.save(accounts, replays, now).await,
+        }
+    }
+
+    async fn abandon(&mut self) {
+        match self {
+            Self::Sqlite(writer) => writer.abandon().await,
+            Self::Postgres(writer) => writer.abandon().await,
+        }
+    }
+
+    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
+        match self {
+            Self::Sqlite(writer) => writer.tidy(before).await,
+            Self::Postgres(writer) => writer.tidy(before).await,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Sqlite(writer) => writer.close().await,
+            Self::Postgres(writer) => writer.close().await,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A move to another engine: everything an SQLite database holds, copied into an empty PostgreSQL one.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, sqlite::SqliteRow};
+use thiserror::Error;
+
+use super::{
+    Audit, OpenError, describe, postgres, postgres::PostgresDatabase, sqlite::SqliteDatabase,
+};
+
+/// How much is sent at once.
+const CHUNK_BYTES: usize = 65_536;
+
+/// A table, in an order in which every row finds those it refers to.
+struct Table {
+    name: &'static str,
+    columns: &'static str,
+    /// Whether its ids are given by the database.
+    has_id: bool,
+}
+
+const TABLES: [Table; 6] = [
+    Table { name: "users", columns: "id, user_id, created_at", has_id: true },
+    Table { name: "credits", columns: "user_id, credits, updated_at", has_id: false },
+    Table {
+        name: "token_balances",
+        columns: "id, user_id, model_id, allocated_tokens, updated_at",
+        has_id: true,
+    },
+    Table {
+        name: "token_pricing",
+        columns: "model_id, price_per_m_token, category, exchange_rate, margin_percent, updated_at",
+        has_id: false,
+    },
+    Table {
+        name: "transactions",
+        columns: "id, user_id, type, amount, model_id, transaction_id, metadata, input_tokens, \
+                  output_tokens, price_per_m_token, credits_delta, tokens_delta, created_at",
+        has_id: true,
+    },
+    Table {
+        name: "idempotency_keys",
+        columns: "id, user_id, key, fingerprint, outcome, created_at",
+        has_id: true,
+    },
+];
+
+/// Nobody reads or writes the new database meanwhile.
+const BEGIN: &str = "BEGIN; LOCK TABLE users, credits, token_balances, token_pricing, transactions,
+    idempotency_keys IN ACCESS EXCLUSIVE MODE";
+
+/// Whether there is nothing but what a new database starts with.
+const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM transactions)
+    AND NOT EXISTS (SELECT FROM token_balances) AND NOT EXISTS (SELECT FROM idempotency_keys)
+    AND NOT EXISTS (SELECT FROM credits WHERE credits <> 0)
+    AND NOT EXISTS (SELECT FROM users WHERE user_id <> 'default_user')";
+
+const CLEAR: &str = "TRUNCATE users, credits, token_balances, token_pricing, transactions,
+    idempotency_keys";
+
+/// Why nothing was copied.
+#[derive(Debug, Error)]
+pub(crate) enum MigrateError {
+    /// One of the databases can't be opened or read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Somebody's data is there already.
+    #[error("the database '{0}' is not empty; nothing was copied")]
+    NotEmpty(String),
+    /// The server did not take it.
+    #[error("the database '{database}' does not take the copy: {reason}; nothing was copied")]
+    Refused {
+        /// The new database.
+        database: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// What arrived is not as it must be.
+    #[error("the copy is not as it must be; nothing of it was kept")]
+    Unsound(Audit),
+}
+
+/// How far a copy has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copied {
+    /// The table at hand.
+    pub table: &'static str,
+    /// Rows copied so far, of all tables.
+    pub rows: u64,
+    /// Rows there are, in all tables.
+    pub of_rows: u64,
+}
+
+/// Copies all of `source` to `target`, in one transaction, and looks through it before it is committed.
+///
+/// # Errors
+/// [`MigrateError`]; `target` is as it was then, but for its tables.
+pub(crate) async fn migrate_to(
+    source: &SqliteDatabase,
+    target: &PostgresDatabase,
+    mut progress: impl FnMut(Copied),
+) -> Result<Audit, MigrateError> {
+    let refused = |error: sqlx::Error| MigrateError::Refused {
+        database: target.name().to_owned(),
+        reason: describe(&error),
+    };
+    let mut connection = target.open_to_fill().await?;
+    sqlx::raw_sql(BEGIN).execute(&mut connection).await.map_err(refused)?;
+    let is_empty = sqlx::query_scalar(IS_EMPTY).fetch_one(&mut connection).await;
+    if !is_empty.map_err(refused)? {
+        return Err(MigrateError::NotEmpty(target.name().to_owned()));
+    }
+    source
+        .read(async |from| {
+            sqlx::query("BEGIN").execute(&mut *from).await?;
+            // It may be the second time.
+            sqlx::query(CLEAR).execute(&mut connection).await?;
+            copy_all(from, &mut connection, &mut progress).await
+        })
+        .await?;
+    let audit = async {
+        for table in TABLES.iter().filter(|table| table.has_id) {
+            sqlx::query(AssertSqlSafe(next_id(table.name))).execute(&mut connection).await?;
+        }
+        postgres::books(&mut connection, |_| {}).await
+    };
+    let audit = audit.await.map_err(refused)?;
+    if audit.total() > 0 {
+        return Err(MigrateError::Unsound(audit));
+    }
+    sqlx::query("COMMIT").execute(&mut connection).await.map_err(refused)?;
+    connection.close().await.map_err(refused)?;
+    Ok(audit)
+}
+
+/// The ids to be given go on from those that were.
+fn next_id(table: &str) -> String {
+    format!(
+        "SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 0) + 1, false)
+         FROM {table}"
+    )
+}
+
+async fn copy_all(
+    from: &mut SqliteConnection,
+    to: &mut PgConnection,
+    progress: &mut impl FnMut(Copied),
+) -> Result<(), sqlx::Error> {
+    let mut of_rows = 0_u64;
+    for table in &TABLES {
+        let count = format!("SELECT count(*) FROM {}", table.name);
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut *from).await?;
+        of_rows = of_rows.saturating_add(rows.unsigned_abs());
+    }
+    let mut before = 0_u64;
+    for table in &TABLES {
+        let told = |rows| {
+            let rows = before.saturating_add(rows);
+            progress(Copied { table: table.name, rows, of_rows });
+        };
+        before = before.saturating_add(copy_table(from, to, table, told).await?);
+    }
+    Ok(())
+}
+
+/// Copies a table; tells, and returns, how many of its rows.
+async fn copy_table(
+    from: &mut SqliteConnection,
+    to: &mut PgConnection,
+    table: &Table,
+    mut told: impl FnMut(u64),
+) -> Result<u64, sqlx::Error> {
+    let Table { name, columns, .. } = table;
+    let texts: Vec<_> =
+        columns.split(", ").map(|column| format!("CAST({column} AS TEXT)")).collect();
+    let select = format!("SELECT {} FROM {name} ORDER BY rowid", texts.join(", "));
+    let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(from);
+    let mut copy = to.copy_in_raw(&format!("COPY {name} ({columns}) FROM STDIN")).await?;
+    let (mut text, mut count) = (String::new(), 0_u64);
+    while let Some(row) = rows.try_next().await? {
+        append(&mut text, &row, texts.len())?;
+        count = count.saturating_add(1);
+        if text.len() >= CHUNK_BYTES {
+            copy.send(text.as_bytes()).await?;
+            text.clear();
+            told(count);
+        }
+    }
+    copy.send(text.as_bytes()).await?;
+    copy.finish().await?;
+    told(count);
+    Ok(count)
+}
+
+/// Appends a line of `COPY`'s text format.
+fn append(text: &mut String, row: &SqliteRow, columns: usize) -> Result<(), sqlx::Error> {
+    for column in 0..columns {
+        if column > 0 {
+            text.push('\t');
+        }
+        let Some(value) = row.try_get::<Option<&str>, _>(column)? else {
+            text.push_str("\\N");
+            continue;
+        };
+        for character in value.chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '\t' => text.push_str("\\t"),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                other => text.push(other),
+            }
+        }
+    }
+    text.push('\n');
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What a batch or a reader needs to know, as statements find it.
+
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use crate::{
+    database::{
+        DatabaseError, Loaded, Wanted,
+        found::{Found, replay},
+    },
+    domain::{Replays, StoreTransactionId, UserId, UserKey},
+};
+
+/// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
+/// The rows are sorted before they are locked.
+const LOCK_CREDITS: &str = "
+    SELECT 'credits' AS source, user_id AS owner, NULL AS name, credits AS amount
+    FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
+
+/// `$1` users, `$2` whether prices are wanted, `$3` store transaction ids.
+macro_rules! besides_credits {
+    () => {
+        "SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
+         FROM token_balances WHERE user_id = ANY($1)
+         UNION ALL
+         SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
+         UNION ALL
+         SELECT 'granted', user_id, transaction_id, 0
+         FROM transactions WHERE transaction_id = ANY($3)"
+    };
+}
+
+/// In one statement, which sees one moment.
+const READ: &str = concat!(
+    besides_credits!(),
+    " UNION ALL SELECT 'credits', user_id, NULL, credits FROM credits WHERE user_id = ANY($1)"
+);
+
+/// `$1` users and `$2` keys, in pairs.
+const FIND_REPLAYS: &str = "
+    SELECT user_id, key, fingerprint, outcome::text
+    FROM unnest($1::text[], $2::text[]) AS wanted (user_id, key)
+    JOIN idempotency_keys USING (user_id, key)";
+
+/// What the accounts come to, without locking anything.
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    wanted: &Wanted,
+) -> Result<Loaded, DatabaseError> {
+    let mut found = Found::default();
+    find(connection, READ, &names(&wanted.users), wanted, &mut found).await?;
+    Ok(found.into_loaded(&wanted.users))
+}
+
+/// What was found under locks that last until the end of the transaction.
+pub(super) struct Locked {
+    pub(super) loaded: Loaded,
+    /// The users who have an account; the others have nothing that could be locked.
+    pub(super) users: Vec<String>,
+}
+
+/// Locks the accounts wanted and reads them.
+///
+/// That takes two statements: what one sees besides the rows it locks is of the moment it began, before it
+/// had to wait for a lock. An account that is opened between the two is not locked, so it is not read:
+/// whoever asks came before it.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    wanted: &Wanted,
+) -> Result<Locked, DatabaseError> {
+    let mut found = Found::default();
+    let mut users: Vec<String> = Vec::new();
+    let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
+    for row in query.fetch_all(&mut *connection).await? {
+        take(&mut found, &row)?;
+        users.push(row.try_get(1)?);
+    }
+    let locked: Vec<&str> = users.iter().map(String::as_str).collect();
+    find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
+    let mut loaded = found.into_loaded(&wanted.users);
+    if !wanted.keys.is_empty() {
+        loaded.replays = replays(connection, &wanted.keys).await?;
+    }
+    Ok(Locked { loaded, users })
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    users: &[&str],
+    wanted: &Wanted,
+    found: &mut Found,
+) -> Result<(), DatabaseError> {
+    let ids = wanted.store_transaction_ids.iter().map(StoreTransactionId::as_str);
+    let query = sqlx::query(sql).bind(users).bind(wanted.prices).bind(ids.collect::<Vec<_>>());
+    for row in query.fetch_all(connection).await? {
+        take(found, &row)?;
+    }
+    Ok(())
+}
+
+fn take(found: &mut Found, row: &PgRow) -> Result<(), DatabaseError> {
+    let name: Option<&str> = row.try_get(2)?;
+    found.take(row.try_get(0)?, row.try_get(1)?, name.unwrap_or_default(), row.try_get(3)?)
+}
+
+async fn replays(
+    connection: &mut PgConnection,
+    keys: &[UserKey],
+) -> Result<Replays, DatabaseError> {
+    let (users, keys): (Vec<&str>, Vec<&str>) =
+        keys.iter().map(|key| (key.user().as_str(), key.key().as_str())).unzip();
+    let mut replays = Replays::default();
+    for row in sqlx::query(FIND_REPLAYS).bind(users).bind(keys).fetch_all(connection).await? {
+        let (key, replay) =
+            replay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)?;
+        replays.insert_kept(key, replay);
+    }
+    Ok(replays)
+}
+
+fn names(users: &[UserId]) -> Vec<&str> {
+    users.iter().map(UserId::as_str).collect()
+}

@@ -1,0 +1,186 @@
+//! The reads: accounts, prices, and pages of the history, on a small pool of connections.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use scopeguard::{ScopeGuard, guard};
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    pool::PoolConnection,
+    postgres::{PgPoolOptions, PgRow},
+};
+use tokio::time::timeout;
+
+use super::{lock, session::Session};
+use crate::{
+    database::{DatabaseError, DatabaseSize, Loaded, Wanted, timestamp},
+    domain::{EntryKind, HistoryFilter, HistoryPage, Transaction, UserId},
+};
+
+/// Connections that read at the same time.
+const READ_CONNECTIONS: u32 = 8;
+/// How long a read waits for one of them, or for the server.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a read may take once it has a connection. The server ends a statement before that, so it is
+/// taken for one on which nothing comes any more.
+const READ_LIMIT: Duration = Duration::from_secs(3);
+
+/// A standby, and a server that was told to, take no writes.
+const MAY_BE_WRITTEN: &str = "SELECT current_setting('transaction_read_only') = 'off'
+    AND (SELECT count(*) FROM (SELECT FROM users LIMIT 1) AS seen) >= 0";
+
+/// A pool of connections to read on.
+#[derive(Debug, Clone)]
+pub(crate) struct PostgresReader {
+    pool: PgPool,
+}
+
+impl PostgresReader {
+    pub(super) fn new(session: &Session) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(READ_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(session.options());
+        Self { pool }
+    }
+
+    async fn lend(&self) -> Result<Lent, DatabaseError> {
+        Ok(guard(self.pool.acquire().await?, give_back))
+    }
+
+    /// Reads on a connection of the pool.
+    async fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let mut connection = self.lend().await?;
+        let Ok(read) = timeout(READ_LIMIT, read(&mut connection)).await else {
+            throw_away(connection);
+            return Err(late());
+        };
+        read
+    }
+
+    /// What the database holds of what is wanted; replays can't be.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+        self.read(async |connection| lock::read(connection, wanted).await).await
+    }
+
+    /// A page of the user's history, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(crate) async fn history(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryPage, DatabaseError> {
+        let Some(sql) = history_sql(filter) else { return Ok(HistoryPage::default()) };
+        // One more than asked for tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let mut query = sqlx::query(AssertSqlSafe(sql))
+            .bind(user.as_str())
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit).saturating_add(1));
+        if let Some(model) = &filter.model {
+            query = query.bind(model.as_str());
+        }
+        let rows = self.read(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;
+        Ok(HistoryPage { transactions, more: rows.len() > limit })
+    }
+
+    /// Finds that the database can be read, and that the server would take writes.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] when it is not so, or any other but `Constraint`.
+    pub(crate) async fn ping(&self) -> Result<(), DatabaseError> {
+        let mut connection = self.lend().await?;
+        let query = sqlx::query_scalar(MAY_BE_WRITTEN);
+        match timeout(READ_LIMIT, query.fetch_one(&mut **connection)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => {
+                // It would never learn that a new connection may write by now.
+                throw_away(connection);
+                Err(DatabaseError::Unavailable("the server takes no writes".to_owned()))
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                throw_away(connection);
+                Err(late())
+            }
+        }
+    }
+
+    /// How much room the database takes now; zero when the server does not tell. Its log is shared with
+    /// other databases.
+    pub(crate) async fn size(&self) -> DatabaseSize {
+        let size = sqlx::query_scalar("SELECT pg_database_size(current_database())");
+        let bytes = self.read(async |connection| Ok(size.fetch_one(connection).await?)).await;
+        let bytes: i64 = bytes.unwrap_or_default();
+        DatabaseSize { file_bytes: u64::try_from(bytes).unwrap_or_default(), wal_bytes: 0 }
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A connection of the pool, which is given back whatever becomes of the read.
+type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
+
+/// Unlike the pool by itself, waits only so long for what a read that was broken off may have left on the
+/// connection. Until then it is lent to nobody, so that there are never more of them.
+fn give_back(mut connection: PoolConnection<Postgres>) {
+    let returning = connection.return_to_pool();
+    tokio::spawn(async move { timeout(READ_LIMIT, returning).await });
+}
+
+/// Makes room for another one at once.
+fn throw_away(connection: Lent) {
+    drop(ScopeGuard::into_inner(connection).detach());
+}
+
+fn late() -> DatabaseError {
+    DatabaseError::Unavailable("nothing comes from it in time".to_owned())
+}
+
+/// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
+/// page's length, however long the history is. The texts are all ours. `None` when nothing can match.
+fn history_sql(filter: &HistoryFilter) -> Option<String> {
+    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
+    let ranges: Vec<String> = filter
+        .kinds()
+        .map(|kind| {
+            format!(
+                "(SELECT id, type, amount, model_id, created_at FROM transactions \
+                 WHERE user_id = $1 AND type = '{}' AND id < $2{model} ORDER BY id DESC LIMIT $3)",
+                kind.name()
+            )
+        })
+        .collect();
+    (!ranges.is_empty())
+        // A single range in brackets may be sorted again only as a table.
+        .then(|| {
+            let merged = ranges.join(" UNION ALL ");
+            format!("SELECT * FROM ({merged}) AS merged ORDER BY id DESC LIMIT $3")
+        })
+}
+
+fn transaction(row: &PgRow) -> Result<Transaction, DatabaseError> {
+    let kind: &str = row.try_get(1)?;
+    let created_at: DateTime<Utc> = row.try_get(4)?;
+    Ok(Transaction {
+        id: row.try_get(0)?,
+        kind: EntryKind::from_name(kind)
+            .ok_or_else(|| DatabaseError::Corrupt(format!("type of a transaction: '{kind}'")))?,
+        amount: row.try_get(2)?,
+        model: row.try_get(3)?,
+        created_at: timestamp(created_at),
+    })
+}

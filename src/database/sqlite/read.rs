@@ -1,0 +1,136 @@
+//! The reads: accounts, prices, and pages of the history, on a small pool of connections that can't
+//! write.
+
+use std::{borrow::Cow, cmp::Reverse, time::Duration};
+
+use serde::Deserialize;
+use sqlx::{
+    AssertSqlSafe, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+
+use super::{DatabaseError, DatabaseFile, snapshot, snapshot::snapshot_sql};
+use crate::{
+    database::{DatabaseSize, Loaded, Wanted},
+    domain::{EntryKind, HistoryFilter, HistoryPage, ModelId, Transaction, UserId},
+};
+
+/// Connections that read at the same time.
+const READ_CONNECTIONS: u32 = 4;
+/// How long a read waits for one of them.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A pool of connections that only read.
+#[derive(Debug, Clone)]
+pub(crate) struct SqliteReader {
+    pool: SqlitePool,
+    file: DatabaseFile,
+}
+
+impl SqliteReader {
+    pub(super) fn new(options: &SqliteConnectOptions, file: DatabaseFile) -> Self {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READ_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().read_only(true));
+        Self { pool, file }
+    }
+
+    /// What the database holds of what is wanted; replays can't be.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+        self.file.check_present()?;
+        let mut connection = self.pool.acquire().await?;
+        let snapshot = snapshot::load(&mut connection, snapshot_sql!(), wanted).await?;
+        Ok(snapshot.loaded)
+    }
+
+    /// A page of the user's history, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(crate) async fn history(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryPage, DatabaseError> {
+        self.file.check_present()?;
+        let Some(sql) = history_sql(filter) else { return Ok(HistoryPage::default()) };
+        // One more than asked for tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(user.as_str())
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit).saturating_add(1))
+            .bind(filter.model.as_ref().map(ModelId::as_str))
+            .fetch_one(&self.pool)
+            .await?;
+        let mut rows: Vec<HistoryRow<'_>> = serde_json::from_str(&rows)
+            .map_err(|error| DatabaseError::Corrupt(format!("a transaction: {error}")))?;
+        // SQLite gathers them in this order, but does not say that it always will.
+        rows.sort_unstable_by_key(|row| Reverse(row.0));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let transactions = rows.into_iter().map(transaction).collect::<Result<_, _>>()?;
+        Ok(HistoryPage { transactions, more })
+    }
+
+    /// Finds that the database can be read, and that its file's permissions let somebody write.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] when it is not so, or any other but `Constraint`.
+    pub(crate) async fn ping(&self) -> Result<(), DatabaseError> {
+        self.file.check_writable()?;
+        sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&self.pool).await?;
+        Ok(())
+    }
+
+    /// How much room the database takes now.
+    #[must_use]
+    pub(crate) fn size(&self) -> DatabaseSize {
+        self.file.sizes()
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
+/// page's length, however long the history is. The page comes as one JSON array, because a row of its
+/// own costs each transaction more than finding it. The texts are all ours. `None` when nothing can match.
+fn history_sql(filter: &HistoryFilter) -> Option<String> {
+    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
+    let ranges: Vec<String> = filter
+        .kinds()
+        .map(|kind| {
+            format!(
+                "SELECT id FROM transactions \
+                 WHERE user_id = $1 AND type = '{}' AND id < $2{model}",
+                kind.name()
+            )
+        })
+        .collect();
+    (!ranges.is_empty()).then(|| {
+        format!(
+            "SELECT json_group_array(json_array(id, type, amount, model_id, created_at)) \
+             FROM ({} ORDER BY id DESC LIMIT $3) CROSS JOIN transactions USING (id)",
+            ranges.join(" UNION ALL ")
+        )
+    })
+}
+
+/// Id, type, amount, model, and when it was made.
+#[derive(Deserialize)]
+struct HistoryRow<'a>(i64, Cow<'a, str>, i64, Option<String>, String);
+
+fn transaction(row: HistoryRow<'_>) -> Result<Transaction, DatabaseError> {
+    let HistoryRow(id, kind, amount, model, created_at) = row;
+    let kind = EntryKind::from_name(&kind)
+        .ok_or_else(|| DatabaseError::Corrupt(format!("type of a transaction: '{kind}'")))?;
+    Ok(Transaction { id, kind, amount, model, created_at })
+}

@@ -1,0 +1,66 @@
+//! Accounts, prices and grants as one statement reads them, for the writer and the readers alike.
+//!
+//! One statement, because each costs a hop to SQLite's thread, and because it sees one moment.
+
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use sqlx::{Row, SqlSafeStr, SqliteConnection};
+
+use super::DatabaseError;
+use crate::database::{Loaded, Wanted, found::Found};
+
+/// Joined in this order (`CROSS`), so that each name is looked up in an index, and nothing is gathered
+/// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
+macro_rules! snapshot_sql {
+    () => {
+        "SELECT 'credits' AS source, c.user_id AS owner, NULL AS name, c.credits AS amount
+         FROM json_each($1) AS wanted CROSS JOIN credits AS c ON c.user_id = wanted.value
+         UNION ALL
+         SELECT 'tokens', b.user_id, b.model_id, b.allocated_tokens
+         FROM json_each($1) AS wanted CROSS JOIN token_balances AS b ON b.user_id = wanted.value
+         UNION ALL
+         SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
+         UNION ALL
+         SELECT 'granted', t.user_id, t.transaction_id, 0
+         FROM json_each($3) AS wanted
+         CROSS JOIN transactions AS t ON t.transaction_id = wanted.value"
+    };
+}
+pub(super) use snapshot_sql;
+
+/// What a statement found.
+pub(super) struct Snapshot {
+    pub(super) loaded: Loaded,
+    /// The version of the database, if it was asked for.
+    pub(super) data_version: Option<i64>,
+}
+
+/// Runs `sql`, which must hold [`snapshot_sql`], and gathers what it finds.
+pub(super) async fn load(
+    connection: &mut SqliteConnection,
+    sql: impl SqlSafeStr,
+    wanted: &Wanted,
+) -> Result<Snapshot, DatabaseError> {
+    let query = sqlx::query(sql)
+        .bind(json(&wanted.users))
+        .bind(wanted.prices)
+        .bind(json(&wanted.store_transaction_ids));
+    let mut rows = query.fetch(connection);
+    let mut found = Found::default();
+    let mut data_version = None;
+    while let Some(row) = rows.try_next().await? {
+        let source: &str = row.try_get(0)?;
+        let amount: i64 = row.try_get(3)?;
+        if source == "version" {
+            data_version = Some(amount);
+        } else {
+            let name: Option<&str> = row.try_get(2)?;
+            found.take(source, row.try_get(1)?, name.unwrap_or_default(), amount)?;
+        }
+    }
+    Ok(Snapshot { loaded: found.into_loaded(&wanted.users), data_version })
+}
+
+pub(super) fn json<T: Serialize + ?Sized>(list: &T) -> String {
+    serde_json::to_string(list).expect("texts and numbers always have a JSON form")
+}

@@ -1,0 +1,16 @@
+//! The program around the service: its settings, its log, and what it can be told to do, one command per
+//! file. What a command finds goes to standard output; why it did not succeed is its error.
+
+mod backup;
+pub(crate) mod log;
+mod migrate_to;
+mod progress;
+mod report;
+mod serve;
+pub(crate) mod settings;
+mod verify;
+
+pub(crate) use backup::backup;
+pub(crate) use migrate_to::migrate_to;
+pub(crate) use serve::serve;
+pub(crate) use verify::verify;

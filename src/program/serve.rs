@@ -1,0 +1,200 @@
+//! `token-billing serve`: starts the service, and stops it in good order when a signal says so.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use super::settings::Config;
+use crate::{
+    api,
+    database::{Database, Opened, Reader},
+    http::{Authentication, CONNECTION_LIMIT, Server, Stopping},
+    ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
+    metrics::{Limits, Listener, Metrics, Sample},
+    service::BillingService,
+};
+
+/// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was
+/// not acknowledged to anyone.
+const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
+/// How much of it the readers get to give their connections back. One on which nothing comes any more never
+/// is, and what is still to be written must not wait for it.
+const READER_GRACE: Duration = Duration::from_millis(300);
+/// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
+/// and whoever comes next in a burst is dropped, and tries again a second later.
+const BACKLOG: u32 = 4_096;
+/// Open files that are no connections to clients: the database's, the log, the runtime's own.
+const OTHER_FILES: usize = 64;
+
+/// Serves until it is asked to stop.
+pub(crate) async fn serve(
+    config: &Config,
+    authentication: Authentication,
+    database: &Database,
+) -> anyhow::Result<()> {
+    let stop = Stop::listen()?;
+    let Started { server, reader, mut writer_tasks } =
+        start(config, authentication, database).await?;
+    let died = {
+        let serving = server.run(stop.requested());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = &mut serving => false,
+            () = writer_tasks.died() => true,
+        }
+    };
+    if died {
+        error!("nothing can be written any more; the service ends so that it can be started again");
+        anyhow::bail!("the ledger's writer died; see the log");
+    }
+    close(reader, writer_tasks).await;
+    Ok(())
+}
+
+/// What runs once the service has started.
+struct Started {
+    server: Server,
+    reader: Reader,
+    writer_tasks: WriterTasks,
+}
+
+/// Takes the sockets, opens the database, and puts together all that serves.
+#[expect(clippy::disallowed_methods, reason = "the one place that gives the ledger its clock")]
+async fn start(
+    config: &Config,
+    authentication: Authentication,
+    database: &Database,
+) -> anyhow::Result<Started> {
+    let listener = listen("BILLING_LISTEN", config.listen)?;
+    let scraped = match config.metrics_listen {
+        Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
+        None => None,
+    };
+    let metrics = scraped.as_ref().map(|_| {
+        let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
+        Arc::new(Metrics::new(limits))
+    });
+    let Opened { writers, reader } = database.open().await?;
+    let (capacity, retention) = (config.capacity_limits(), config.retention());
+    let (ledger, writer_tasks) =
+        Ledger::start(writers, capacity, retention, Utc::now, metrics.as_ref());
+    let scrapes = scraped
+        .zip(metrics.clone())
+        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
+    let service =
+        BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
+    let unprotected =
+        matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
+    let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
+    let stopping = Stopping::default();
+    let api = api::api(service, authentication, rate_limit, stopping.clone());
+    let server = Server::new(listener, api, rate_limit.is_some(), origins, stopping);
+    // The first line of the log, before any warning.
+    info!(address = %server.local_addr()?, database = database.name(), "listening");
+    let server = server.with_connections(allow_connections()).counting(metrics);
+    if let Some(scrapes) = scrapes {
+        info!(metrics = %scrapes.local_addr()?, "answering scrapes");
+        tokio::spawn(scrapes.run());
+    }
+    if unprotected {
+        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
+    }
+    Ok(Started { server, reader, writer_tasks })
+}
+
+/// Writes what is queued, and closes the database.
+async fn close(reader: Reader, writer_tasks: WriterTasks) {
+    let closing = async {
+        // Before the writer, which empties the write-ahead log when nobody reads from it any more.
+        let _ = timeout(READER_GRACE, reader.close()).await;
+        writer_tasks.stop().await;
+    };
+    if timeout(LEDGER_GRACE, closing).await.is_ok() {
+        info!("stopped");
+    } else {
+        warn!("stopped without the last operations, for which the database was not free");
+    }
+}
+
+fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(address)
+        .map_err(|error| anyhow::anyhow!("{variable}: cannot listen on {address}: {error}"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A service that was just stopped leaves connections behind, which would keep the port for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn scrapes(
+    socket: TcpListener,
+    metrics: Arc<Metrics>,
+    ledger: &Ledger,
+    reader: &Reader,
+) -> Listener {
+    let (queue, reader) = (ledger.queue_gauge(), reader.clone());
+    Listener::new(socket, metrics, move || {
+        let (queue, reader) = (queue.clone(), reader.clone());
+        async move {
+            let size = reader.size().await;
+            Sample {
+                queue_depth: queue.depth(),
+                database_bytes: size.file_bytes,
+                wal_bytes: size.wal_bytes,
+            }
+        }
+    })
+}
+
+/// Raises the soft limit of open files to what [`CONNECTION_LIMIT`] takes, and returns how many
+/// connections there may be: as many as leave SQLite the files it may have to open again. The soft limit
+/// is 1,024 on most systems, for the sake of programs that use `select`.
+fn allow_connections() -> usize {
+    let wanted = u64::try_from(CONNECTION_LIMIT.saturating_add(OTHER_FILES)).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let mut files = current.unwrap_or(u64::MAX);
+    if files < wanted {
+        let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+            Ok(()) => files = raised,
+            Err(error) => warn!(%error, "the limit of open files can't be raised"),
+        }
+    }
+    if files < wanted {
+        warn!(files, wanted, "few files may be open, so few clients can be connected");
+    }
+    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES).max(1)
+}
+
+/// The signals that ask the service to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn requested(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping: finishing what has arrived");
+    }
+}

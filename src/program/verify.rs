@@ -1,0 +1,18 @@
+//! `token-billing verify`: whether the database is as it must be.
+
+use crate::database::Database;
+
+use super::{
+    progress::Progress,
+    report::{Report, print},
+};
+
+/// Prints what was looked at and found; an error when that is not all well.
+pub(crate) async fn verify(database: &Database) -> anyhow::Result<()> {
+    let progress = Progress::new();
+    let looking = database.audit(|check| progress.tell(check.rule()));
+    let audit = progress.during(looking).await?;
+    print(&Report { database: database.name(), audit: &audit })?;
+    anyhow::ensure!(audit.total() == 0, "the database '{}' is not as it must be", database.name());
+    Ok(())
+}
