@@ -1,6 +1,9 @@
 //! SIGKILL in the middle of the work: what was acknowledged is there.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    env,
+    hash::{BuildHasher, Hasher, RandomState},
+};
 
 use crate::harness::{Engine, Load, Server, load::Journal, on_both_engines};
 
@@ -14,9 +17,25 @@ const ROUNDS: usize = 20;
 /// Most requests and answers before it is.
 const MOST_STEPS: u64 = 400;
 
-fn random_steps() -> usize {
-    let random = RandomState::new().build_hasher().finish();
-    usize::try_from(random % MOST_STEPS).expect("a small number")
+/// Set to the number that a failed run printed, has the service killed after the same steps again.
+const SEED: &str = "KILL_SEED";
+
+/// How many requests and answers there are before each kill.
+fn random_steps() -> impl Iterator<Item = usize> {
+    let given = env::var(SEED).ok().map(|seed| seed.parse().expect("a seed is a number"));
+    let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    // Shown only when the test fails.
+    println!("{SEED}={seed} repeats it");
+    // An xorshift generator, which must not begin with zero.
+    let next = |state: &u64| {
+        let mut state = *state;
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        Some(state)
+    };
+    let states = std::iter::successors(Some(seed.max(1)), next);
+    states.skip(1).map(|state| usize::try_from(state % MOST_STEPS).expect("a small number"))
 }
 
 async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(engine: Engine) {
@@ -24,9 +43,9 @@ async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(
     Load::prepare(&server.client()).await;
     let mut journal = Journal::default();
     let (mut lost, mut happened) = (0, 0);
-    for _ in 0..ROUNDS {
+    for steps in random_steps().take(ROUNDS) {
         let mut load = Load::go_on(&server.client(), journal);
-        load.reach(random_steps()).await;
+        load.reach(steps).await;
         server.kill();
         journal = load.journal().await;
         lost += journal.unsettled();
