@@ -95,7 +95,9 @@ async fn start(
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
     let api = api::api(service, authentication, rate_limit, stopping.clone());
-    let server = Server::new(listener, api, rate_limit.is_some(), origins, stopping);
+    let keep_alive = Duration::from_secs(config.keep_alive_seconds.into());
+    let limited = rate_limit.is_some();
+    let server = Server::new(listener, api, limited, origins, keep_alive, stopping);
     // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.name(), "listening");
     let server = server.with_connections(allow_connections()).counting(metrics);
@@ -180,6 +182,7 @@ fn allow_connections() -> usize {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
@@ -187,13 +190,20 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            // By default it would end the service, and an init system would take that for a stop in order.
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn requested(mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        let name = loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.interrupt.recv() => break "SIGINT",
+                _ = self.hangup.recv() => {
+                    info!("SIGHUP is ignored: settings are read at the start only");
+                }
+            }
         };
         info!(signal = name, "stopping: finishing what has arrived");
     }

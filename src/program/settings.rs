@@ -92,6 +92,16 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_RATE_LIMIT")]
     pub rate_limit: Option<RateLimit>,
 
+    /// Seconds a connection may be idle before it is closed, 1 to 3600; longer than whatever stands in front
+    /// keeps its own, which else sends requests down a connection that is being closed.
+    #[arg(
+        long,
+        env = "BILLING_KEEP_ALIVE_SECONDS",
+        default_value = "75",
+        value_parser = clap::value_parser!(u16).range(1..=3_600)
+    )]
+    pub keep_alive_seconds: u16,
+
     /// The database: an SQLite file, which is created on first start, or a PostgreSQL database such as
     /// `postgres://user:password@host/database?sslmode=verify-full`, which must exist.
     #[arg(
