@@ -100,6 +100,9 @@ async fn start(
     let server = Server::new(listener, api, limited, origins, keep_alive, stopping);
     // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.name(), "listening");
+    for note in &config.notes {
+        warn!("{note}");
+    }
     let server = server.with_connections(allow_connections()).counting(metrics);
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
