@@ -59,7 +59,7 @@ async fn an_early_refusal_keeps_the_connection_of_a_body_within_the_limit(engine
     let server = Server::start(engine);
     let mut connection = server.connect();
     connection.send(head("POST", add, "Content-Type: text/plain\r\n", LENGTH));
-    connection.send([b' '; LENGTH]);
+    connection.send(vec![b' '; LENGTH]);
     let answer = connection.read_answer();
     assert!(answer.starts_with("http/1.1 415 "), "{answer}");
     assert!(ask(&mut connection).starts_with("http/1.1 200 "));
