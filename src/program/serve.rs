@@ -79,7 +79,7 @@ async fn start(
     };
     let metrics = scraped.as_ref().map(|_| {
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
-        Arc::new(Metrics::new(limits))
+        Arc::new(Metrics::new(limits, api::paths()))
     });
     let Opened { writers, reader } = database.open().await?;
     let (capacity, retention) = (config.capacity_limits(), config.retention());
