@@ -22,13 +22,13 @@ mod outgoing;
 mod program;
 mod service;
 
-use std::{env, num::NonZero, process::ExitCode, thread};
+use std::{env, num::NonZero, path::Path, process::ExitCode, thread};
 
 use tokio::runtime::{Builder, Runtime};
 
 use database::{Database, postgres::PostgresDatabase};
 use program::{
-    log,
+    env_file, log,
     settings::{Config, ConfigError, Task},
 };
 
@@ -40,10 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    if let Err(error) = dotenvy::dotenv()
-        && !error.not_found()
-    {
-        return usage(&format!("the file .env can't be read: {error}"));
+    if let Err(line) = env_file::load(Path::new(".env")) {
+        return usage(&line);
     }
     let config = match Config::read(env::args_os()) {
         Ok(config) => config,

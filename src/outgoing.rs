@@ -27,13 +27,11 @@ impl Outgoing {
     /// # Errors
     /// A sentence, without the address, which may hold a secret.
     pub(crate) async fn get(&self, url: &Url, max_bytes: usize) -> Result<Vec<u8>, String> {
-        let mut response = self
-            .0
-            .get(url.clone())
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(|error| whole(&error.without_url()))?;
+        let sent = self.0.get(url.clone()).send().await;
+        let mut response = sent.map_err(|error| whole(&error.without_url()))?;
+        if !response.status().is_success() {
+            return Err(format!("answered with status {}", response.status()));
+        }
         let mut body = Vec::new();
         while let Some(piece) =
             response.chunk().await.map_err(|error| whole(&error.without_url()))?

@@ -27,7 +27,7 @@ where
         let user = admission
             .user(&parts.headers, &mut parts.extensions)
             .await
-            .map_err(|_| ApiError::from(Refusal::Unauthorized).into_response())?;
+            .map_err(|reason| ApiError::from(Refusal::from(reason)).into_response())?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
         Ok(Self { user, request_id: request_id.unwrap_or_default() })
     }

@@ -100,6 +100,9 @@ pub(super) fn worded(refusal: http::Refusal) -> Response {
             closing(plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request headers too large"))
         }
         http::Refusal::Unauthorized => unauthorized(),
+        http::Refusal::LoginUnavailable => {
+            unavailable("login_unavailable", "Logins can't be checked now, please try again")
+        }
         http::Refusal::TooManyRequests(subject) => coded(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",

@@ -102,6 +102,16 @@ pub(crate) fn api(
     }
 }
 
+/// The paths it answers, as the router has them.
+pub(crate) fn paths() -> Vec<String> {
+    let documents = [
+        limited_routes().split_for_parts().1,
+        unlimited_routes().split_for_parts().1,
+        docs::routes().split_for_parts().1,
+    ];
+    documents.into_iter().flat_map(|document| document.paths.paths.into_keys()).collect()
+}
+
 fn router(service: BillingService, admission: Arc<Admission>, stopping: Stopping) -> Router {
     let (mut api, mut document) = limited_routes().split_for_parts();
     document::add_rate_limit(&mut document);

@@ -20,7 +20,7 @@ use axum::{
 use tracing::debug;
 
 use super::{
-    auth::{Authentication, Unauthorized},
+    auth::{Authentication, Unidentified},
     rate_limit::{Buckets, Limited, RateLimit, Standing, Subject},
     refusals::{Refusal, Wording},
     request::RequestId,
@@ -43,7 +43,7 @@ struct Limits {
 
 /// The user a request was found to come from, if any; travels in its extensions.
 #[derive(Debug, Clone)]
-struct Identified(Result<UserId, Unauthorized>);
+struct Identified(Result<UserId, Unidentified>);
 
 /// Where a request comes from, as far as it counts: an IPv4 address, or the network of an IPv6 one, for
 /// whoever has one address of it has all.
@@ -92,7 +92,7 @@ impl Admission {
         &self,
         headers: &HeaderMap,
         extensions: &mut Extensions,
-    ) -> Result<UserId, Unauthorized> {
+    ) -> Result<UserId, Unidentified> {
         if self.is_limited()
             && let Some(Identified(user)) = extensions.remove()
         {
@@ -105,12 +105,12 @@ impl Admission {
 impl Limits {
     fn take(
         &self,
-        user: &Result<UserId, Unauthorized>,
+        user: &Result<UserId, Unidentified>,
         peer: Option<&Peer>,
     ) -> Result<Standing, Limited> {
         match user {
             Ok(user) => self.users.take(user),
-            Err(Unauthorized) => self.addresses.take(&peer),
+            Err(_) => self.addresses.take(&peer),
         }
     }
 }

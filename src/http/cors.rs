@@ -12,6 +12,12 @@ use super::{
 
 /// How long browsers may remember what they are told here; some do for two hours at most.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(1);
+/// What tracing in browsers sends along (W3C Trace Context and Baggage).
+const TRACING: [HeaderName; 3] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
 /// Has a tunnel's warning page left out.
 const SKIP_WARNING: HeaderName = HeaderName::from_static("ngrok-skip-browser-warning");
 
@@ -56,9 +62,9 @@ pub(super) fn shared_with<S>(origins: &[Origin], own: ApiHeaders, inner: S) -> C
         .allow_origin(AllowOrigin::list(origins.iter().map(|Origin(origin)| origin.clone())))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(with(
-            [header::AUTHORIZATION, header::CONTENT_TYPE],
+            [header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID],
             own.sent,
-            [SKIP_WARNING],
+            TRACING.into_iter().chain([SKIP_WARNING]),
         ))
         .expose_headers(with(
             [header::LINK, REQUEST_ID],
@@ -68,10 +74,10 @@ pub(super) fn shared_with<S>(origins: &[Origin], own: ApiHeaders, inner: S) -> C
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
-fn with<const N: usize, const M: usize>(
+fn with<const N: usize>(
     first: [HeaderName; N],
     own: &[&'static str],
-    last: [HeaderName; M],
+    last: impl IntoIterator<Item = HeaderName>,
 ) -> Vec<HeaderName> {
     let own = own.iter().map(|name| HeaderName::from_static(name));
     first.into_iter().chain(own).chain(last).collect()

@@ -7,7 +7,9 @@ mod cors;
 mod rate_limit;
 mod refusals;
 mod request;
+mod rest;
 mod server;
+mod wire;
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ pub(crate) use server::{Server, Stopping};
 pub(crate) const BODY_LIMIT_BYTES: usize = 65_536;
 /// Most bytes of a request's headers.
 pub(crate) const HEADER_LIMIT_BYTES: usize = 65_536;
-/// How long a request's headers may take to arrive; an idle connection is closed after it too.
+/// How long a request's headers may take to arrive.
 pub(crate) const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a request's body may take to arrive.
 pub(crate) const BODY_READ_TIMEOUT: Duration = Duration::from_secs(4);
@@ -35,5 +37,6 @@ pub(crate) const ARRIVAL_GRACE: Duration = Duration::from_secs(5);
 /// How long a stopping server waits for anything at all. With what `main` then allows the ledger, and
 /// the last lines of the log, a stop stays below 10 s.
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_millis(6_500);
-/// Most connections open at a time; more wait to be accepted.
+/// Most connections open at a time. One more takes the place of the longest idle one, or waits where none
+/// is idle.
 pub(crate) const CONNECTION_LIMIT: usize = 10_000;

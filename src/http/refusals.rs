@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     BodyTooLarge,
     /// There is no token, or it proves nothing. Why is not told.
     Unauthorized,
+    /// The keys to judge the token with can't be had now.
+    LoginUnavailable,
     /// More requests than the rate limit allows, of the user or of the address.
     TooManyRequests(Subject),
     /// The answer took too long.

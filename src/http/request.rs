@@ -30,6 +30,8 @@ use super::{
     cors::{ApiHeaders, Origin, shared_with},
     rate_limit::Subject,
     refusals::{Refusal, Wording},
+    rest::Lent,
+    wire::Activity,
 };
 use crate::{caught::panic_message, metrics::Metrics};
 
@@ -84,7 +86,7 @@ pub(crate) struct Api {
 #[derive(Debug, Clone)]
 pub(super) struct Guarded(Api);
 
-impl Service<Request<Incoming>> for Guarded {
+impl Service<Request<Lent>> for Guarded {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
@@ -93,7 +95,7 @@ impl Service<Request<Incoming>> for Guarded {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Lent>) -> Self::Future {
         Box::pin(answer(self.0.clone(), request).map(Ok))
     }
 }
@@ -116,7 +118,7 @@ impl App {
         Self::Shared(Box::new(shared_with(origins, api.headers, Guarded(api))))
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Response {
+    async fn answer(self, request: Request<Lent>) -> Response {
         match self {
             Self::Plain(api) => answer(api, request).await,
             // The layer would answer every OPTIONS, also one that no browser sent ahead of a call.
@@ -138,12 +140,17 @@ impl App {
 /// Runs one request. Around the whole router, because each layer inside costs every request a copy.
 pub(super) async fn handle(
     app: App,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     peer: Option<Peer>,
+    activity: Arc<Activity>,
     in_flight: InFlight,
     metrics: Option<Arc<Metrics>>,
 ) -> Result<Response, Infallible> {
     let _in_flight = in_flight.enter();
+    activity.asked();
+    let (head, body) = request.into_parts();
+    let (body, rest) = Lent::new(body, head.headers.contains_key(header::EXPECT));
+    let mut request = Request::from_parts(head, body);
     let started = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
@@ -156,6 +163,13 @@ pub(super) async fn handle(
     }
 
     let mut response = app.answer(request).await;
+    let body_read = rest.thrown_away().await;
+    if body_read {
+        response.headers_mut().remove(header::CONNECTION);
+    } else {
+        // Else the client sends its next request down a connection that is being closed.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status().as_u16();
     if let Some(Cause(cause)) = response.extensions_mut().remove::<Cause>() {
         error!(id = &*text, status, cause, "the request failed");
@@ -172,10 +186,11 @@ pub(super) async fn handle(
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     info!(method = method.as_str(), path = uri.path(), status, duration_us, id = &*text, "request");
     response.headers_mut().insert(REQUEST_ID, id);
+    activity.answered(body_read);
     Ok(response)
 }
 
-async fn answer(api: Api, request: Request<Incoming>) -> Response {
+async fn answer(api: Api, request: Request<Lent>) -> Response {
     let Api { mut router, wording, .. } = api;
     if header_bytes(&request) > HEADER_LIMIT_BYTES {
         return wording(Refusal::HeadersTooLarge);
@@ -205,7 +220,7 @@ fn announces_too_much(headers: &HeaderMap) -> bool {
 }
 
 /// How long the request's head is; hyper's own limit is one of its buffer, and only nearly this.
-fn header_bytes(request: &Request<Incoming>) -> usize {
+fn header_bytes(request: &Request<Lent>) -> usize {
     const SEPARATORS_BYTES: usize = ": \r\n".len();
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     request.headers().iter().fold(path, |sum, (name, value)| {
@@ -216,7 +231,7 @@ fn header_bytes(request: &Request<Incoming>) -> usize {
 }
 
 /// The client's id when it is harmless in a log and a header, else a new one.
-fn request_id(request: &Request<Incoming>) -> HeaderValue {
+fn request_id(request: &Request<Lent>) -> HeaderValue {
     let harmless = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=REQUEST_ID_MAX_CHARS).contains(&bytes.len())

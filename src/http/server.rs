@@ -1,37 +1,38 @@
-//! The connections: accepted, limited in number and in how long they may take to ask, and ended in good
-//! order.
+//! The connections: accepted, limited in number and in how long they may be idle, and ended in good order.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{Instant, sleep, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
-    ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, HEADER_READ_TIMEOUT, SHUTDOWN_GRACE,
+    ARRIVAL_GRACE, CONNECTION_LIMIT, HEADER_LIMIT_BYTES, SHUTDOWN_GRACE,
     admission::Peer,
     cors::Origin,
     request::{Api, App, InFlight, handle},
+    wire::{Activity, Wire},
 };
 use crate::metrics::Metrics;
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is looked for an idle connection while all places are taken.
+const PLACE_POLL: Duration = Duration::from_millis(100);
 
 /// How often a stopping server looks whether anything is still being answered.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -59,24 +60,27 @@ pub(crate) struct Server {
     limited: bool,
     in_flight: InFlight,
     places: usize,
+    keep_alive: Duration,
     stopping: Stopping,
     metrics: Option<Arc<Metrics>>,
 }
 
 impl Server {
     /// Serves `api` on a bound socket, to web pages of `origins` too; `limited` says whether the addresses of
-    /// clients are needed. Nothing is accepted before [`Self::run`]; `stopping` learns of its end.
+    /// clients are needed, `keep_alive` how long a connection may be idle. Nothing is accepted before
+    /// [`Self::run`]; `stopping` learns of its end.
     #[must_use]
     pub(crate) fn new(
         listener: TcpListener,
         api: Api,
         limited: bool,
         origins: &[Origin],
+        keep_alive: Duration,
         stopping: Stopping,
     ) -> Self {
         let app = App::new(api, origins);
         let (in_flight, places) = (InFlight::default(), CONNECTION_LIMIT);
-        Self { listener, app, limited, in_flight, places, stopping, metrics: None }
+        Self { listener, app, limited, in_flight, places, keep_alive, stopping, metrics: None }
     }
 
     /// Leaves it at fewer connections than [`CONNECTION_LIMIT`].
@@ -100,42 +104,56 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Serves one connection, on a task of its own.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: Place,
+        connections: &GracefulShutdown,
+    ) {
+        let peer = self.limited.then(|| Peer::at(address.ip()));
+        let (app, in_flight) = (self.app.clone(), self.in_flight.clone());
+        let (metrics, keep_alive) = (self.metrics.clone(), self.keep_alive);
+        let activity = Arc::clone(&place.activity);
+        let wire = TokioIo::new(Wire::new(stream, Arc::clone(&activity)));
+        let service = service_fn(move |request| {
+            let (app, activity) = (app.clone(), Arc::clone(&activity));
+            handle(app, request, peer, activity, in_flight.clone(), metrics.clone())
+        });
+        let connection = connections.watch(connection().serve_connection(wire, service));
+        tokio::spawn(async move {
+            tokio::select! {
+                // A client that breaks the protocol or goes away is no news.
+                _ = connection => {}
+                () = place.activity.over(keep_alive) => {}
+            }
+            drop(place);
+        });
+    }
+
     /// Serves until `stop` is ready, then refuses new connections, answers what has arrived, and waits
     /// a bounded time for what still arrives.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
         let connections = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(self.places));
-        tokio::pin!(stop);
-        loop {
-            let place = Arc::clone(&places).acquire_owned();
-            let accepted = tokio::select! {
-                () = &mut stop => break,
-                accepted = async { (place.await, self.listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(place), Ok((stream, address))) => {
-                    let peer = self.limited.then(|| Peer::at(address.ip()));
-                    let (app, in_flight) = (self.app.clone(), self.in_flight.clone());
-                    let metrics = self.metrics.clone();
-                    let connection = connection().serve_connection(
-                        prepared(stream),
-                        service_fn(move |request| {
-                            handle(app.clone(), request, peer, in_flight.clone(), metrics.clone())
-                        }),
-                    );
-                    let connection = connections.watch(connection);
-                    tokio::spawn(async move {
-                        // A client that breaks the protocol or goes away is no news.
-                        let _ = connection.await;
-                        drop(place);
-                    });
+        let places = Places::new(self.places);
+        let serving = async {
+            loop {
+                match self.listener.accept().await {
+                    Ok((stream, address)) => {
+                        let place = places.take().await;
+                        self.serve(stream, address, place, &connections);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
                 }
-                (_, Err(error)) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-                (Err(_), Ok(_)) => break,
             }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = serving => {}
         }
         self.stopping.begin();
         drop(self.listener);
@@ -145,20 +163,74 @@ impl Server {
 
 fn connection() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(HEADER_LIMIT_BYTES)
-        .half_close(false);
+    // How long a client may take is `Activity`'s.
+    builder.header_read_timeout(None).max_buf_size(HEADER_LIMIT_BYTES).half_close(false);
     builder
 }
 
-fn prepared(stream: TcpStream) -> TokioIo<TcpStream> {
-    // Answers are small and written whole; waiting for more to send only delays them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+/// The connections that are open, as many as there may be.
+#[derive(Debug, Clone)]
+struct Places {
+    free: Arc<Semaphore>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    last: u64,
+    open: HashMap<u64, Arc<Activity>>,
+}
+
+/// One of them, taken until it is dropped.
+#[derive(Debug)]
+struct Place {
+    activity: Arc<Activity>,
+    number: u64,
+    all: Places,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), taken: Arc::default() }
     }
-    TokioIo::new(stream)
+
+    /// A place for a new connection: a free one, or the one of the connection that has been idle for longest.
+    /// So whoever opens many and asks nothing loses them first, and locks nobody out.
+    async fn take(&self) -> Place {
+        let permit = loop {
+            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                break permit;
+            }
+            self.close_longest_idle();
+            let freed = timeout(PLACE_POLL, Arc::clone(&self.free).acquire_owned()).await;
+            if let Ok(permit) = freed {
+                break permit.expect("the semaphore is never closed");
+            }
+        };
+        let activity = Activity::new();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.last = taken.last.wrapping_add(1);
+        let number = taken.last;
+        taken.open.insert(number, Arc::clone(&activity));
+        Place { activity, number, all: self.clone(), _permit: permit }
+    }
+
+    fn close_longest_idle(&self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = taken.open.iter().filter_map(|(number, it)| Some((it.idle_since()?, *number)));
+        if let Some((_, number)) = idle.min()
+            && let Some(activity) = taken.open.remove(&number)
+        {
+            activity.close();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.taken.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&self.number);
+    }
 }
 
 /// Waits for the connections: first for all, then only while something is being answered.

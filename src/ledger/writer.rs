@@ -136,7 +136,10 @@ impl<W: Writer> Batches<W> {
         for _ in 1..ATTEMPTS {
             match self.attempt_once(jobs).await {
                 // Getting there may have taken long; what is late now is not begun again.
-                Err(Failure::Again(_)) => *jobs = begin_in_time(mem::take(jobs)),
+                Err(Failure::Again(_)) => {
+                    self.metrics.iter().for_each(|metrics| metrics.batches.retried());
+                    *jobs = begin_in_time(mem::take(jobs));
+                }
                 result => return result,
             }
         }

@@ -49,6 +49,7 @@ pub struct Metrics {
 pub(crate) struct Batches {
     operations: Histogram,
     commit_seconds: Histogram,
+    retries: Counter,
 }
 
 /// What became of operations.
@@ -74,7 +75,7 @@ pub(crate) struct Sample {
 
 /// What does not change while the service runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Operations that may wait.
     pub queue_depth: usize,
     /// Most bytes of the database file, where that is limited.
@@ -89,12 +90,12 @@ struct SampledGauges {
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Everything at zero; `paths` are the router's.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, paths: Vec<String>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let sampled = SampledGauges::registered(&mut registry, limits);
-        let requests = Requests::registered(&mut registry);
+        let requests = Requests::registered(&mut registry, paths);
         let batches = Batches::registered(&mut registry);
         let operations = Operations::registered(&mut registry);
         Self { registry, sampled, requests, batches, operations }
@@ -150,6 +151,7 @@ impl Batches {
     fn registered(registry: &mut Registry) -> Self {
         let operations = Histogram::new(BATCH_BUCKETS);
         let commit_seconds = Histogram::new(COMMIT_BUCKETS);
+        let retries = Counter::default();
         registry.register(
             "ledger_batch_operations",
             "Operations written in one transaction",
@@ -160,7 +162,17 @@ impl Batches {
             "Time to write and commit one transaction",
             commit_seconds.clone(),
         );
-        Self { operations, commit_seconds }
+        registry.register(
+            "ledger_batch_retries",
+            "Transactions begun again, because another writer came in between",
+            retries.clone(),
+        );
+        Self { operations, commit_seconds, retries }
+    }
+
+    /// A transaction is begun again.
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
     }
 
     /// A transaction was committed.

@@ -9,24 +9,6 @@ use prometheus_client::{
 
 use super::{OTHER, labelled::Labelled};
 
-/// The paths that are told apart, as the router has them, the busiest first. Whatever else is asked for
-/// shares a label, so that guessed paths don't fill the memory of the monitoring.
-const ROUTES: [&str; 14] = [
-    "/api/billing/tokens/consume",
-    "/api/billing/balance",
-    "/api/billing/credits/add",
-    "/api/billing/credits/allocate",
-    "/api/billing/transactions",
-    "/api/billing/balance/category/{category}",
-    "/api/billing/pricing",
-    "/api/billing/health",
-    "/api/billing/reset",
-    "/livez",
-    "/readyz",
-    "/openapi.json",
-    "/docs",
-    OTHER,
-];
 const METHODS: [&str; 5] = ["POST", "GET", "HEAD", "OPTIONS", OTHER];
 /// Every status a request can be answered with.
 const STATUSES: [(u16, &str); 15] = [
@@ -59,6 +41,7 @@ type PerStatus<T> = [T; STATUSES.len()];
 /// The counters, each made when it is first needed and then found by its place.
 #[derive(Debug)]
 pub(crate) struct Requests {
+    routes: Routes,
     counted: Family<Labels<3>, Counter>,
     counters: Box<[PerMethod<PerStatus<OnceLock<Counter>>>]>,
     timed: Family<Labels<2>, Histogram, fn() -> Histogram>,
@@ -67,7 +50,8 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
+    pub(super) fn registered(registry: &mut Registry, paths: Vec<String>) -> Self {
+        let routes = Routes::new(paths);
         let counted = Family::<Labels<3>, Counter>::default();
         registry.register("http_requests", "Requests answered", counted.clone());
         let timed = Family::<Labels<2>, Histogram, fn() -> Histogram>::new_with_constructor(|| {
@@ -87,20 +71,16 @@ impl Requests {
         for policy in POLICIES {
             over_limit.of(policy);
         }
-        Self {
-            counted,
-            counters: per_route(|| [const { [const { OnceLock::new() }; _] }; _]),
-            timed,
-            durations: per_route(|| [const { OnceLock::new() }; _]),
-            over_limit,
-        }
+        let counters = routes.each(|| [const { [const { OnceLock::new() }; _] }; _]);
+        let durations = routes.each(|| [const { OnceLock::new() }; _]);
+        Self { routes, counted, counters, timed, durations, over_limit }
     }
 
     /// A request was answered.
     pub(crate) fn answered(&self, path: &str, method: &str, status: u16, took: Duration) {
-        let (route, method) = (route(path), method_place(method));
+        let (route, method) = (self.routes.place(path), method_place(method));
         let status = place(&STATUSES, |(known, _)| *known == status);
-        let labels = [("route", ROUTES[route]), ("method", METHODS[method])];
+        let labels = [("route", self.routes.0[route]), ("method", METHODS[method])];
         let counter = self.counters[route][method][status].get_or_init(|| {
             let [route, method] = labels;
             self.counted.get_or_create_owned(&[route, method, ("status", STATUSES[status].1)])
@@ -117,17 +97,30 @@ impl Requests {
     }
 }
 
-fn per_route<T>(made: impl Fn() -> T) -> Box<[T]> {
-    ROUTES.iter().map(|_| made()).collect()
-}
+/// The paths that are told apart, as the router has them. Whatever else is asked for shares a label, the
+/// last, so that guessed paths don't fill the memory of the monitoring.
+#[derive(Debug)]
+struct Routes(Box<[&'static str]>);
 
-fn route(path: &str) -> usize {
-    place(&ROUTES, |template| match template.split_once('{') {
-        None => *template == path,
-        Some((start, _)) => {
-            path.strip_prefix(start).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
-        }
-    })
+impl Routes {
+    /// For as long as the process runs, as labels want it.
+    fn new(paths: Vec<String>) -> Self {
+        let paths = paths.into_iter().map(|path| -> &'static str { path.leak() });
+        Self(paths.chain([OTHER]).collect())
+    }
+
+    fn each<T>(&self, made: impl Fn() -> T) -> Box<[T]> {
+        self.0.iter().map(|_| made()).collect()
+    }
+
+    fn place(&self, path: &str) -> usize {
+        place(&self.0, |template| match template.split_once('{') {
+            None => *template == path,
+            Some((start, _)) => {
+                path.strip_prefix(start).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+            }
+        })
+    }
 }
 
 fn method_place(method: &str) -> usize {
@@ -145,14 +138,11 @@ mod tests {
 
     #[test]
     fn paths_fall_under_their_route_or_none() {
-        let template = |path: &str| ROUTES[route(path)];
-        for route in ROUTES {
-            assert_eq!(template(route), route);
-        }
-        let category = "/api/billing/balance/category/{category}";
-        assert_eq!(template("/api/billing/balance/category/quick"), category);
-        for path in ["/", "/api/billing/balance/", "/api/billing/balance/category/a/b", "/metrics"]
-        {
+        let routes = Routes::new(vec!["/docs".to_owned(), "/docs/{file}".to_owned()]);
+        let template = |path: &str| routes.0[routes.place(path)];
+        assert_eq!(template("/docs"), "/docs");
+        assert_eq!(template("/docs/page.js"), "/docs/{file}");
+        for path in ["/", "/docs/", "/docs/a/b", "/doc", "/metrics"] {
             assert_eq!(template(path), OTHER);
         }
         assert_eq!(METHODS[method_place("BREW")], OTHER);

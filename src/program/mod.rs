@@ -2,6 +2,7 @@
 //! file. What a command finds goes to standard output; why it did not succeed is its error.
 
 mod backup;
+pub(crate) mod env_file;
 pub(crate) mod log;
 mod migrate_to;
 mod progress;

@@ -79,7 +79,7 @@ async fn start(
     };
     let metrics = scraped.as_ref().map(|_| {
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
-        Arc::new(Metrics::new(limits))
+        Arc::new(Metrics::new(limits, api::paths()))
     });
     let Opened { writers, reader } = database.open().await?;
     let (capacity, retention) = (config.capacity_limits(), config.retention());
@@ -95,9 +95,14 @@ async fn start(
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
     let api = api::api(service, authentication, rate_limit, stopping.clone());
-    let server = Server::new(listener, api, rate_limit.is_some(), origins, stopping);
+    let keep_alive = Duration::from_secs(config.keep_alive_seconds.into());
+    let limited = rate_limit.is_some();
+    let server = Server::new(listener, api, limited, origins, keep_alive, stopping);
     // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.name(), "listening");
+    for note in &config.notes {
+        warn!("{note}");
+    }
     let server = server.with_connections(allow_connections()).counting(metrics);
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
@@ -180,6 +185,7 @@ fn allow_connections() -> usize {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
@@ -187,13 +193,20 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            // By default it would end the service, and an init system would take that for a stop in order.
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn requested(mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        let name = loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.interrupt.recv() => break "SIGINT",
+                _ = self.hangup.recv() => {
+                    info!("SIGHUP is ignored: settings are read at the start only");
+                }
+            }
         };
         info!(signal = name, "stopping: finishing what has arrived");
     }

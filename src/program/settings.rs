@@ -5,6 +5,7 @@ use std::{env, ffi::OsString, fs, net::SocketAddr, ops::RangeInclusive, path::Pa
 
 use clap::{
     ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand,
+    builder::{NonEmptyStringValueParser, Resettable},
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -67,7 +68,12 @@ pub(crate) struct Config {
     pub auth: Option<AuthMode>,
 
     /// Secret of HS256 tokens, at least 32 bytes; two, separated by a comma, while one replaces the other.
-    #[arg(long, env = "BILLING_JWT_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "BILLING_JWT_SECRET",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub jwt_secret: Option<String>,
 
     /// PEM file with the public key of RS256, ES256 or EdDSA tokens, instead of a secret.
@@ -76,15 +82,15 @@ pub(crate) struct Config {
 
     /// Address of a JSON Web Key Set with the public keys of tokens, instead of a secret; https, or http on
     /// this machine. It is fetched again, at most once a minute, when a token names an unknown key.
-    #[arg(long, env = "BILLING_JWKS_URL")]
+    #[arg(long, env = "BILLING_JWKS_URL", value_parser = NonEmptyStringValueParser::new())]
     pub jwks_url: Option<String>,
 
     /// What tokens must say as `iss`; unset, it does not matter.
-    #[arg(long, env = "BILLING_JWT_ISSUER")]
+    #[arg(long, env = "BILLING_JWT_ISSUER", value_parser = NonEmptyStringValueParser::new())]
     pub jwt_issuer: Option<String>,
 
     /// What tokens must say as `aud`; unset, it does not matter.
-    #[arg(long, env = "BILLING_JWT_AUDIENCE")]
+    #[arg(long, env = "BILLING_JWT_AUDIENCE", value_parser = NonEmptyStringValueParser::new())]
     pub jwt_audience: Option<String>,
 
     /// Requests per second of each user, with twice as many at once; what is above is answered with 429.
@@ -92,13 +98,24 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_RATE_LIMIT")]
     pub rate_limit: Option<RateLimit>,
 
+    /// Seconds a connection may be idle before it is closed, 1 to 3600; longer than whatever stands in front
+    /// keeps its own, which else sends requests down a connection that is being closed.
+    #[arg(
+        long,
+        env = "BILLING_KEEP_ALIVE_SECONDS",
+        default_value = "75",
+        value_parser = clap::value_parser!(u16).range(1..=3_600)
+    )]
+    pub keep_alive_seconds: u16,
+
     /// The database: an SQLite file, which is created on first start, or a PostgreSQL database such as
     /// `postgres://user:password@host/database?sslmode=verify-full`, which must exist.
     #[arg(
         long,
         env = "DATABASE_URL",
         default_value = "sqlite://billing.db",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     pub database_url: String,
 
@@ -140,6 +157,10 @@ pub(crate) struct Config {
     /// Most tokens a user's think models may hold together through allocations.
     #[arg(long, env = "BILLING_CAPACITY_THINK", default_value = "1000000", value_parser = tokens)]
     pub capacity_think: Tokens,
+
+    /// What the log must tell about how the settings were read.
+    #[arg(skip)]
+    pub notes: Vec<String>,
 }
 
 /// What the program can do.
@@ -183,18 +204,35 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with the text to show.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
-        for argument in Self::command().get_arguments() {
-            let Some(variable) = argument.get_env() else { continue };
-            if env::var_os(variable).is_some_and(|value| value.to_str().is_none()) {
-                let variable = variable.to_string_lossy();
-                return Err(ConfigError::Invalid(format!("{variable}: the value is not UTF-8")));
-            }
-        }
+        let mut notes = Vec::new();
+        let mut problem = None;
         // Options may also stand after the command.
-        let mut command = Self::command().mut_args(|argument| argument.global(true));
+        let mut command = Self::command().mut_args(|argument| {
+            let argument = argument.global(true);
+            let Some(variable) = argument.get_env().map(|name| name.to_string_lossy().into_owned())
+            else {
+                return argument;
+            };
+            match meant(&variable, &mut notes) {
+                Ok(Meant::AsItStands) => argument,
+                Ok(Meant::Nothing) => argument.env(Resettable::Reset),
+                Ok(Meant::Trimmed(text)) => {
+                    let text: &'static str = text.leak();
+                    argument.env(Resettable::Reset).default_value(text)
+                }
+                Err(line) => {
+                    problem.get_or_insert(line);
+                    argument
+                }
+            }
+        });
+        if let Some(line) = problem {
+            return Err(ConfigError::Invalid(line));
+        }
         let parsed = command
             .try_get_matches_from_mut(arguments)
-            .and_then(|matches| Self::from_arg_matches(&matches));
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map(|config| Self { notes, ..config });
         parsed.map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 ConfigError::Answer(error.to_string())
@@ -293,6 +331,38 @@ impl Config {
         }
         text
     }
+}
+
+/// What the environment means by a variable.
+enum Meant {
+    AsItStands,
+    /// It counts as unset.
+    Nothing,
+    Trimmed(String),
+}
+
+/// Looks for what is around a value by accident, such as the line end of a file that holds a secret.
+fn meant(variable: &str, notes: &mut Vec<String>) -> Result<Meant, String> {
+    let Some(value) = env::var_os(variable) else { return Ok(Meant::AsItStands) };
+    let value = value.to_str().ok_or_else(|| format!("{variable}: the value is not UTF-8"))?;
+    // White space at its ends may belong to a secret, a line end never does.
+    let trimmed = if variable == "BILLING_JWT_SECRET" {
+        value.trim_end_matches(['\r', '\n'])
+    } else {
+        value.trim()
+    };
+    if trimmed.is_empty() {
+        notes.push(format!("{variable} is empty and counts as unset"));
+        return Ok(Meant::Nothing);
+    }
+    if trimmed.contains(char::is_control) {
+        return Err(format!("{variable}: the value holds a line end or another control character"));
+    }
+    if trimmed.len() == value.len() {
+        return Ok(Meant::AsItStands);
+    }
+    notes.push(format!("{variable} has white space at its ends, which is left out"));
+    Ok(Meant::Trimmed(trimmed.to_owned()))
 }
 
 /// The contract promises a week; ten years are as good as for ever.

@@ -39,7 +39,16 @@ async fn pages_of_the_origins_set_may_call(engine: Engine) {
         assert_eq!(list(&reply, "access-control-allow-methods"), ["get", "post"]);
         assert_eq!(
             list(&reply, "access-control-allow-headers"),
-            ["authorization", "content-type", "idempotency-key", "ngrok-skip-browser-warning"]
+            [
+                "authorization",
+                "content-type",
+                "x-request-id",
+                "idempotency-key",
+                "traceparent",
+                "tracestate",
+                "baggage",
+                "ngrok-skip-browser-warning"
+            ]
         );
         assert!(list(&reply, "vary").contains(&"origin".to_owned()), "{reply:?}");
     }

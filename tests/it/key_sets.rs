@@ -21,7 +21,10 @@ use crate::harness::{
 on_both_engines![
     a_key_set_names_its_keys,
     a_key_set_is_fetched_again_once_a_minute_has_passed,
-    a_key_set_that_can_not_be_had_lets_nobody_in,
+    a_key_set_that_can_not_be_had_judges_nobody,
+    a_key_set_that_could_not_be_had_is_asked_for_again_in_growing_pauses,
+    keys_that_are_not_for_us_are_passed_over,
+    what_a_token_holds_critical_must_be_understood,
 ];
 
 /// A server of a key set, which lasts as long as the test's process.
@@ -158,7 +161,7 @@ async fn a_key_set_is_fetched_again_once_a_minute_has_passed(engine: Engine) {
 
     issuer.serve("500 Internal Server Error", &json!({"keys": []}));
     clock.pass(122);
-    assert_eq!(ask(&server.client(), &by_none).await, 401);
+    assert_eq!(ask(&server.client(), &by_none).await, 503);
     assert_eq!(issuer.fetches(), 3);
     // What was known stays.
     assert_eq!(ask(&server.client(), &by_old).await, 200);
@@ -166,11 +169,155 @@ async fn a_key_set_is_fetched_again_once_a_minute_has_passed(engine: Engine) {
     assert_eq!(issuer.fetches(), 3);
 }
 
-async fn a_key_set_that_can_not_be_had_lets_nobody_in(engine: Engine) {
+async fn a_key_set_that_can_not_be_had_judges_nobody(engine: Engine) {
+    let issuer = Issuer::new(&json!({"keys": []}));
+    let by_any = signed_by(&rsa(), Algorithm::RS256, Some("r"));
+    for (status, set) in [
+        ("500 Internal Server Error", json!({"keys": []})),
+        ("404 Not Found", json!({"keys": []})),
+        ("302 Found", json!({"keys": []})),
+        ("200 OK", json!("garbage")),
+        ("200 OK", json!({"keys": "none"})),
+        ("200 OK", json!({})),
+    ] {
+        issuer.serve(status, &set);
+        let server = Server::start_as(engine, issuer.known_to(Launch::new()));
+        assert_unavailable(&server.client(), &by_any).await;
+    }
     let launch = Launch::new().set("BILLING_AUTH", "jwt");
     let launch = launch.set("BILLING_JWKS_URL", "http://127.0.0.1:1/keys");
     let server = Server::start_as(engine, launch);
-    let authorization = signed_by(&rsa(), Algorithm::RS256, Some("r"));
-    assert_eq!(ask(&server.client(), &authorization).await, 401);
+    assert_unavailable(&server.client(), &by_any).await;
     server.client().get("/pricing").await.ok();
+}
+
+/// The app erases its login on a 401, so a token that nobody judged must not get one.
+async fn assert_unavailable(client: &Client, authorization: &str) {
+    let request = client.request(Method::GET, "/api/billing/balance");
+    let reply = Reply::to(request.header("authorization", authorization)).await;
+    assert_eq!((reply.status, &reply.json()["code"]), (503, &json!("login_unavailable")));
+    assert_eq!(reply.header("retry-after"), Some("1"), "{reply:?}");
+}
+
+async fn a_key_set_that_could_not_be_had_is_asked_for_again_in_growing_pauses(engine: Engine) {
+    let (rsa, broken) = (rsa(), "500 Internal Server Error");
+    let set = key_set(&[("r", &rsa, Algorithm::RS256)]);
+    let by_r = signed_by(&rsa, Algorithm::RS256, Some("r"));
+    let (issuer, clock) = (Issuer::new(&set), Clock::new());
+    issuer.serve(broken, &set);
+    let server = Server::start_as(engine, clock.timing(issuer.known_to(Launch::new())));
+
+    // What can be no token of the issuer's is judged without its keys.
+    let kept = signed_by(&rsa, Algorithm::RS256, None);
+    let (head, _) = by_r.rsplit_once('.').expect("three parts");
+    let (head, _) = head.rsplit_once('.').expect("three parts");
+    for none in ["Bearer nonsense", &kept, &format!("{head}.e30.x"), &format!("{head}.%.x")] {
+        assert_eq!(ask(&server.client(), none).await, 401, "{none}");
+    }
+    assert_eq!(issuer.fetches(), 0);
+
+    assert_eq!(ask(&server.client(), &by_r).await, 503);
+    assert_eq!(issuer.fetches(), 1);
+    let mut passed = 0;
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let fetches = issuer.fetches();
+        passed += pause / 2;
+        clock.pass(passed);
+        assert_eq!(ask(&server.client(), &by_r).await, 503);
+        // The test itself may take as long as a short pause.
+        if pause > 10 {
+            assert_eq!(issuer.fetches(), fetches, "before {pause} s have passed");
+        }
+        passed += pause - pause / 2;
+        clock.pass(passed);
+        assert_eq!(ask(&server.client(), &by_r).await, 503);
+        assert_eq!(issuer.fetches(), fetches + 1, "once {pause} s have passed");
+    }
+    issuer.serve("200 OK", &set);
+    clock.pass(passed + 61);
+    assert_eq!(ask(&server.client(), &by_r).await, 200);
+}
+
+async fn keys_that_are_not_for_us_are_passed_over(engine: Engine) {
+    let (rsa, ec) = (rsa(), ec());
+    let whole = |id: &str, key: &EncodingKey, algorithm, changes: &[(&str, Value)]| {
+        let mut set = key_set(&[(id, key, algorithm)]);
+        let mut key = set["keys"][0].take();
+        for (name, value) in changes {
+            key[*name] = value.clone();
+        }
+        key
+    };
+    let signing = |id: &str, changes: &[_]| whole(id, &rsa, Algorithm::RS256, changes);
+    let set = json!({"keys": [
+        null, 7, "key", [], {}, {"kty": "RSA", "kid": "half"},
+        signing("number", &[("kid", json!(7))]),
+        signing("encrypts", &[("use", json!("enc"))]),
+        signing("signs", &[("key_ops", json!(["sign", "encrypt"]))]),
+        signing("verifies", &[("key_ops", json!(["verify"])), ("use", json!("sig"))]),
+        signing("pss", &[("alg", json!("PS256"))]),
+        signing("wraps", &[("alg", json!("RSA-OAEP"))]),
+        signing("new", &[("alg", json!("XS256"))]),
+        signing("without", &[("alg", Value::Null)]),
+        signing("both", &[]),
+        signing("both", &[("use", json!("enc")), ("alg", json!("RSA-OAEP"))]),
+        whole("two", &ec, Algorithm::ES256, &[]),
+        signing("two", &[]),
+        signing("last", &[]),
+    ]});
+    let issuer = Issuer::new(&set);
+    let server = Server::start_as(engine, issuer.known_to(Launch::new()));
+    let client = server.client();
+    for (id, status) in [
+        ("encrypts", 401),
+        ("signs", 401),
+        ("verifies", 200),
+        ("pss", 401),
+        ("wraps", 401),
+        ("new", 401),
+        ("without", 200),
+        ("both", 200),
+        ("two", 200),
+        ("last", 200),
+    ] {
+        let token = signed_by(&rsa, Algorithm::RS256, Some(id));
+        assert_eq!(ask(&client, &token).await, status, "{id}");
+    }
+    assert_eq!(ask(&client, &signed_by(&ec, Algorithm::ES256, Some("two"))).await, 200);
+    assert_eq!(issuer.fetches(), 1);
+}
+
+async fn what_a_token_holds_critical_must_be_understood(engine: Engine) {
+    let rsa = rsa();
+    let issuer = Issuer::new(&key_set(&[("r", &rsa, Algorithm::RS256)]));
+    let by_set = Server::start_as(engine, issuer.known_to(Launch::new()));
+    let launch = Launch::new().set("BILLING_AUTH", "jwt").set("BILLING_JWT_SECRET", SECRET);
+    let by_secret = Server::start_as(engine, launch);
+    let shared = EncodingKey::from_secret(SECRET.as_bytes());
+    for (server, key, algorithm) in
+        [(by_set, &rsa, Algorithm::RS256), (by_secret, &shared, Algorithm::HS256)]
+    {
+        let client = server.client();
+        let plain = Header { kid: Some("r".to_owned()), ..Header::new(algorithm) };
+        let (mut unencoded, mut private) = (plain.clone(), plain.clone());
+        unencoded.extras.insert("b64", false);
+        private.extras.insert("tenant", "a");
+        let critical = |names: &[&str], header: &Header| Header {
+            crit: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            ..header.clone()
+        };
+        for (header, status) in [
+            (critical(&["tenant"], &private), 401),
+            (critical(&["exp"], &plain), 401),
+            (critical(&["b64"], &unencoded), 401),
+            (critical(&[], &plain), 401),
+            (unencoded, 401),
+            // What is not critical may be passed over.
+            (private, 200),
+            (plain, 200),
+        ] {
+            let token = encode(&header, &claims("ann"), key).expect("it signs");
+            assert_eq!(ask(&client, &format!("Bearer {token}")).await, status, "{header:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod account_reads;
 mod backup;
 mod business_rules;
 mod clocks;
+mod connections;
 mod cors;
 mod crashes;
 mod crowds;

@@ -81,6 +81,7 @@ async fn money_and_requests_are_counted(engine: Engine) {
     for number in 0..3 {
         assert_eq!(client.get(&format!("/guess/{number}")).await.status, 404);
     }
+    assert_eq!(Reply::to(client.request(Method::GET, "/docs/nothing.js")).await.status, 404);
     let odd = Method::from_bytes(b"BREW").expect("a token");
     assert_eq!(Reply::to(client.request(odd, "/livez")).await.status, 405);
     let requests = |labels: &str| format!("token_billing_http_requests_total{{{labels}}}");
@@ -91,6 +92,7 @@ async fn money_and_requests_are_counted(engine: Engine) {
         ("route=\"/api/billing/balance/category/{category}\",method=\"GET\",status=\"200\"", 1.0),
         ("route=\"other\",method=\"GET\",status=\"404\"", 3.0),
         ("route=\"/livez\",method=\"other\",status=\"405\"", 1.0),
+        ("route=\"/docs/{file}\",method=\"GET\",status=\"404\"", 1.0),
     ] {
         reaches(&scraper, &requests(labels), count).await;
     }
@@ -103,6 +105,7 @@ async fn money_and_requests_are_counted(engine: Engine) {
         ("token_billing_refusals_total{code=\"insufficient_tokens\"}", 1.0),
         ("token_billing_refusals_total{code=\"no_token_balance\"}", 1.0),
         ("token_billing_ledger_batch_operations_sum", 7.0),
+        ("token_billing_ledger_batch_retries_total", 0.0),
         ("token_billing_ledger_queue_depth", 0.0),
         ("token_billing_ledger_queue_limit", 1_024.0),
         ("token_billing_database_max_bytes", 100_000_000.0),

@@ -143,7 +143,9 @@ async fn headers_have_a_limit(engine: Engine) {
         "x".repeat(70_000)
     ));
     let answer = connection.read_head();
-    assert!(answer.is_empty() || answer.starts_with("http/1.1 431 "), "{answer}");
+    // An answer without a body would not be ours.
+    let told = answer.starts_with("http/1.1 431 ") && answer.contains("\r\nx-request-id: ");
+    assert!(answer.is_empty() || told, "{answer}");
     server.client().balance().await;
 }
 

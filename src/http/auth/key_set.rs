@@ -1,5 +1,5 @@
 //! The public keys of whoever issues tokens, fetched from a JWKS address: when they are fetched, kept and
-//! found. What a token must say beside its signature is checked in `auth`.
+//! found. What a token must say beside its signature is `verifier`'s.
 
 use std::{
     collections::HashMap,
@@ -8,29 +8,64 @@ use std::{
 };
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet},
+    Algorithm, DecodingKey, decode_header,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use reqwest::Url;
-use tokio::sync::Mutex;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
-use super::{Expected, Verifier, validation};
-use crate::outgoing::{self, Outgoing};
+use super::{
+    Unidentified,
+    verifier::{Expected, Verifier, may_be_good},
+};
+use crate::{
+    domain::UserId,
+    outgoing::{self, Outgoing},
+};
 
 /// How long to wait after a fetch before an unknown key leads to another.
 const FETCH_INTERVAL: Duration = Duration::from_mins(1);
+/// How long to wait after a first fetch that failed; each further one that fails doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait after a fetch that failed.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Most bytes of a key set.
 const KEY_SET_MAX_BYTES: usize = 262_144;
 
-/// The keys of an issuer, by their ids.
+/// The keys of an issuer.
 #[derive(Debug)]
 pub(crate) struct KeySet {
     url: Url,
     client: Outgoing,
     expected: Expected,
-    verifiers: RwLock<HashMap<String, Arc<Verifier>>>,
-    fetched_at: Mutex<Option<Instant>>,
+    known: RwLock<Known>,
+    fetches: Mutex<Fetches>,
+}
+
+/// The keys by their ids, of which several may share one: an issuer may give one to keys of different types.
+type Known = HashMap<String, Arc<[Verifier]>>;
+
+/// When the keys were fetched, and when they may be again.
+#[derive(Debug, Default)]
+struct Fetches {
+    succeeded_at: Option<Instant>,
+    /// Since the last success.
+    failed: Option<Failed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    at: Instant,
+    pause: Duration,
+}
+
+/// A key set as it is served. An entry may be anything: one that we can't read must not spoil the others.
+#[derive(Deserialize)]
+struct Served {
+    keys: Vec<Value>,
 }
 
 impl KeySet {
@@ -41,61 +76,112 @@ impl KeySet {
     pub(crate) fn at(url: &str, expected: Expected) -> Result<Self, String> {
         let url = outgoing::address(url)?;
         let client = Outgoing::new()?;
-        let (verifiers, fetched_at) = (RwLock::default(), Mutex::default());
-        Ok(Self { url, client, expected, verifiers, fetched_at })
+        let (known, fetches) = (RwLock::default(), Mutex::default());
+        Ok(Self { url, client, expected, known, fetches })
     }
 
-    /// The key called `id`, fetched if it is not known and the last fetch is long enough ago.
-    pub(super) async fn get(&self, id: &str) -> Option<Arc<Verifier>> {
-        if let Some(verifier) = self.known(id) {
-            return Some(verifier);
-        }
+    /// Whose token it is, if it proves it.
+    pub(super) async fn user(&self, token: &str) -> Result<Option<UserId>, Unidentified> {
+        let Some(id) = decode_header(token).ok().and_then(|header| header.kid) else {
+            return Ok(None);
+        };
+        let keys = match self.known(&id) {
+            Some(keys) => Some(keys),
+            None if may_be_good(token) => self.fetched(&id).await?,
+            None => None,
+        };
+        Ok(keys.and_then(|keys| keys.iter().find_map(|verifier| verifier.user(token))))
+    }
+
+    /// Whether there are keys, or they can be fetched now.
+    pub(super) async fn can_be_had(&self) -> bool {
+        let mut fetches = self.fetches.lock().await;
+        fetches.succeeded_at.is_some() || self.try_fetch(&mut fetches).await.is_ok()
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<[Verifier]>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The keys called `id`, fetched unless the last fetch brought none just now.
+    async fn fetched(&self, id: &str) -> Result<Option<Arc<[Verifier]>>, Unidentified> {
         // Whoever waits here for another's fetch finds what it brought.
-        let mut fetched_at = self.fetched_at.lock().await;
-        let just_now = fetched_at.is_some_and(|fetched_at| fetched_at.elapsed() < FETCH_INTERVAL);
-        if !just_now && self.known(id).is_none() {
-            *fetched_at = Some(Instant::now());
-            match self.fetch().await {
-                Ok(verifiers) => {
-                    *self.verifiers.write().unwrap_or_else(PoisonError::into_inner) = verifiers;
-                }
-                Err(reason) => {
-                    warn!(reason, "the keys of tokens can't be fetched; the old ones stay");
-                }
+        let mut fetches = self.fetches.lock().await;
+        if let Some(keys) = self.known(id) {
+            return Ok(Some(keys));
+        }
+        if fetches.succeeded_at.is_none_or(|at| at.elapsed() >= FETCH_INTERVAL) {
+            self.try_fetch(&mut fetches).await?;
+        }
+        Ok(self.known(id))
+    }
+
+    /// Fetches the keys, unless the last try failed just now.
+    async fn try_fetch(&self, fetches: &mut MutexGuard<'_, Fetches>) -> Result<(), Unidentified> {
+        if fetches.failed.is_some_and(|failed| failed.at.elapsed() < failed.pause) {
+            return Err(Unidentified::LoginUnavailable);
+        }
+        let pause = fetches
+            .failed
+            .map_or(FIRST_PAUSE, |failed| failed.pause.saturating_mul(2).min(LONGEST_PAUSE));
+        // Ahead of it: whoever asks and goes away at once must not have it fetched again and again.
+        fetches.failed = Some(Failed { at: Instant::now(), pause });
+        match self.fetch().await {
+            Ok(known) => {
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+                fetches.succeeded_at = Some(Instant::now());
+                fetches.failed = None;
+                Ok(())
+            }
+            Err(reason) => {
+                let pause_s = pause.as_secs();
+                warn!(reason, pause_s, "the keys of tokens can't be fetched; the old ones stay");
+                fetches.failed = Some(Failed { at: Instant::now(), pause });
+                Err(Unidentified::LoginUnavailable)
             }
         }
-        self.known(id)
     }
 
-    fn known(&self, id: &str) -> Option<Arc<Verifier>> {
-        self.verifiers.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    async fn fetch(&self) -> Result<HashMap<String, Arc<Verifier>>, String> {
+    async fn fetch(&self) -> Result<Known, String> {
         let body = self.client.get(&self.url, KEY_SET_MAX_BYTES).await?;
-        let set: JwkSet = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        Ok(set.keys.iter().filter_map(|key| self.verifier(key)).collect())
+        let served: Served = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let mut verifiers: HashMap<String, Vec<Verifier>> = HashMap::new();
+        for (id, verifier) in served.keys.iter().filter_map(|key| self.verifier(key)) {
+            verifiers.entry(id).or_default().push(verifier);
+        }
+        Ok(verifiers.into_iter().map(|(id, verifiers)| (id, verifiers.into())).collect())
     }
 
     /// A key that can verify tokens, with its id. Others in the set are not for us.
-    fn verifier(&self, key: &Jwk) -> Option<(String, Arc<Verifier>)> {
-        let algorithm = algorithm(&key.algorithm)?;
-        let decoding_key = DecodingKey::from_jwk(key).ok()?;
-        let validation: Validation = validation(algorithm, &self.expected);
-        Some((key.common.key_id.clone()?, Arc::new(Verifier::new(decoding_key, validation))))
+    fn verifier(&self, key: &Value) -> Option<(String, Verifier)> {
+        let key = Jwk::deserialize(key).ok()?;
+        let algorithm = algorithm(&key)?;
+        let decoding_key = DecodingKey::from_jwk(&key).ok()?;
+        let verifier = Verifier::of_public_key(decoding_key, algorithm, &self.expected)?;
+        Some((key.common.key_id?, verifier))
     }
 }
 
-/// The one algorithm a key is used with; never a shared secret, which has no place in a public set.
-fn algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
-    match parameters {
-        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
+/// The one algorithm a key is used with, if it is there to verify; never a shared secret, which has no place
+/// in a public set.
+fn algorithm(key: &Jwk) -> Option<Algorithm> {
+    let algorithm = match &key.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-            Some(Algorithm::ES256)
+            Algorithm::ES256
         }
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            Some(Algorithm::EdDSA)
+            Algorithm::EdDSA
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let common = &key.common;
+    let signs = common.public_key_use.as_ref().is_none_or(|use_| *use_ == PublicKeyUse::Signature);
+    let verifies = common
+        .key_operations
+        .as_ref()
+        .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    let made_for =
+        common.key_algorithm.is_none_or(|made_for| made_for == KeyAlgorithm::from(algorithm));
+    (signs && verifies && made_for).then_some(algorithm)
 }

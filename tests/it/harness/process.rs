@@ -56,6 +56,12 @@ impl Launch {
         self
     }
 
+    /// The value that a variable is set to, if any.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        let (_, value) = self.settings.iter().rfind(|(set, _)| set == name)?;
+        value.to_str().map(str::to_owned)
+    }
+
     /// As a user without any rights.
     pub(crate) fn unprivileged(mut self) -> Self {
         self.unprivileged = true;

@@ -47,6 +47,18 @@ impl RawConnection {
         String::from_utf8_lossy(&head).to_lowercase()
     }
 
+    /// Reads a whole response whose length is told, in lower case; less when the service hangs up.
+    pub(crate) fn read_answer(&mut self) -> String {
+        let head = self.read_head();
+        let length = head.split_once("\r\ncontent-length: ").and_then(|(_, rest)| {
+            let (digits, _) = rest.split_once('\r')?;
+            digits.parse().ok()
+        });
+        let mut body = vec![0; length.unwrap_or_default()];
+        self.0.read_exact(&mut body).expect("a whole body");
+        head + &String::from_utf8_lossy(&body).to_lowercase()
+    }
+
     /// Whether the service has neither sent anything nor hung up.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.set_nonblocking(true).expect("a TCP socket");

@@ -114,6 +114,11 @@ impl Server {
         self.running().terminate();
     }
 
+    /// Sends SIGHUP and returns at once.
+    pub(crate) fn hang_up(&self) {
+        self.running().signal("-HUP");
+    }
+
     /// Lets it do nothing at all until [`Self::resume`].
     pub(crate) fn pause(&self) {
         self.running().signal("-STOP");
