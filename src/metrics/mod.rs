@@ -36,7 +36,7 @@ const COMMIT_BUCKETS: [f64; 12] =
 
 /// All that is counted.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     sampled: SampledGauges,
     pub(crate) requests: Requests,
@@ -74,7 +74,7 @@ pub(crate) struct Sample {
 
 /// What does not change while the service runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Operations that may wait.
     pub queue_depth: usize,
     /// Most bytes of the database file, where that is limited.
@@ -91,7 +91,7 @@ struct SampledGauges {
 impl Metrics {
     /// Everything at zero.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let sampled = SampledGauges::registered(&mut registry, limits);
         let requests = Requests::registered(&mut registry);
