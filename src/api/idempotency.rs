@@ -14,10 +14,7 @@ use super::{
     fields::{self, Object},
     problem::Problem,
 };
-use crate::{
-    domain::{Fingerprint, IdempotencyKey, Keyed},
-    ledger::Applied,
-};
+use crate::domain::{Applied, Fingerprint, IdempotencyKey, Keyed};
 
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(super) const REPLAYED: &str = "idempotency-replayed";

@@ -12,10 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DatabaseError, Loaded, Wanted, engine::AnyReader};
+use super::{DatabaseError, engine::AnyReader};
 use crate::{
     caught::panic_message,
-    domain::{Account, PriceList, UserId},
+    domain::{Account, Facts, PriceList, UserId, Wanted},
 };
 
 /// Accounts in one statement, at most.
@@ -80,17 +80,17 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
     if together.is_empty() {
         return;
     }
-    match load(reader, &together).await {
-        Ok(loaded) => {
+    match read(reader, &together).await {
+        Ok(facts) => {
             for asked in together {
-                asked.answer(&loaded);
+                asked.answer(&facts);
             }
         }
         // It may be one account that can't be read; the others can.
         Err(DatabaseError::Corrupt(_)) if together.len() > 1 => {
             for asked in together {
-                match load(reader, std::slice::from_ref(&asked)).await {
-                    Ok(loaded) => asked.answer(&loaded),
+                match read(reader, std::slice::from_ref(&asked)).await {
+                    Ok(facts) => asked.answer(&facts),
                     Err(error) => asked.fail(error),
                 }
             }
@@ -103,28 +103,25 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
     }
 }
 
-async fn load(reader: &AnyReader, together: &[Asked]) -> Result<Loaded, DatabaseError> {
+async fn read(reader: &AnyReader, together: &[Asked]) -> Result<Facts, DatabaseError> {
     let late = || DatabaseError::Unavailable("nothing comes from it in time".to_owned());
-    timeout(READ_LIMIT, reader.load(&wanted(together))).await.unwrap_or_else(|_| Err(late()))
+    timeout(READ_LIMIT, reader.read(&wanted(together))).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn wanted(together: &[Asked]) -> Wanted {
-    let mut users: Vec<UserId> = together.iter().map(|asked| asked.user.clone()).collect();
-    users.sort_unstable();
-    users.dedup();
+    let users = together.iter().map(|asked| asked.user.clone()).collect();
     let prices = together.iter().any(|asked| asked.prices == Prices::Wanted);
-    Wanted { users, prices, ..Wanted::default() }
+    Wanted { users, prices, ..Wanted::default() }.each_once()
 }
 
 impl Asked {
-    fn answer(self, loaded: &Loaded) {
+    fn answer(self, facts: &Facts) {
         let Self { user, prices, asker } = self;
-        let account = loaded.accounts.get(&user).cloned();
+        let account = facts.accounts.get(&user).expect("its account was asked for").clone();
         let prices = match prices {
-            Prices::Wanted => loaded.prices.clone(),
+            Prices::Wanted => facts.prices.clone(),
             Prices::NotWanted => PriceList::default(),
         };
-        let account = account.unwrap_or_else(|| Account::new(user));
         // Whoever hung up does not need an answer.
         let _ = asker.send(Ok((account, prices)));
     }

@@ -59,7 +59,6 @@ impl Check {
     ];
 
     /// What must hold.
-    #[must_use]
     pub(crate) const fn rule(self) -> &'static str {
         match self {
             Self::Balances => "balances are the sums of their changes, none negative",
@@ -201,13 +200,11 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// How many differences there are, told or not.
-    #[must_use]
     pub(crate) fn total(&self) -> u64 {
         self.totals.iter().sum()
     }
 
     /// How many of them break this rule.
-    #[must_use]
     pub(crate) fn total_of(&self, check: Check) -> u64 {
         Check::ALL.iter().zip(self.totals).find(|(known, _)| **known == check).map_or(0, |(_, n)| n)
     }

@@ -1,14 +1,13 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
-use chrono::{DateTime, Utc};
-
 use super::{
-    Audit, Check, DatabaseError, DatabaseSize, Loaded, OpenError, Wanted, Writer,
+    Audit, Check, Chore, DatabaseError, DatabaseSize, HopedNew, Lane, OpenError, Progress,
+    Transaction,
     account_reads::{AccountReads, Prices},
-    postgres::{PostgresDatabase, PostgresReader, PostgresWriter},
-    sqlite::{SqliteDatabase, SqliteReader, SqliteWriter},
+    postgres::{PostgresDatabase, PostgresLane, PostgresReader, PostgresTransaction},
+    sqlite::{SqliteDatabase, SqliteLane, SqliteReader, SqliteTransaction},
 };
-use crate::domain::{Account, HistoryFilter, HistoryPage, PriceList, Replays, UserId};
+use crate::domain::{Account, Facts, HistoryFilter, HistoryPage, PriceList, UserId, Wanted};
 
 /// A database that may not exist yet.
 #[derive(Debug, Clone)]
@@ -31,8 +30,8 @@ pub(crate) struct EngineSettings {
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Its writers. Operations of one user must all go to the same one.
-    pub writers: Vec<AnyWriter>,
+    /// What is written in. Operations of one user must all go to the same lane.
+    pub lanes: Vec<AnyLane>,
     /// What reads from it.
     pub reader: Reader,
 }
@@ -54,7 +53,6 @@ impl Database {
     }
 
     /// What people call it; no password is in it.
-    #[must_use]
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Sqlite(database) => database.path(),
@@ -69,18 +67,15 @@ impl Database {
     pub(crate) async fn open(&self) -> Result<Opened, OpenError> {
         match self {
             Self::Sqlite(database) => {
-                let (writer, reader) = database.open().await?;
-                let writers = vec![AnyWriter::Sqlite(Box::new(writer))];
-                Ok(Opened { writers, reader: Reader::start(AnyReader::Sqlite(reader)) })
+                let (lane, reader) = database.open().await?;
+                let lanes = vec![AnyLane::Sqlite(Box::new(lane))];
+                Ok(Opened { lanes, reader: Reader::start(AnyReader::Sqlite(reader)) })
             }
             Self::Postgres(database) => {
-                let (writers, reader) = database.open().await?;
-                let writers =
-                    writers.into_iter().map(|writer| AnyWriter::Postgres(Box::new(writer)));
-                Ok(Opened {
-                    writers: writers.collect(),
-                    reader: Reader::start(AnyReader::Postgres(reader)),
-                })
+                let (lanes, reader) = database.open().await?;
+                let lanes = lanes.into_iter().map(|lane| AnyLane::Postgres(Box::new(lane)));
+                let reader = Reader::start(AnyReader::Postgres(reader));
+                Ok(Opened { lanes: lanes.collect(), reader })
             }
         }
     }
@@ -100,7 +95,7 @@ impl Database {
 
 /// What reads from a database: accounts, prices and pages of the history.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     engine: AnyReader,
     accounts: AccountReads,
 }
@@ -115,13 +110,13 @@ pub(super) enum AnyReader {
 }
 
 impl AnyReader {
-    /// What the database holds of what is wanted, of one moment; replays can't be.
-    pub(super) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        let loaded = match self {
-            Self::Sqlite(reader) => reader.load(wanted).await,
-            Self::Postgres(reader) => reader.load(wanted).await,
+    /// The facts wanted, of one moment; replays can't be.
+    pub(super) async fn read(&self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
+        let facts = match self {
+            Self::Sqlite(reader) => reader.read(wanted).await,
+            Self::Postgres(reader) => reader.read(wanted).await,
         };
-        loaded.map_err(DatabaseError::of_read)
+        facts.map_err(DatabaseError::of_read)
     }
 }
 
@@ -135,7 +130,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
-    pub async fn account(&self, user: &UserId) -> Result<Account, DatabaseError> {
+    pub(crate) async fn account(&self, user: &UserId) -> Result<Account, DatabaseError> {
         Ok(self.accounts.read(user, Prices::NotWanted).await?.0)
     }
 
@@ -143,7 +138,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
-    pub async fn account_and_prices(
+    pub(crate) async fn account_and_prices(
         &self,
         user: &UserId,
     ) -> Result<(Account, PriceList), DatabaseError> {
@@ -154,16 +149,16 @@ impl Reader {
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
-    pub async fn prices(&self) -> Result<PriceList, DatabaseError> {
+    pub(crate) async fn prices(&self) -> Result<PriceList, DatabaseError> {
         let wanted = Wanted { prices: true, ..Wanted::default() };
-        Ok(self.engine.load(&wanted).await?.prices)
+        Ok(self.engine.read(&wanted).await?.prices)
     }
 
     /// A page of the user's history, newest first.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
-    pub async fn history(
+    pub(crate) async fn history(
         &self,
         user: &UserId,
         filter: &HistoryFilter,
@@ -180,7 +175,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] when it is not so.
-    pub async fn ping(&self) -> Result<(), DatabaseError> {
+    pub(crate) async fn ping(&self) -> Result<(), DatabaseError> {
         let found = match &self.engine {
             AnyReader::Sqlite(reader) => reader.ping().await,
             AnyReader::Postgres(reader) => reader.ping().await,
@@ -189,7 +184,7 @@ impl Reader {
     }
 
     /// How much room the database takes now; zero where that can't be known.
-    pub async fn size(&self) -> DatabaseSize {
+    pub(crate) async fn size(&self) -> DatabaseSize {
         match &self.engine {
             AnyReader::Sqlite(reader) => reader.size(),
             AnyReader::Postgres(reader) => reader.size().await,
@@ -197,7 +192,7 @@ impl Reader {
     }
 
     /// Ends all connections.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         match &self.engine {
             AnyReader::Sqlite(reader) => reader.close().await,
             AnyReader::Postgres(reader) => reader.close().await,
@@ -205,53 +200,61 @@ impl Reader {
     }
 }
 
-/// A writer of either engine.
+/// A lane of either engine.
 #[derive(Debug)]
-pub(crate) enum AnyWriter {
+pub(crate) enum AnyLane {
     /// To a file.
-    Sqlite(Box<SqliteWriter>),
+    Sqlite(Box<SqliteLane>),
     /// To a server.
-    Postgres(Box<PostgresWriter>),
+    Postgres(Box<PostgresLane>),
 }
 
-impl Writer for AnyWriter {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+/// A transaction of either engine.
+#[derive(Debug)]
+pub(crate) enum AnyTransaction<'lane> {
+    Sqlite(SqliteTransaction<'lane>),
+    Postgres(Box<PostgresTransaction<'lane>>),
+}
+
+impl Transaction for AnyTransaction<'_> {
+    async fn save(self, facts: Facts, hoped_new: HopedNew) -> Result<(), DatabaseError> {
         match self {
-            Self::Sqlite(writer) => writer.load(wanted).await,
-            Self::Postgres(writer) => writer.load(wanted).await,
+            Self::Sqlite(transaction) => transaction.save(facts, hoped_new).await,
+            Self::Postgres(transaction) => transaction.save(facts, hoped_new).await,
         }
     }
+}
 
-    async fn save(
+impl Lane for AnyLane {
+    type Transaction<'lane> = AnyTransaction<'lane>;
+
+    async fn begin(
         &mut self,
-        accounts: Vec<Account>,
-        replays: &Replays,
-        now: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
+        wanted: &Wanted,
+    ) -> Result<(Facts, AnyTransaction<'_>), DatabaseError> {
         match self {
-            Self::Sqlite(writer) => writer.save(accounts, replays, now).await,
-            Self::Postgres(writer) => writer.save(accounts, replays, now).await,
+            Self::Sqlite(lane) => {
+                let (facts, transaction) = lane.begin(wanted).await?;
+                Ok((facts, AnyTransaction::Sqlite(transaction)))
+            }
+            Self::Postgres(lane) => {
+                let (facts, transaction) = lane.begin(wanted).await?;
+                Ok((facts, AnyTransaction::Postgres(Box::new(transaction))))
+            }
         }
     }
 
-    async fn abandon(&mut self) {
+    async fn slice(&mut self, chore: &Chore) -> Result<Progress, DatabaseError> {
         match self {
-            Self::Sqlite(writer) => writer.abandon().await,
-            Self::Postgres(writer) => writer.abandon().await,
-        }
-    }
-
-    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        match self {
-            Self::Sqlite(writer) => writer.tidy(before).await,
-            Self::Postgres(writer) => writer.tidy(before).await,
+            Self::Sqlite(lane) => lane.slice(chore).await,
+            Self::Postgres(lane) => lane.slice(chore).await,
         }
     }
 
     async fn close(self) {
         match self {
-            Self::Sqlite(writer) => writer.close().await,
-            Self::Postgres(writer) => writer.close().await,
+            Self::Sqlite(lane) => lane.close().await,
+            Self::Postgres(lane) => lane.close().await,
         }
     }
 }

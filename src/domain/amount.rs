@@ -12,7 +12,7 @@ const MAX_EXACT_IN_JAVASCRIPT: i64 = 9_007_199_254_740_991;
 /// An amount was negative or above 9,007,199,254,740,991.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("amount is not between 0 and 9007199254740991")]
-pub struct OutOfRange;
+pub(crate) struct OutOfRange;
 
 macro_rules! amount {
     ($(#[$doc:meta])* $name:ident) => {
@@ -21,19 +21,19 @@ macro_rules! amount {
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
         )]
         #[serde(try_from = "i64", into = "i64")]
-        pub struct $name(i64);
+        pub(crate) struct $name(i64);
 
         impl $name {
             /// Nothing at all.
-            pub const ZERO: Self = Self(0);
+            pub(crate) const ZERO: Self = Self(0);
             /// The largest amount there can be.
-            pub const MAX: Self = Self(MAX_EXACT_IN_JAVASCRIPT);
+            pub(crate) const MAX: Self = Self(MAX_EXACT_IN_JAVASCRIPT);
 
             /// Takes `value` as an amount.
             ///
             /// # Errors
             /// [`OutOfRange`] when it is negative or above [`Self::MAX`].
-            pub const fn new(value: i64) -> Result<Self, OutOfRange> {
+            pub(crate) const fn new(value: i64) -> Result<Self, OutOfRange> {
                 if 0 <= value && value <= MAX_EXACT_IN_JAVASCRIPT {
                     Ok(Self(value))
                 } else {
@@ -42,21 +42,18 @@ macro_rules! amount {
             }
 
             /// The amount as a plain integer.
-            #[must_use]
-            pub const fn get(self) -> i64 {
+            pub(crate) const fn get(self) -> i64 {
                 self.0
             }
 
             /// The sum, or `None` above [`Self::MAX`].
-            #[must_use]
-            pub fn checked_add(self, other: Self) -> Option<Self> {
+            pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
                 self.0.checked_add(other.0).and_then(|sum| Self::new(sum).ok())
             }
 
-            /// The difference, or `None` below zero.
-            #[must_use]
-            pub fn checked_sub(self, other: Self) -> Option<Self> {
-                self.0.checked_sub(other.0).and_then(|rest| Self::new(rest).ok())
+            /// The amount changed by `delta`, or `None` below zero or above [`Self::MAX`].
+            pub(crate) fn changed_by(self, delta: i64) -> Option<Self> {
+                self.0.checked_add(delta).and_then(|sum| Self::new(sum).ok())
             }
         }
 
@@ -92,9 +89,16 @@ amount! {
     Tokens
 }
 
+impl Tokens {
+    /// The difference, or `None` below zero.
+    pub(crate) fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).and_then(|rest| Self::new(rest).ok())
+    }
+}
+
 /// What one chat used: tokens read by the model and tokens written by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     input: Tokens,
     output: Tokens,
     total: Tokens,
@@ -105,26 +109,23 @@ impl Usage {
     ///
     /// # Errors
     /// [`OutOfRange`] when the sum is above [`Tokens::MAX`].
-    pub fn new(input: Tokens, output: Tokens) -> Result<Self, OutOfRange> {
+    pub(crate) fn new(input: Tokens, output: Tokens) -> Result<Self, OutOfRange> {
         let total = input.checked_add(output).ok_or(OutOfRange)?;
         Ok(Self { input, output, total })
     }
 
     /// Tokens the model read.
-    #[must_use]
-    pub const fn input(self) -> Tokens {
+    pub(crate) const fn input(self) -> Tokens {
         self.input
     }
 
     /// Tokens the model wrote.
-    #[must_use]
-    pub const fn output(self) -> Tokens {
+    pub(crate) const fn output(self) -> Tokens {
         self.output
     }
 
     /// The sum of both, which is what the chat costs.
-    #[must_use]
-    pub const fn total(self) -> Tokens {
+    pub(crate) const fn total(self) -> Tokens {
         self.total
     }
 }

@@ -6,7 +6,7 @@ use super::{Credits, ModelId, PurchaseRecord, StoreTransactionId, Tokens, Usage}
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     /// Credits were bought in the app store.
     Purchase,
     /// Credits were turned into a model's tokens.
@@ -17,17 +17,15 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::Purchase, Self::Allocation, Self::Consumption];
+    pub(crate) const ALL: [Self; 3] = [Self::Purchase, Self::Allocation, Self::Consumption];
 
     /// The kind called `name`, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Its name on the wire and in the database.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Purchase => "purchase",
             Self::Allocation => "allocation",
@@ -38,7 +36,7 @@ impl EntryKind {
 
 /// One change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// Credits were bought.
     Purchase {
         /// Credits added.
@@ -70,8 +68,7 @@ pub enum Entry {
 
 impl Entry {
     /// What happened.
-    #[must_use]
-    pub const fn kind(&self) -> EntryKind {
+    pub(crate) const fn kind(&self) -> EntryKind {
         match self {
             Self::Purchase { .. } => EntryKind::Purchase,
             Self::Allocation { .. } => EntryKind::Allocation,
@@ -81,8 +78,7 @@ impl Entry {
 
     /// The amount the history shows: credits of a purchase or an allocation, tokens of a
     /// consumption.
-    #[must_use]
-    pub const fn amount(&self) -> i64 {
+    pub(crate) const fn amount(&self) -> i64 {
         match self {
             Self::Purchase { credits, .. } | Self::Allocation { credits, .. } => credits.get(),
             Self::Consumption { usage, .. } => usage.total().get(),
@@ -90,26 +86,15 @@ impl Entry {
     }
 
     /// The model concerned, if any.
-    #[must_use]
-    pub const fn model(&self) -> Option<&ModelId> {
+    pub(crate) const fn model(&self) -> Option<&ModelId> {
         match self {
             Self::Purchase { .. } => None,
             Self::Allocation { model, .. } | Self::Consumption { model, .. } => Some(model),
         }
     }
 
-    /// The store's id of a purchase, when it has one.
-    #[must_use]
-    pub const fn store_transaction_id(&self) -> Option<&StoreTransactionId> {
-        match self {
-            Self::Purchase { store_transaction_id, .. } => store_transaction_id.as_ref(),
-            Self::Allocation { .. } | Self::Consumption { .. } => None,
-        }
-    }
-
     /// By how much the account's credits changed.
-    #[must_use]
-    pub fn credits_delta(&self) -> i64 {
+    pub(crate) fn credits_delta(&self) -> i64 {
         match self {
             Self::Purchase { credits, .. } => credits.get(),
             Self::Allocation { credits, .. } => negative(credits.get()),
@@ -118,8 +103,7 @@ impl Entry {
     }
 
     /// By how much the model's tokens changed.
-    #[must_use]
-    pub fn tokens_delta(&self) -> i64 {
+    pub(crate) fn tokens_delta(&self) -> i64 {
         match self {
             Self::Purchase { .. } => 0,
             Self::Allocation { tokens, .. } => tokens.get(),

@@ -4,7 +4,7 @@ use super::{EntryKind, ModelId};
 
 /// Which transactions a page of the history shows.
 #[derive(Debug, Clone)]
-pub struct HistoryFilter {
+pub(crate) struct HistoryFilter {
     /// Most transactions on the page.
     pub limit: u16,
     /// Only transactions with an id below this one.
@@ -17,7 +17,7 @@ pub struct HistoryFilter {
 
 impl HistoryFilter {
     /// The kinds of transactions there may be on the page: no purchase has a model.
-    pub fn kinds(&self) -> impl Iterator<Item = EntryKind> {
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = EntryKind> {
         EntryKind::ALL
             .into_iter()
             .filter(|kind| self.kind.is_none_or(|wanted| wanted == *kind))
@@ -27,7 +27,7 @@ impl HistoryFilter {
 
 /// One recorded change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     /// Rises with every transaction recorded.
     pub id: i64,
     /// What happened.
@@ -42,7 +42,7 @@ pub struct Transaction {
 
 /// Transactions, newest first.
 #[derive(Debug, Clone, Default)]
-pub struct HistoryPage {
+pub(crate) struct HistoryPage {
     /// At most as many as were asked for.
     pub transactions: Vec<Transaction>,
     /// Whether older ones remain.

@@ -20,19 +20,19 @@ pub(crate) const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
 /// The text is no idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("must be 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters")]
-pub struct InvalidIdempotencyKey;
+pub(crate) struct InvalidIdempotencyKey;
 
 /// A client's name for a request, and for every repetition of it. Its user's own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct IdempotencyKey(Arc<str>);
+pub(crate) struct IdempotencyKey(Arc<str>);
 
 impl IdempotencyKey {
     /// Checks and keeps a text.
     ///
     /// # Errors
     /// [`InvalidIdempotencyKey`] when it is empty, too long, or holds anything but visible ASCII.
-    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, InvalidIdempotencyKey> {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Self, InvalidIdempotencyKey> {
         let text = text.into();
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         if visible && (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&text.len()) {
@@ -43,21 +43,19 @@ impl IdempotencyKey {
     }
 
     /// The text as it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The text, shared and not copied.
-    #[must_use]
-    pub fn shared(&self) -> Arc<str> {
+    pub(crate) fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 }
 
 /// A key with the user it belongs to: what a request is known by among all users' requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UserKey {
+pub(crate) struct UserKey {
     // First, because it tells nearly all keys apart.
     digest: i64,
     user: UserId,
@@ -66,28 +64,24 @@ pub struct UserKey {
 
 impl UserKey {
     /// The user's key, with its digest.
-    #[must_use]
-    pub fn new(user: UserId, key: IdempotencyKey) -> Self {
+    pub(crate) fn new(user: UserId, key: IdempotencyKey) -> Self {
         // A user's name holds no line break.
         let digest = digest(&[user.as_str(), "\n", key.as_str()]);
         Self { digest, user, key }
     }
 
     /// Whose it is.
-    #[must_use]
-    pub const fn user(&self) -> &UserId {
+    pub(crate) const fn user(&self) -> &UserId {
         &self.user
     }
 
     /// What the user's client calls the request.
-    #[must_use]
-    pub const fn key(&self) -> &IdempotencyKey {
+    pub(crate) const fn key(&self) -> &IdempotencyKey {
         &self.key
     }
 
     /// A number by which the key is found among all users' keys. Others may have the same.
-    #[must_use]
-    pub const fn digest(&self) -> i64 {
+    pub(crate) const fn digest(&self) -> i64 {
         self.digest
     }
 }
@@ -130,32 +124,29 @@ fn digest(parts: &[&str]) -> i64 {
 
 /// Tells requests apart: equal ones have the same, others almost certainly not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(i64);
+pub(crate) struct Fingerprint(i64);
 
 impl Fingerprint {
     /// The fingerprint of a request, from its path and its body in canonical form.
-    #[must_use]
-    pub fn of(path: &str, body: &str) -> Self {
+    pub(crate) fn of(path: &str, body: &str) -> Self {
         // A path holds no line break, so the two can't flow into each other.
         Self(digest(&[path, "\n", body]))
     }
 
     /// One that was kept.
-    #[must_use]
-    pub const fn kept(number: i64) -> Self {
+    pub(crate) const fn kept(number: i64) -> Self {
         Self(number)
     }
 
     /// As it is kept.
-    #[must_use]
-    pub const fn get(self) -> i64 {
+    pub(crate) const fn get(self) -> i64 {
         self.0
     }
 }
 
 /// A request that may come again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub(crate) struct Keyed {
     /// What its client calls it.
     pub key: IdempotencyKey,
     /// What it asks for.
@@ -164,7 +155,7 @@ pub struct Keyed {
 
 /// What a successful request is answered with when it comes again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// What was asked for.
     pub fingerprint: Fingerprint,
     /// The operation's outcome, as JSON.
@@ -173,37 +164,35 @@ pub struct Replay {
 
 /// The replays of the requests at hand: those that were kept, and those to keep.
 #[derive(Debug, Default)]
-pub struct Replays {
+pub(crate) struct Replays {
     kept: HashMap<UserKey, Replay, BuildDigestHasher>,
     new: HashMap<UserKey, Replay, BuildDigestHasher>,
 }
 
 impl Replays {
     /// The replay of a request that was carried out.
-    #[must_use]
-    pub fn get(&self, key: &UserKey) -> Option<&Replay> {
+    pub(crate) fn get(&self, key: &UserKey) -> Option<&Replay> {
         self.new.get(key).or_else(|| self.kept.get(key))
     }
 
     /// Takes note of a replay that is kept already.
-    pub fn insert_kept(&mut self, key: UserKey, replay: Replay) {
+    pub(crate) fn insert_kept(&mut self, key: UserKey, replay: Replay) {
         self.kept.insert(key, replay);
     }
 
     /// Adds the replay of a request just carried out.
-    pub fn insert_new(&mut self, key: UserKey, replay: Replay) {
+    pub(crate) fn insert_new(&mut self, key: UserKey, replay: Replay) {
         self.new.insert(key, replay);
     }
 
     /// Forgets all replays of `user`.
-    pub fn forget(&mut self, user: &UserId) {
+    pub(crate) fn forget(&mut self, user: &UserId) {
         self.kept.retain(|key, _| key.user() != user);
         self.new.retain(|key, _| key.user() != user);
     }
 
     /// The replays to keep.
-    #[must_use]
-    pub fn new_ones(&self) -> impl ExactSizeIterator<Item = (&UserKey, &Replay)> {
+    pub(crate) fn new_ones(&self) -> impl ExactSizeIterator<Item = (&UserKey, &Replay)> {
         self.new.iter()
     }
 }

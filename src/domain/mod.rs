@@ -4,21 +4,31 @@
 //! folders use this one, and it uses none of them.
 
 mod account;
+mod allocation;
 mod amount;
+mod consumption;
 mod entry;
+mod facts;
 mod history;
 mod idempotency;
 mod names;
 mod operation;
 mod pricing;
+mod purchase;
 mod refusal;
+mod reset;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod samples;
 
 pub(crate) use account::Account;
+pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
+pub(crate) use consumption::Consume;
 pub(crate) use entry::{Entry, EntryKind};
+pub(crate) use facts::{Accounts, Facts, GrantedPurchases, Wanted};
 pub(crate) use history::{HistoryFilter, HistoryPage, Transaction};
 pub(crate) use idempotency::{
     BuildDigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, Keyed, Replay,
@@ -28,9 +38,8 @@ pub(crate) use names::{
     IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,
     StoreTransactionId, UserId,
 };
-pub(crate) use operation::{
-    Allocate, Allocation, Consume, Context, GrantedPurchases, Needs, Operation, Purchase,
-    PurchaseRecord, Reset,
-};
+pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
+pub(crate) use purchase::{Purchase, PurchaseRecord};
 pub(crate) use refusal::Refusal;
+pub(crate) use reset::Reset;

@@ -1,22 +1,22 @@
 //! Holds the rules against a second, naive reading of the contract: plain maps of `i128`, written
-//! without looking at how accounts work. Unit tests below pin the edges a random run rarely meets.
+//! without looking at how accounts work. The edges a random run rarely meets are pinned beside each act.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::{
-    Account, Allocate, Allocation, CapacityLimits, Category, Consume, Context, Credits, Entry,
-    GrantedPurchases, ModelId, Operation, Price, PriceList, Purchase, PurchaseRecord, Refusal,
-    Replays, Reset, StoreTransactionId, Tokens, Usage, UserId,
+    Account, Applied, Category, Facts, ModelId, Operation, Refusal, Reset,
+    samples::{
+        Prices, allocate, consume, credits, decide, facts, first_prices, limits, model, price_list,
+        purchase, store_id, tokens, user_id,
+    },
 };
 
 const USERS: [&str; 3] = ["ann", "bob", "cid"];
 const MODELS: [&str; 6] = ["quick-a", "quick-b", "think-a", "think-b", "dear", "unknown"];
 const STORE_IDS: [&str; 4] = ["GPA.1", "GPA.2", "GPA.3", "GPA.4"];
 const MOST: i128 = 9_007_199_254_740_991;
-
-type Prices = BTreeMap<&'static str, (i64, Category)>;
 
 /// One random step: what a user asks for, or what an operator changes by hand.
 #[derive(Debug, Clone)]
@@ -154,27 +154,28 @@ fn most_credits(price: i128, free: i128) -> i128 {
 }
 
 /// The real rules, driven through `Operation::decide` as the ledger does.
-struct Real {
-    accounts: HashMap<&'static str, Account>,
-    context: Context,
-}
+struct Real(Facts);
 
 impl Real {
     fn decide<O: Operation>(
         &mut self,
         user: &'static str,
         operation: &O,
-    ) -> Result<O::Outcome, Refusal> {
-        let account = self.accounts.entry(user).or_insert_with(|| Account::new(user_id(user)));
-        let before = account.clone();
-        let result = operation.decide(account, &mut self.context);
-        if result.is_err() {
+    ) -> Result<Applied<O::Outcome>, Refusal> {
+        let before = self.account(user).clone();
+        let result = operation.decide(&user_id(user), &mut self.0);
+        if !matches!(result, Ok(Applied { replayed: false, .. })) {
+            let account = self.account(user);
             assert_eq!(account.credits(), before.credits(), "a refusal changed credits");
             assert_eq!(account.tokens(), before.tokens(), "a refusal changed tokens");
             assert_eq!(account.entries(), before.entries(), "a refusal left an entry");
             assert_eq!(account.is_reset(), before.is_reset(), "a refusal reset the account");
         }
         result
+    }
+
+    fn account(&self, user: &'static str) -> &Account {
+        self.0.accounts.get(&user_id(user)).expect("every user has an account")
     }
 }
 
@@ -220,26 +221,26 @@ fn assert_same_holdings(account: &Account, expected: &Holdings) {
 
 fn run(steps: Vec<Step>) {
     let mut model = Model { prices: first_prices(), ..Model::default() };
-    let mut real = Real { accounts: HashMap::new(), context: context(&model.prices) };
+    let accounts = USERS.map(|user| Account::new(user_id(user)));
+    let mut real = Real(facts(&model.prices, accounts));
     model.limits = BTreeMap::from([(Category::Quick, 5_000_000), (Category::Think, 1_000_000)]);
 
     for step in steps {
         match step {
             Step::Purchase { user, credits, id } => {
                 let result = real.decide(user, &purchase(credits, id));
-                let balance = result.map(|balance| i128::from(balance.get()));
+                let balance = result.map(|applied| i128::from(applied.outcome.get()));
                 assert_eq!(balance, model.purchase(user, credits, id));
             }
             Step::Allocate { user, items } => {
                 let result = real.decide(user, &allocate(&items));
-                assert_eq!(result, model.allocate(user, &items));
+                assert_eq!(result, model.allocate(user, &items).map(Applied::now));
                 if result.is_ok() {
                     let touched: BTreeSet<Category> =
                         items.iter().map(|(name, _)| model.prices[name].1).collect();
                     for category in touched {
-                        let total =
-                            real.accounts[user].category_total(category, &real.context.prices);
-                        assert!(total <= real.context.limits.limit_tokens(category));
+                        let total = real.account(user).category_total(category, &real.0.prices);
+                        assert!(total <= real.0.limits.limit_tokens(category));
                         let expected = model.total(&model.users[user], category);
                         assert_eq!(i128::from(total.get()), expected);
                     }
@@ -247,30 +248,31 @@ fn run(steps: Vec<Step>) {
             }
             Step::Consume { user, model: name, input, output } => {
                 let result = real.decide(user, &consume(name, input, output));
-                let remaining = result.map(|remaining| i128::from(remaining.get()));
+                let remaining = result.map(|applied| i128::from(applied.outcome.get()));
                 let used = i128::from(input) + i128::from(output);
                 assert_eq!(remaining, model.consume(user, name, used));
             }
             Step::Reset { user } => {
-                assert_eq!(real.decide(user, &Reset), Ok(()));
-                assert!(real.accounts[user].is_reset());
+                assert_eq!(real.decide(user, &Reset), Ok(Applied::now(())));
+                assert!(real.account(user).is_reset());
                 model.reset(user);
             }
             Step::Limits { quick, think } => {
-                real.context.limits = limits(quick, think);
+                real.0.limits = limits(quick, think);
                 model.limits = BTreeMap::from([(Category::Quick, quick), (Category::Think, think)]);
             }
             Step::Reprice { model: name, price, category } => {
                 model.prices.insert(name, (price, category));
-                real.context.prices = price_list(&model.prices);
+                real.0.prices = price_list(&model.prices);
             }
         }
-        for (user, account) in &real.accounts {
+        for user in USERS {
+            let account = real.account(user);
             assert_balances_follow_from_entries(account);
             assert_same_holdings(account, &model.users.get(user).cloned().unwrap_or_default());
         }
         for id in STORE_IDS {
-            let granted = real.context.granted.contains(&store_id(id));
+            let granted = real.0.granted.owner(&store_id(id)).is_some();
             assert_eq!(granted, model.store_ids.contains_key(id));
         }
     }
@@ -313,186 +315,16 @@ proptest! {
     }
 }
 
-fn first_prices() -> Prices {
-    BTreeMap::from([
-        ("quick-a", (75, Category::Quick)),
-        ("quick-b", (255, Category::Quick)),
-        ("think-a", (750, Category::Think)),
-        ("think-b", (333, Category::Think)),
-        ("dear", (2_500_001, Category::Quick)),
-    ])
-}
-
-fn price_list(prices: &Prices) -> PriceList {
-    let price = |value, category| Price::new(value, category).expect("a price of at least 1");
-    prices.iter().map(|(name, (value, category))| (model(name), price(*value, *category))).collect()
-}
-
-fn context(prices: &Prices) -> Context {
-    Context {
-        replays: Replays::default(),
-        prices: price_list(prices),
-        limits: limits(5_000_000, 1_000_000),
-        granted: GrantedPurchases::default(),
-    }
-}
-
-fn limits(quick: i64, think: i64) -> CapacityLimits {
-    CapacityLimits { quick: tokens(quick.into()), think: tokens(think.into()) }
-}
-
-fn credits(value: i128) -> Credits {
-    Credits::new(i64::try_from(value).expect("fits 64 bits")).expect("a valid amount")
-}
-
-fn tokens(value: i128) -> Tokens {
-    Tokens::new(i64::try_from(value).expect("fits 64 bits")).expect("a valid amount")
-}
-
-fn model(name: &str) -> ModelId {
-    ModelId::new(name).expect("a valid name")
-}
-
-fn user_id(name: &str) -> UserId {
-    UserId::new(name).expect("a valid name")
-}
-
-fn store_id(id: &str) -> StoreTransactionId {
-    StoreTransactionId::new(id).expect("a valid id")
-}
-
-fn purchase(amount: i64, id: Option<&str>) -> Purchase {
-    Purchase {
-        credits: credits(amount.into()),
-        store_transaction_id: id.map(store_id),
-        record: PurchaseRecord::new("{}".to_owned()),
-    }
-}
-
-fn allocate(items: &[(&str, i64)]) -> Allocate {
-    let item = |&(name, amount): &(&str, i64)| Allocation {
-        model: model(name),
-        credits: credits(amount.into()),
-    };
-    Allocate { items: items.iter().map(item).collect() }
-}
-
-fn consume(name: &str, input: i64, output: i64) -> Consume {
-    let usage = Usage::new(tokens(input.into()), tokens(output.into())).expect("a valid sum");
-    Consume { model: model(name), usage }
-}
-
-/// An account with `amount` credits that nobody remembers buying.
-fn account(amount: i64) -> Account {
-    Account::loaded(user_id("ann"), credits(amount.into()), BTreeMap::new())
-}
-
-#[test]
-fn landing_exactly_on_the_limit_is_allowed() {
-    let mut context = context(&first_prices());
-    let mut ann = account(1_000);
-    assert_eq!(allocate(&[("think-a", 750)]).decide(&mut ann, &mut context), Ok(()));
-    assert_eq!(ann.tokens()[&model("think-a")], tokens(1_000_000));
-
-    let refusal = allocate(&[("think-b", 1)]).decide(&mut ann, &mut context);
-    let expected = Refusal::CapacityExceeded {
-        category: Category::Think,
-        limit: tokens(1_000_000),
-        available: Tokens::ZERO,
-        max_credits: Credits::ZERO,
-    };
-    assert_eq!(refusal, Err(expected));
-}
-
-#[test]
-fn a_category_over_a_lowered_limit_takes_nothing_more() {
-    let mut context = context(&first_prices());
-    let mut ann = account(1_000);
-    assert_eq!(allocate(&[("quick-a", 75)]).decide(&mut ann, &mut context), Ok(()));
-    context.limits = limits(999_999, 1_000_000);
-
-    let expected = Refusal::CapacityExceeded {
-        category: Category::Quick,
-        limit: tokens(999_999),
-        available: Tokens::ZERO,
-        max_credits: Credits::ZERO,
-    };
-    // Not even what buys no token at all.
-    for name in ["quick-a", "quick-b", "dear"] {
-        let refusal = allocate(&[(name, 1)]).decide(&mut ann, &mut context);
-        assert_eq!(refusal, Err(expected.clone()), "{name}");
-    }
-}
-
-#[test]
-fn items_of_one_request_for_new_models_are_counted_together() {
-    let mut context = context(&first_prices());
-    let mut ann = account(10_000);
-    // 600,000 tokens, then 600,600 more: each alone would fit.
-    let refusal = allocate(&[("think-a", 450), ("think-b", 200)]).decide(&mut ann, &mut context);
-    let expected = Refusal::CapacityExceeded {
-        category: Category::Think,
-        limit: tokens(1_000_000),
-        available: tokens(400_000),
-        max_credits: credits(133),
-    };
-    assert_eq!(refusal, Err(expected));
-    assert!(ann.tokens().is_empty() && ann.entries().is_empty());
-    assert_eq!(
-        allocate(&[("think-a", 450), ("think-b", 133)]).decide(&mut ann, &mut context),
-        Ok(())
-    );
-}
-
-#[test]
-fn the_sum_is_checked_before_any_item() {
-    let mut context = context(&first_prices());
-    let mut ann = account(100);
-    let refusal = allocate(&[("unknown", 60), ("dear", 41)]).decide(&mut ann, &mut context);
-    let expected = Refusal::InsufficientCredits { required: 101, available: credits(100) };
-    assert_eq!(refusal, Err(expected));
-
-    let refusal = allocate(&[("unknown", 60), ("dear", 40)]).decide(&mut ann, &mut context);
-    assert_eq!(refusal, Err(Refusal::ModelNotPriced { model: model("unknown") }));
-    let refusal = allocate(&[("dear", 2)]).decide(&mut ann, &mut context);
-    assert_eq!(refusal, Err(Refusal::AllocationTooSmall { model: model("dear") }));
-}
-
-#[test]
-fn a_sum_above_every_amount_is_insufficient_credits_with_its_number() {
-    let mut ann = account(100);
-    let most = Credits::MAX.get();
-    let refusal =
-        allocate(&[("dear", most), ("dear", most)]).decide(&mut ann, &mut context(&first_prices()));
-    let expected = Refusal::InsufficientCredits { required: 2 * MOST, available: credits(100) };
-    assert_eq!(refusal, Err(expected));
-}
-
-#[test]
-fn credits_stop_at_the_largest_amount() {
-    let mut context = context(&first_prices());
-    let mut ann = account(Credits::MAX.get() - 1);
-    assert_eq!(
-        purchase(2, Some("GPA.1")).decide(&mut ann, &mut context),
-        Err(Refusal::BalanceOverflow)
-    );
-    // The refused purchase was not granted, so its store transaction is still good.
-    assert_eq!(purchase(1, Some("GPA.1")).decide(&mut ann, &mut context), Ok(Credits::MAX));
-    assert_eq!(purchase(1, None).decide(&mut ann, &mut context), Err(Refusal::BalanceOverflow));
-}
-
 #[test]
 fn the_acceptance_run() {
     let prices = BTreeMap::from([("gemini-2.0-flash", (75, Category::Quick))]);
-    let mut context = context(&prices);
-    let mut user = Account::new(UserId::default_user());
-    assert_eq!(purchase(100, None).decide(&mut user, &mut context), Ok(credits(100)));
-    assert_eq!(purchase(200, None).decide(&mut user, &mut context), Ok(credits(300)));
-    assert_eq!(allocate(&[("gemini-2.0-flash", 150)]).decide(&mut user, &mut context), Ok(()));
-    assert_eq!(user.credits(), credits(150));
-    assert_eq!(user.tokens()[&model("gemini-2.0-flash")], tokens(2_000_000));
-    let remaining = consume("gemini-2.0-flash", 5_000, 2_000).decide(&mut user, &mut context);
+    let mut facts = facts(&prices, [Account::new(user_id("ann"))]);
+    assert_eq!(decide(&purchase(100, None), &mut facts), Ok(credits(100)));
+    assert_eq!(decide(&purchase(200, None), &mut facts), Ok(credits(300)));
+    assert_eq!(decide(&allocate(&[("gemini-2.0-flash", 150)]), &mut facts), Ok(()));
+    let remaining = decide(&consume("gemini-2.0-flash", 5_000, 2_000), &mut facts);
     assert_eq!(remaining, Ok(tokens(1_993_000)));
-    assert_balances_follow_from_entries(&user);
-    assert!(matches!(user.entries().last(), Some(Entry::Consumption { .. })));
+    let ann = facts.accounts.of(&user_id("ann"));
+    assert_eq!(ann.credits(), credits(150));
+    assert_balances_follow_from_entries(ann);
 }

@@ -17,7 +17,7 @@ const USER_ID_MAX_CHARS: usize = 128;
 
 /// Why a text is no identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum IdentifierError {
+pub(crate) enum IdentifierError {
     /// It has no characters at all.
     #[error("must have at least 1 character")]
     Empty,
@@ -50,28 +50,26 @@ macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $max_chars:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub(crate) struct $name(Arc<str>);
 
         impl $name {
             /// Checks and keeps a text.
             ///
             /// # Errors
             /// [`IdentifierError`] when it is empty, too long or holds a control character.
-            pub fn new(text: impl Into<Arc<str>>) -> Result<Self, IdentifierError> {
+            pub(crate) fn new(text: impl Into<Arc<str>>) -> Result<Self, IdentifierError> {
                 let text = text.into();
                 check(&text, $max_chars)?;
                 Ok(Self(text))
             }
 
             /// The text as it was given.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
+            pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
 
             /// The text, shared and not copied.
-            #[must_use]
-            pub fn shared(&self) -> Arc<str> {
+            pub(crate) fn shared(&self) -> Arc<str> {
                 Arc::clone(&self.0)
             }
         }
@@ -107,8 +105,7 @@ identifier! {
 
 impl UserId {
     /// The user every call acts for while nobody has to log in.
-    #[must_use]
-    pub fn default_user() -> Self {
+    pub(crate) fn default_user() -> Self {
         Self(Arc::from("default_user"))
     }
 }

@@ -14,7 +14,7 @@ const TOKENS_PER_PRICE_UNIT: i128 = 1_000_000;
 /// What a model is for; tokens are limited by the sum over all models of a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Category {
+pub(crate) enum Category {
     /// Fast models.
     Quick,
     /// Reasoning models.
@@ -23,8 +23,7 @@ pub enum Category {
 
 impl Category {
     /// The category called `name`, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "quick" => Some(Self::Quick),
             "think" => Some(Self::Think),
@@ -33,8 +32,7 @@ impl Category {
     }
 
     /// Its name on the wire and in the database.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
             Self::Think => "think",
@@ -50,7 +48,7 @@ impl fmt::Display for Category {
 
 /// What a model costs, in credits per million tokens, and what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Price {
+pub(crate) struct Price {
     price_per_m_token: i64,
     category: Category,
 }
@@ -60,7 +58,10 @@ impl Price {
     ///
     /// # Errors
     /// [`OutOfRange`] when it is below 1.
-    pub const fn new(price_per_m_token: i64, category: Category) -> Result<Self, OutOfRange> {
+    pub(crate) const fn new(
+        price_per_m_token: i64,
+        category: Category,
+    ) -> Result<Self, OutOfRange> {
         if price_per_m_token < 1 {
             return Err(OutOfRange);
         }
@@ -68,21 +69,18 @@ impl Price {
     }
 
     /// Credits per million tokens, at least 1.
-    #[must_use]
-    pub const fn price_per_m_token(self) -> i64 {
+    pub(crate) const fn price_per_m_token(self) -> i64 {
         self.price_per_m_token
     }
 
     /// What the model is for.
-    #[must_use]
-    pub const fn category(self) -> Category {
+    pub(crate) const fn category(self) -> Category {
         self.category
     }
 
     /// The tokens that `credits` buy: floor(credits × 1,000,000 / price). `None` when that is more
     /// than an account can ever hold.
-    #[must_use]
-    pub fn tokens_for(self, credits: Credits) -> Option<Tokens> {
+    pub(crate) fn tokens_for(self, credits: Credits) -> Option<Tokens> {
         let product = i128::from(credits.get()).checked_mul(TOKENS_PER_PRICE_UNIT)?;
         let tokens = product.checked_div(i128::from(self.price_per_m_token))?;
         Tokens::new(i64::try_from(tokens).ok()?).ok()
@@ -91,8 +89,7 @@ impl Price {
     /// The largest amount of credits whose tokens still fit into `free`, zero when not even the
     /// tokens of one credit do. The inverse of [`Self::tokens_for`]: the largest `c` with
     /// c × 1,000,000 < (free + 1) × price.
-    #[must_use]
-    pub fn max_credits_within(self, free: Tokens) -> Credits {
+    pub(crate) fn max_credits_within(self, free: Tokens) -> Credits {
         if free == Tokens::ZERO {
             return Credits::ZERO;
         }
@@ -110,12 +107,11 @@ impl Price {
 /// The price of every model that can be bought.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct PriceList(BTreeMap<ModelId, Price>);
+pub(crate) struct PriceList(BTreeMap<ModelId, Price>);
 
 impl PriceList {
     /// The price of `model`, if it can be bought.
-    #[must_use]
-    pub fn get(&self, model: &ModelId) -> Option<Price> {
+    pub(crate) fn get(&self, model: &ModelId) -> Option<Price> {
         self.0.get(model).copied()
     }
 }
@@ -127,8 +123,8 @@ impl FromIterator<(ModelId, Price)> for PriceList {
 }
 
 /// How many tokens an account may hold per category through allocations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CapacityLimits {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CapacityLimits {
     /// All quick models together.
     pub quick: Tokens,
     /// All think models together.
@@ -137,8 +133,7 @@ pub struct CapacityLimits {
 
 impl CapacityLimits {
     /// The limit of `category`, in tokens.
-    #[must_use]
-    pub const fn limit_tokens(self, category: Category) -> Tokens {
+    pub(crate) const fn limit_tokens(self, category: Category) -> Tokens {
         match category {
             Category::Quick => self.quick,
             Category::Think => self.think,

@@ -5,7 +5,7 @@ use super::{Category, Credits, ModelId, Tokens};
 
 /// A business rule said no; the account is as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The store transaction was granted before, to anyone.
     PurchaseAlreadyProcessed,
     /// Credits would pass [`Credits::MAX`].
@@ -54,8 +54,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The refusal's name for programs; never changes.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::PurchaseAlreadyProcessed => "purchase_already_processed",
             Self::BalanceOverflow => "balance_overflow",

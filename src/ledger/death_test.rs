@@ -1,20 +1,22 @@
 //! A writer task that panics: everybody is answered, whoever looks after it is told, nothing hangs.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use futures_util::{FutureExt, future::join_all};
 
 use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
-    database::{DatabaseError, Loaded, Wanted, Writer},
-    domain::{Account, CapacityLimits, Credits, Purchase, PurchaseRecord, Replays, Tokens, UserId},
+    database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
+    domain::{
+        Account, CapacityLimits, Credits, Facts, Purchase, PurchaseRecord, Tokens, UserId, Wanted,
+    },
 };
 
 /// Where it panics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Load,
+    Begin,
     Save,
-    Tidy,
+    Slice,
     Close,
 }
 
@@ -27,27 +29,25 @@ impl Mine {
     }
 }
 
-impl Writer for Mine {
-    async fn load(&mut self, _: &Wanted) -> Result<Loaded, DatabaseError> {
-        self.reach(Step::Load);
-        Ok(Loaded::default())
-    }
-
-    async fn save(
-        &mut self,
-        _: Vec<Account>,
-        _: &Replays,
-        _: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
+impl Transaction for &mut Mine {
+    async fn save(self, _: Facts, _: HopedNew) -> Result<(), DatabaseError> {
         self.reach(Step::Save);
         Ok(())
     }
+}
 
-    async fn abandon(&mut self) {}
+impl Lane for Mine {
+    type Transaction<'lane> = &'lane mut Self;
 
-    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        self.reach(Step::Tidy);
-        Ok(false)
+    async fn begin(&mut self, wanted: &Wanted) -> Result<(Facts, &mut Self), DatabaseError> {
+        self.reach(Step::Begin);
+        let accounts = wanted.users.iter().cloned().map(Account::new).collect();
+        Ok((Facts { accounts, ..Facts::default() }, self))
+    }
+
+    async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {
+        self.reach(Step::Slice);
+        Ok(Progress::Done)
     }
 
     async fn close(self) {
@@ -71,7 +71,7 @@ async fn buy(ledger: &Ledger) -> Result<(), LedgerError> {
 
 #[tokio::test]
 async fn callers_are_answered_and_the_death_is_noticed() {
-    for step in [Step::Load, Step::Save] {
+    for step in [Step::Begin, Step::Save] {
         let (ledger, mut task) = start(step);
         // One more than the batch that panics takes.
         let answers = join_all((0..=BATCH_LIMIT).map(|_| buy(&ledger))).await;
@@ -86,7 +86,7 @@ async fn callers_are_answered_and_the_death_is_noticed() {
 
 #[tokio::test]
 async fn what_was_saved_before_the_death_is_answered_with_success() {
-    let (ledger, mut task) = start(Step::Tidy);
+    let (ledger, mut task) = start(Step::Slice);
     assert!(buy(&ledger).await.is_ok());
     task.died().await;
     assert!(matches!(buy(&ledger).await, Err(LedgerError::Stopping)));

@@ -1,7 +1,7 @@
 //! Breaks the ledger's database at every single step and looks at what callers are told and what is
 //! on disk. The database is a fake in memory; what the real ones do is tested with them.
 //!
-//! Nothing here depends on time: a test holds the writer inside its first `load` until all that it
+//! Nothing here depends on time: a test holds the lane inside its first `begin` until all that it
 //! wants in one batch is queued.
 
 use std::{
@@ -10,17 +10,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::{Applied, BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks};
+use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks};
 use crate::{
-    database::{DatabaseError, Loaded, Wanted, Writer},
+    database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
-        Account, Allocate, Allocation, CapacityLimits, Category, Context, Credits, Entry, ModelId,
-        Needs, Operation, Price, Purchase, PurchaseRecord, Refusal, Replays, StoreTransactionId,
-        Tokens, UserId,
+        Account, Allocate, Allocation, Applied, CapacityLimits, Category, Credits, Entry, Facts,
+        ModelId, Operation, Price, Purchase, PurchaseRecord, Refusal, StoreTransactionId, Tokens,
+        UserId, Wanted,
     },
 };
 
@@ -33,7 +33,7 @@ const BAD: &str = "bad";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Unavailable,
-    /// `Corrupt` from `load`, `Constraint` from `save`.
+    /// `Corrupt` from `begin`, `Constraint` from `save`.
     Spoiled,
 }
 
@@ -43,7 +43,7 @@ enum Ruin {
     Nothing,
     Panics,
     CannotBeSaved,
-    CannotBeLoaded,
+    CannotBeRead,
 }
 
 /// What is committed, and what happens to those who use it.
@@ -51,18 +51,14 @@ enum Ruin {
 struct Disk {
     entries: HashMap<UserId, Vec<Entry>>,
     granted: HashMap<StoreTransactionId, UserId>,
-    /// The store transactions of the operations in each call of `load` or `save`, in order.
+    /// The store transactions of the operations in each call of `begin` or `save`, in order.
     steps: Vec<Vec<String>>,
     /// The step that fails, once.
     fault: Option<(usize, Fault)>,
     /// How many more calls of `save` find that another writer came in between.
     conflicts: usize,
     unsavable: Option<UserId>,
-    unloadable: Option<UserId>,
-    /// The store transactions in the open transaction.
-    open: Option<Vec<String>>,
-    /// Whether the ledger called out of order.
-    misused: bool,
+    unreadable: Option<UserId>,
     closed: bool,
 }
 
@@ -73,52 +69,43 @@ impl Disk {
         self.fault.filter(|(step, _)| *step == number).map(|(_, fault)| fault)
     }
 
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        self.misused |= self.open.is_some();
-        let ids: Vec<String> =
-            wanted.store_transaction_ids.iter().map(ToString::to_string).collect();
-        match self.step(ids.clone()) {
-            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("load".to_owned())),
-            Some(Fault::Spoiled) => return Err(DatabaseError::Corrupt("load".to_owned())),
+    fn read(&mut self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
+        match self.step(ids(wanted)) {
+            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("read".to_owned())),
+            Some(Fault::Spoiled) => return Err(DatabaseError::Corrupt("read".to_owned())),
             None => {}
         }
-        if self.unloadable.as_ref().is_some_and(|user| wanted.users.contains(user)) {
+        if self.unreadable.as_ref().is_some_and(|user| wanted.users.contains(user)) {
             return Err(DatabaseError::Corrupt("a user".to_owned()));
         }
-        self.open = Some(ids);
-
-        let mut loaded = Loaded::default();
-        for user in &wanted.users {
-            loaded.accounts.insert(user.clone(), self.account(user));
-        }
+        let accounts = wanted.users.iter().map(|user| self.account(user)).collect();
+        let mut facts = Facts { accounts, ..Facts::default() };
         if wanted.prices {
             let price = Price::new(1_000_000, Category::Quick).expect("a valid price");
-            loaded.prices = [(model(), price)].into_iter().collect();
+            facts.prices = [(model(), price)].into_iter().collect();
         }
         for id in &wanted.store_transaction_ids {
             if let Some(owner) = self.granted.get(id) {
-                loaded.granted.insert(id.clone(), owner.clone());
+                facts.granted.insert(id.clone(), owner.clone());
             }
         }
-        Ok(loaded)
+        Ok(facts)
     }
 
-    fn save(&mut self, accounts: &[Account]) -> Result<(), DatabaseError> {
-        let open = self.open.take();
-        self.misused |= open.is_none();
-        match self.step(open.unwrap_or_default()) {
-            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("save".to_owned())),
-            Some(Fault::Spoiled) => return Err(DatabaseError::Constraint("save".to_owned())),
+    fn write(&mut self, ids: Vec<String>, facts: &Facts) -> Result<(), DatabaseError> {
+        match self.step(ids) {
+            Some(Fault::Unavailable) => return Err(DatabaseError::Unavailable("write".to_owned())),
+            Some(Fault::Spoiled) => return Err(DatabaseError::Constraint("write".to_owned())),
             None => {}
         }
         if let Some(left) = self.conflicts.checked_sub(1) {
             self.conflicts = left;
-            return Err(DatabaseError::Retry("save".to_owned()));
+            return Err(DatabaseError::Retry("write".to_owned()));
         }
-        if accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
-            return Err(DatabaseError::Constraint("save".to_owned()));
+        if facts.accounts.iter().any(|account| self.unsavable.as_ref() == Some(account.user())) {
+            return Err(DatabaseError::Constraint("write".to_owned()));
         }
-        for account in accounts {
+        for account in facts.accounts.iter() {
             let entries = self.entries.entry(account.user().clone()).or_default();
             if account.is_reset() {
                 entries.clear();
@@ -172,46 +159,50 @@ impl Disk {
             let held = account.tokens().get(&model()).map_or(0, |held| held.get());
             assert_eq!(held, count, "{user}");
         }
-        assert!(!self.misused, "load, save and abandon came out of order");
     }
 }
 
-/// The writer's side of the disk. Its first `load` says that it has begun, and waits to go on.
-struct FakeWriter {
+/// The lane to the disk. Its first `begin` says that it has begun, and waits to go on.
+struct FakeLane {
     disk: Arc<Mutex<Disk>>,
     gate: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
+
+/// A transaction with the store transactions of its operations.
+struct FakeTransaction<'lane>(&'lane Mutex<Disk>, Vec<String>);
 
 fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
     disk.lock().expect("nothing panics while it holds the disk")
 }
 
-impl Writer for FakeWriter {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+fn ids(wanted: &Wanted) -> Vec<String> {
+    wanted.store_transaction_ids.iter().map(ToString::to_string).collect()
+}
+
+impl Transaction for FakeTransaction<'_> {
+    async fn save(self, facts: Facts, _: HopedNew) -> Result<(), DatabaseError> {
+        let Self(disk, ids) = self;
+        lock(disk).write(ids, &facts)
+    }
+}
+
+impl Lane for FakeLane {
+    type Transaction<'lane> = FakeTransaction<'lane>;
+
+    async fn begin(
+        &mut self,
+        wanted: &Wanted,
+    ) -> Result<(Facts, FakeTransaction<'_>), DatabaseError> {
         if let Some((begun, go_on)) = self.gate.take() {
             begun.send(()).expect("the test waits for it");
             go_on.await.expect("the test opens the gate");
         }
-        lock(&self.disk).load(wanted)
+        let facts = lock(&self.disk).read(wanted)?;
+        Ok((facts, FakeTransaction(&self.disk, ids(wanted))))
     }
 
-    async fn save(
-        &mut self,
-        accounts: Vec<Account>,
-        _: &Replays,
-        _: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
-        lock(&self.disk).save(&accounts)
-    }
-
-    async fn abandon(&mut self) {
-        let mut disk = lock(&self.disk);
-        let open = disk.open.take();
-        disk.misused |= open.is_none();
-    }
-
-    async fn tidy(&mut self, _: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        Ok(false)
+    async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {
+        Ok(Progress::Done)
     }
 
     async fn close(self) {
@@ -244,17 +235,18 @@ impl Trial {
 impl Operation for Trial {
     type Outcome = ();
 
-    fn needs(&self) -> Needs<'_> {
-        Needs { prices: true, ..self.purchase.needs() }
+    fn asks(&self, wanted: &mut Wanted) {
+        wanted.prices = true;
+        self.purchase.asks(wanted);
     }
 
-    fn decide(&self, account: &mut Account, context: &mut Context) -> Result<(), Refusal> {
-        self.purchase.decide(account, context)?;
+    fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<()>, Refusal> {
+        self.purchase.decide(user, facts)?;
         let credits = Credits::new(1).expect("a valid amount");
         let items = vec![Allocation { model: model(), credits }];
-        Allocate { items }.decide(account, context)?;
+        let applied = Allocate { items }.decide(user, facts)?;
         assert!(!self.panics, "half way through");
-        Ok(())
+        Ok(applied)
     }
 }
 
@@ -294,11 +286,11 @@ fn bench(disk: Disk) -> Bench {
     let (begin, begun) = oneshot::channel();
     let (go_on, may_go_on) = oneshot::channel();
     let disk = Arc::new(Mutex::new(disk));
-    let writer = FakeWriter { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
+    let lane = FakeLane { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
     let retention = Retention { keys: TimeDelta::days(7) };
     let (ledger, task) =
-        Ledger::start(vec![writer], limits, retention, || DateTime::UNIX_EPOCH, None);
+        Ledger::start(vec![lane], limits, retention, || DateTime::UNIX_EPOCH, None);
     Bench { disk, ledger, task, begun, go_on }
 }
 
@@ -320,7 +312,7 @@ async fn run(ruin: Ruin, fault: Option<(usize, Fault)>) -> (Vec<(&'static str, A
     let disk = Disk {
         fault,
         unsavable: (ruin == Ruin::CannotBeSaved).then(|| user(EVE)),
-        unloadable: (ruin == Ruin::CannotBeLoaded).then(|| user(EVE)),
+        unreadable: (ruin == Ruin::CannotBeRead).then(|| user(EVE)),
         ..Disk::default()
     };
     let Bench { disk, ledger, task, begun, go_on } = bench(disk);
@@ -386,7 +378,7 @@ async fn every_step_of_a_sound_batch_may_fail() {
 
 #[tokio::test]
 async fn every_step_beside_a_panicking_operation_may_fail() {
-    // The batch and the operation alone are loaded, and abandoned; four are done alone.
+    // The batch and the operation alone are read, and dropped; four are done alone.
     assert_eq!(fail_every_step(Ruin::Panics, Fault::Unavailable).await, 14);
     assert_eq!(fail_every_step(Ruin::Panics, Fault::Spoiled).await, 14);
 }
@@ -399,8 +391,8 @@ async fn every_step_beside_an_operation_the_schema_refuses_may_fail() {
 
 #[tokio::test]
 async fn every_step_beside_an_account_that_can_not_be_read_may_fail() {
-    assert_eq!(fail_every_step(Ruin::CannotBeLoaded, Fault::Unavailable).await, 14);
-    assert_eq!(fail_every_step(Ruin::CannotBeLoaded, Fault::Spoiled).await, 14);
+    assert_eq!(fail_every_step(Ruin::CannotBeRead, Fault::Unavailable).await, 14);
+    assert_eq!(fail_every_step(Ruin::CannotBeRead, Fault::Spoiled).await, 14);
 }
 
 #[tokio::test]
@@ -444,8 +436,8 @@ async fn a_full_queue_is_overloaded_and_all_that_is_in_it_is_done() {
     task.stop().await;
     let disk = lock(&disk);
     disk.assert_whole();
-    let loads: Vec<usize> = disk.steps.iter().step_by(2).map(Vec::len).collect();
-    assert_eq!(loads, [1, BATCH_LIMIT, BATCH_LIMIT, 1]);
+    let begun: Vec<usize> = disk.steps.iter().step_by(2).map(Vec::len).collect();
+    assert_eq!(begun, [1, BATCH_LIMIT, BATCH_LIMIT, 1]);
 }
 
 #[tokio::test]

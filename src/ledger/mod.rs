@@ -2,20 +2,22 @@
 //! once, and only then answers each caller.
 //!
 //! This is group commit. A lone operation is a transaction of its own; under load neighbours share
-//! one, and each still stands or falls whole. Where the store takes several writers, each has a lane of
-//! its own, and all operations of a user take the same one. The ledger knows when work is batched,
-//! retried, and refused because the queue is full; what an operation means is `domain`'s, the SQL is
-//! `database`'s.
+//! one, and each still stands or falls whole. Where the database takes several writers, each has a lane
+//! of its own, and all operations of a user take the same one. Whatever else is written goes through a
+//! lane too, as a chore. The ledger knows when work is batched, retried, and refused because a queue is
+//! full; what an operation means is `domain`'s, the SQL is `database`'s.
 
+mod batches;
+mod chores;
 mod job;
-mod writer;
+mod replays;
 
+#[cfg(test)]
+mod chores_test;
 #[cfg(test)]
 mod death_test;
 #[cfg(test)]
 mod fault_test;
-#[cfg(test)]
-mod tidy_test;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -31,15 +33,18 @@ use tokio::{
 };
 
 use crate::{
-    database,
-    domain::{CapacityLimits, Keyed, Operation, Refusal, UserId},
+    database::{Chore, Lane},
+    domain::{Applied, CapacityLimits, Keyed, Operation, Refusal, UserId},
     metrics::Metrics,
 };
+use batches::Batches;
+use chores::{Asked, Chores};
 use job::{Job, Submission};
-use writer::Batches;
 
 /// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
 pub(crate) const QUEUE_LIMIT: usize = 1_024;
+/// Chores that may wait; one more is answered with [`LedgerError::Overloaded`].
+const CHORE_LIMIT: usize = 64;
 /// Most operations in one transaction. It bounds what a failed batch has to decide again.
 pub(crate) const BATCH_LIMIT: usize = 512;
 /// How long an operation may wait before it is begun. Together with the time a batch itself may take
@@ -52,7 +57,7 @@ pub(crate) type Clock = fn() -> DateTime<Utc>;
 
 /// Why an operation has no outcome. None of these left a trace, unless said otherwise.
 #[derive(Debug, Error)]
-pub enum LedgerError {
+pub(crate) enum LedgerError {
     /// A rule said no.
     #[error("refused: {}", .0.code())]
     Refused(Refusal),
@@ -74,31 +79,24 @@ pub enum LedgerError {
     Failed(String),
 }
 
-/// What became of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied<T> {
-    /// What it came to.
-    pub outcome: T,
-    /// Whether that was told before: the request is a repetition, and nothing was changed.
-    pub replayed: bool,
-}
-
-/// How long what is kept.
+/// For how long things are kept that are forgotten in the end.
 #[derive(Debug, Clone, Copy)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// How long a repeated request is known by its idempotency key.
     pub keys: TimeDelta,
 }
 
 /// The lanes to the writers.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     queues: Vec<mpsc::Sender<Box<dyn Job>>>,
+    /// To the first lane.
+    chores: mpsc::Sender<Asked>,
 }
 
 /// The tasks that write.
 #[derive(Debug)]
-pub struct WriterTasks {
+pub(crate) struct WriterTasks {
     stops: Vec<oneshot::Sender<()>>,
     tasks: JoinSet<()>,
 }
@@ -109,29 +107,32 @@ impl Ledger {
     ///
     /// # Panics
     /// Where there is no lane.
-    pub fn start<W: database::Writer>(
-        lanes: Vec<W>,
+    pub(crate) fn start<L: Lane>(
+        lanes: Vec<L>,
         limits: CapacityLimits,
         retention: Retention,
         clock: Clock,
         metrics: Option<&Arc<Metrics>>,
     ) -> (Self, WriterTasks) {
-        assert!(!lanes.is_empty(), "somebody has to write");
-        let (mut queues, mut stops, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        let (mut queues, mut chores) = (Vec::new(), Vec::new());
+        let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
         for lane in lanes {
-            let (queue, queued) = mpsc::channel(QUEUE_LIMIT);
+            let (queue, jobs) = mpsc::channel(QUEUE_LIMIT);
+            let (ask, asked) = mpsc::channel(CHORE_LIMIT);
             let (stop, stopped) = oneshot::channel();
-            let batches = Batches::new(lane, limits, retention, clock, metrics.cloned());
-            tasks.spawn(writer::run(batches, queued, stopped));
+            let batches = Batches::new(lane, limits, clock, metrics.cloned());
+            let chores_of_lane = Chores::new(retention.keys, asked);
+            tasks.spawn(batches::run(batches, chores_of_lane, jobs, stopped));
             queues.push(queue);
+            chores.push(ask);
             stops.push(stop);
         }
-        (Self { queues }, WriterTasks { stops, tasks })
+        let chores = chores.swap_remove(0);
+        (Self { queues, chores }, WriterTasks { stops, tasks })
     }
 
     /// Watches how long the queues are, without keeping them open.
-    #[must_use]
-    pub fn queue_gauge(&self) -> QueueGauge {
+    pub(crate) fn queue_gauge(&self) -> QueueGauge {
         QueueGauge(self.queues.iter().map(mpsc::Sender::downgrade).collect())
     }
 
@@ -158,7 +159,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] says why there is no outcome.
-    pub async fn apply<O: Operation>(
+    pub(crate) async fn apply<O: Operation>(
         &self,
         user: UserId,
         keyed: Option<Keyed>,
@@ -173,16 +174,30 @@ impl Ledger {
         // The writer answers every job it takes; it only drops them when it dies.
         answer.await.unwrap_or(Err(LedgerError::Unavailable))
     }
+
+    /// Has a chore written, between batches; when this returns it is done.
+    ///
+    /// # Errors
+    /// [`LedgerError`] says why it may not be.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what an operator sets comes this way"))]
+    pub(crate) async fn chore(&self, chore: Chore) -> Result<(), LedgerError> {
+        let (asker, answer) = oneshot::channel();
+        self.chores.try_send(Asked { chore, asker }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
+        })?;
+        // Chores that were not done when the ledger stops are dropped.
+        answer.await.unwrap_or(Err(LedgerError::Stopping))
+    }
 }
 
 /// Tells how many operations wait for a writer.
 #[derive(Debug, Clone)]
-pub struct QueueGauge(Vec<mpsc::WeakSender<Box<dyn Job>>>);
+pub(crate) struct QueueGauge(Vec<mpsc::WeakSender<Box<dyn Job>>>);
 
 impl QueueGauge {
     /// Operations that wait in the longest queue; none when there is no queue any more.
-    #[must_use]
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         let waiting =
             |queue: mpsc::Sender<_>| queue.max_capacity().saturating_sub(queue.capacity());
         self.0.iter().filter_map(mpsc::WeakSender::upgrade).map(waiting).max().unwrap_or(0)
@@ -191,7 +206,7 @@ impl QueueGauge {
 
 impl WriterTasks {
     /// Takes no more work, finishes what is queued, and closes the database.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         for stop in self.stops {
             // The writer may have died already; then there is nothing to stop.
             let _ = stop.send(());
@@ -205,7 +220,7 @@ impl WriterTasks {
 
     /// Returns when a writer has ended without having been asked to: some users' operations, or all, are
     /// not written any more.
-    pub async fn died(&mut self) {
+    pub(crate) async fn died(&mut self) {
         if let Some(Err(error)) = self.tasks.join_next().await {
             tracing::error!(%error, "a writer of the ledger died");
         }

@@ -36,7 +36,7 @@ const COMMIT_BUCKETS: [f64; 12] =
 
 /// All that is counted.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     sampled: SampledGauges,
     pub(crate) requests: Requests,

@@ -81,10 +81,10 @@ async fn start(
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
         Arc::new(Metrics::new(limits, api::paths()))
     });
-    let Opened { writers, reader } = database.open().await?;
+    let Opened { lanes, reader } = database.open().await?;
     let (capacity, retention) = (config.capacity_limits(), config.retention());
     let (ledger, writer_tasks) =
-        Ledger::start(writers, capacity, retention, Utc::now, metrics.as_ref());
+        Ledger::start(lanes, capacity, retention, Utc::now, metrics.as_ref());
     let scrapes = scraped
         .zip(metrics.clone())
         .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));

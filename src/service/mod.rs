@@ -9,16 +9,16 @@ use tracing::{error, info};
 use crate::{
     database::{DatabaseError, Reader},
     domain::{
-        Account, Allocate, Allocation, Category, Consume, Credits, HistoryFilter, HistoryPage,
-        Keyed, ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
+        Account, Allocate, Allocation, Applied, Category, Consume, Credits, HistoryFilter,
+        HistoryPage, Keyed, ModelId, Operation, PriceList, Purchase, Reset, Tokens, Usage, UserId,
     },
-    ledger::{Applied, Ledger, LedgerError},
+    ledger::{Ledger, LedgerError},
     metrics::{Metrics, Operations},
 };
 
 /// Why a call has no result.
 #[derive(Debug, Error)]
-pub enum ServiceError {
+pub(crate) enum ServiceError {
     /// The ledger did not carry it out.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -32,7 +32,7 @@ pub enum ServiceError {
 
 /// Who is asking, and in which request, for the log.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Whose account it is about.
     pub user: UserId,
     /// The request's id.
@@ -41,7 +41,7 @@ pub struct Caller {
 
 /// Everything the billing backend does.
 #[derive(Debug)]
-pub struct BillingService {
+pub(crate) struct BillingService {
     ledger: Ledger,
     reader: Reader,
     allow_reset: bool,
@@ -50,14 +50,12 @@ pub struct BillingService {
 
 impl BillingService {
     /// A service on an opened database. `allow_reset` lets users erase their own data.
-    #[must_use]
-    pub const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
+    pub(crate) const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
         Self { ledger, reader, allow_reset, metrics: None }
     }
 
     /// The same, counting what becomes of operations.
-    #[must_use]
-    pub fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
+    pub(crate) fn counting(self, metrics: Option<Arc<Metrics>>) -> Self {
         Self { metrics, ..self }
     }
 
@@ -65,7 +63,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
+    pub(crate) async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
         Ok(self.reader.account(user).await?)
     }
 
@@ -73,7 +71,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub async fn category_total(
+    pub(crate) async fn category_total(
         &self,
         user: &UserId,
         category: Category,
@@ -87,7 +85,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
-    pub async fn add_credits(
+    pub(crate) async fn add_credits(
         &self,
         caller: Caller,
         keyed: Option<Keyed>,
@@ -115,7 +113,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
-    pub async fn allocate(
+    pub(crate) async fn allocate(
         &self,
         caller: Caller,
         keyed: Option<Keyed>,
@@ -144,7 +142,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where a rule says no.
-    pub async fn consume(
+    pub(crate) async fn consume(
         &self,
         caller: Caller,
         keyed: Option<Keyed>,
@@ -174,7 +172,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub async fn history(
+    pub(crate) async fn history(
         &self,
         user: &UserId,
         filter: &HistoryFilter,
@@ -186,12 +184,12 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub async fn pricing(&self) -> Result<PriceList, ServiceError> {
+    pub(crate) async fn pricing(&self) -> Result<PriceList, ServiceError> {
         Ok(self.reader.prices().await?)
     }
 
     /// Whether the database can be read, and nothing that can be seen without writing forbids to write.
-    pub async fn is_healthy(&self) -> bool {
+    pub(crate) async fn is_healthy(&self) -> bool {
         match self.reader.ping().await {
             Ok(()) => true,
             Err(cause) => {
@@ -205,7 +203,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::ResetDisabled`], or [`ServiceError::Ledger`].
-    pub async fn reset(
+    pub(crate) async fn reset(
         &self,
         caller: Caller,
         keyed: Option<Keyed>,

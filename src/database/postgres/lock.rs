@@ -1,13 +1,15 @@
 //! What a batch or a reader needs to know, as statements find it.
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use std::collections::HashSet;
+
+use sqlx::{FromRow, PgConnection, Row};
 
 use crate::{
     database::{
-        DatabaseError, Loaded, Wanted,
-        found::{Found, replay},
+        DatabaseError,
+        rows::{FactRow, Found, ReplayRow},
     },
-    domain::{Replays, StoreTransactionId, UserId, UserKey},
+    domain::{Facts, Replays, StoreTransactionId, UserId, UserKey, Wanted},
 };
 
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
@@ -37,7 +39,7 @@ const READ: &str = concat!(
 
 /// `$1` users and `$2` keys, in pairs.
 const FIND_REPLAYS: &str = "
-    SELECT user_id, key, fingerprint, outcome::text
+    SELECT user_id, key, fingerprint, outcome::text AS outcome
     FROM unnest($1::text[], $2::text[]) AS wanted (user_id, key)
     JOIN idempotency_keys USING (user_id, key)";
 
@@ -45,17 +47,17 @@ const FIND_REPLAYS: &str = "
 pub(super) async fn read(
     connection: &mut PgConnection,
     wanted: &Wanted,
-) -> Result<Loaded, DatabaseError> {
+) -> Result<Facts, DatabaseError> {
     let mut found = Found::default();
     find(connection, READ, &names(&wanted.users), wanted, &mut found).await?;
-    Ok(found.into_loaded(&wanted.users))
+    Ok(found.into_facts(&wanted.users))
 }
 
 /// What was found under locks that last until the end of the transaction.
 pub(super) struct Locked {
-    pub(super) loaded: Loaded,
+    pub(super) facts: Facts,
     /// The users who have an account; the others have nothing that could be locked.
-    pub(super) users: Vec<String>,
+    pub(super) users: HashSet<String>,
 }
 
 /// Locks the accounts wanted and reads them.
@@ -68,19 +70,19 @@ pub(super) async fn lock(
     wanted: &Wanted,
 ) -> Result<Locked, DatabaseError> {
     let mut found = Found::default();
-    let mut users: Vec<String> = Vec::new();
+    let mut users = HashSet::new();
     let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
     for row in query.fetch_all(&mut *connection).await? {
-        take(&mut found, &row)?;
-        users.push(row.try_get(1)?);
+        found.take(&FactRow::from_row(&row)?)?;
+        users.insert(row.try_get("owner")?);
     }
     let locked: Vec<&str> = users.iter().map(String::as_str).collect();
     find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
-    let mut loaded = found.into_loaded(&wanted.users);
+    let mut facts = found.into_facts(&wanted.users);
     if !wanted.keys.is_empty() {
-        loaded.replays = replays(connection, &wanted.keys).await?;
+        facts.replays = replays(connection, &wanted.keys).await?;
     }
-    Ok(Locked { loaded, users })
+    Ok(Locked { facts, users })
 }
 
 async fn find(
@@ -93,14 +95,9 @@ async fn find(
     let ids = wanted.store_transaction_ids.iter().map(StoreTransactionId::as_str);
     let query = sqlx::query(sql).bind(users).bind(wanted.prices).bind(ids.collect::<Vec<_>>());
     for row in query.fetch_all(connection).await? {
-        take(found, &row)?;
+        found.take(&FactRow::from_row(&row)?)?;
     }
     Ok(())
-}
-
-fn take(found: &mut Found, row: &PgRow) -> Result<(), DatabaseError> {
-    let name: Option<&str> = row.try_get(2)?;
-    found.take(row.try_get(0)?, row.try_get(1)?, name.unwrap_or_default(), row.try_get(3)?)
 }
 
 async fn replays(
@@ -111,8 +108,7 @@ async fn replays(
         keys.iter().map(|key| (key.user().as_str(), key.key().as_str())).unzip();
     let mut replays = Replays::default();
     for row in sqlx::query(FIND_REPLAYS).bind(users).bind(keys).fetch_all(connection).await? {
-        let (key, replay) =
-            replay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)?;
+        let (key, replay) = ReplayRow::from_row(&row)?.into_replay()?;
         replays.insert_kept(key, replay);
     }
     Ok(replays)

@@ -1,6 +1,6 @@
 //! The PostgreSQL engine: how a database on a server is named, reached, checked and migrated.
 //!
-//! Any number of instances may share it. Each writes on a few connections ([`PostgresWriter`]) and reads
+//! Any number of instances may share it. Each writes on a few connections ([`PostgresLane`]) and reads
 //! on a pool ([`PostgresReader`]).
 
 mod audit;
@@ -20,7 +20,7 @@ use sqlx::{
 
 pub(super) use audit::books;
 pub(crate) use read::PostgresReader;
-pub(crate) use write::PostgresWriter;
+pub(crate) use write::{PostgresLane, PostgresTransaction};
 
 use super::{DatabaseError, FoundSchema, OpenError, describe, newest_known};
 use session::{Session, connect_unlimited};
@@ -48,7 +48,6 @@ impl fmt::Debug for PostgresDatabase {
 
 impl PostgresDatabase {
     /// Whether a URL is one of a PostgreSQL database.
-    #[must_use]
     pub(crate) fn is_named_by(url: &str) -> bool {
         url.starts_with("postgres:") || url.starts_with("postgresql:")
     }
@@ -83,7 +82,6 @@ impl PostgresDatabase {
     }
 
     /// What people call it, without user and password.
-    #[must_use]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -92,17 +90,17 @@ impl PostgresDatabase {
     ///
     /// # Errors
     /// [`OpenError`]; a database that is not ours, or newer than we are, is left untouched.
-    pub(crate) async fn open(&self) -> Result<(Vec<PostgresWriter>, PostgresReader), OpenError> {
+    pub(crate) async fn open(&self) -> Result<(Vec<PostgresLane>, PostgresReader), OpenError> {
         let connection = self.open_to_fill().await?;
         connection.close().await.map_err(|error| self.failed(&error))?;
 
         let session = Session::new(&self.options);
-        let mut writers = Vec::new();
+        let mut lanes = Vec::new();
         for _ in 0..self.lanes {
             let connection = session.connect().await.map_err(|error| self.failed(&error))?;
-            writers.push(PostgresWriter::new(session.clone(), connection));
+            lanes.push(PostgresLane::new(session.clone(), connection));
         }
-        Ok((writers, PostgresReader::new(&session)))
+        Ok((lanes, PostgresReader::new(&session)))
     }
 
     /// A connection to the database, which is migrated where needed.

@@ -5,16 +5,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use scopeguard::{ScopeGuard, guard};
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
-    pool::PoolConnection,
-    postgres::{PgPoolOptions, PgRow},
+    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection,
+    postgres::PgPoolOptions,
 };
 use tokio::time::timeout;
 
 use super::{lock, session::Session};
 use crate::{
-    database::{DatabaseError, DatabaseSize, Loaded, Wanted, timestamp},
-    domain::{EntryKind, HistoryFilter, HistoryPage, Transaction, UserId},
+    database::{DatabaseError, DatabaseSize, history::ranges, rows, timestamp},
+    domain::{Facts, HistoryFilter, HistoryPage, UserId, Wanted},
 };
 
 /// Connections that read at the same time.
@@ -50,7 +49,7 @@ impl PostgresReader {
     }
 
     /// Reads on a connection of the pool.
-    async fn read<T>(
+    async fn read_on<T>(
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
@@ -66,8 +65,8 @@ impl PostgresReader {
     ///
     /// # Errors
     /// Any [`DatabaseError`] but `Constraint`.
-    pub(in crate::database) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        self.read(async |connection| lock::read(connection, wanted).await).await
+    pub(in crate::database) async fn read(&self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
+        self.read_on(async |connection| lock::read(connection, wanted).await).await
     }
 
     /// A page of the user's history, newest first.
@@ -89,8 +88,13 @@ impl PostgresReader {
         if let Some(model) = &filter.model {
             query = query.bind(model.as_str());
         }
-        let rows = self.read(async |connection| Ok(query.fetch_all(connection).await?)).await?;
-        let transactions = rows.iter().take(limit).map(transaction).collect::<Result<_, _>>()?;
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let mut transactions = Vec::with_capacity(limit.min(rows.len()));
+        for row in rows.iter().take(limit) {
+            let HistoryRow { id, kind, amount, model_id, created_at } = HistoryRow::from_row(row)?;
+            let at = timestamp(created_at);
+            transactions.push(rows::transaction(id, kind, amount, model_id, at)?);
+        }
         Ok(HistoryPage { transactions, more: rows.len() > limit })
     }
 
@@ -120,7 +124,7 @@ impl PostgresReader {
     /// other databases.
     pub(crate) async fn size(&self) -> DatabaseSize {
         let size = sqlx::query_scalar("SELECT pg_database_size(current_database())");
-        let bytes = self.read(async |connection| Ok(size.fetch_one(connection).await?)).await;
+        let bytes = self.read_on(async |connection| Ok(size.fetch_one(connection).await?)).await;
         let bytes: i64 = bytes.unwrap_or_default();
         DatabaseSize { file_bytes: u64::try_from(bytes).unwrap_or_default(), wal_bytes: 0 }
     }
@@ -150,17 +154,14 @@ fn late() -> DatabaseError {
     DatabaseError::Unavailable("nothing comes from it in time".to_owned())
 }
 
-/// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
-/// page's length, however long the history is. The texts are all ours. `None` when nothing can match.
+/// Merges the ranges. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
-    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let ranges: Vec<String> = filter
-        .kinds()
-        .map(|kind| {
+    let ranges: Vec<String> = ranges(filter)
+        .iter()
+        .map(|range| {
             format!(
                 "(SELECT id, type, amount, model_id, created_at FROM transactions \
-                 WHERE user_id = $1 AND type = '{}' AND id < $2{model} ORDER BY id DESC LIMIT $3)",
-                kind.name()
+                 WHERE {range} ORDER BY id DESC LIMIT $3)"
             )
         })
         .collect();
@@ -172,15 +173,12 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
         })
 }
 
-fn transaction(row: &PgRow) -> Result<Transaction, DatabaseError> {
-    let kind: &str = row.try_get(1)?;
-    let created_at: DateTime<Utc> = row.try_get(4)?;
-    Ok(Transaction {
-        id: row.try_get(0)?,
-        kind: EntryKind::from_name(kind)
-            .ok_or_else(|| DatabaseError::Corrupt(format!("type of a transaction: '{kind}'")))?,
-        amount: row.try_get(2)?,
-        model: row.try_get(3)?,
-        created_at: timestamp(created_at),
-    })
+#[derive(FromRow)]
+struct HistoryRow<'r> {
+    id: i64,
+    #[sqlx(rename = "type")]
+    kind: &'r str,
+    amount: i64,
+    model_id: Option<String>,
+    created_at: DateTime<Utc>,
 }

@@ -1,14 +1,14 @@
-//! What a batch writes: the columns that accounts and replays come to, and the statements that write
-//! them. When a transaction begins, and what an error means, is the writer's business.
+//! The statements that write a batch, and what is bound to them, column by column. When a transaction
+//! begins, and what an error means, is `write`'s business.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, query::Query};
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 
 use crate::{
-    database::DatabaseError,
-    domain::{Account, Entry, EntryKind, ModelId, PurchaseRecord, Replays, StoreTransactionId},
+    database::{DatabaseError, changes::Changes},
+    domain::{Credits, ModelId, StoreTransactionId, UserId},
 };
 
 /// The users to reset, and the time. It comes before what is written, in a statement of its own: no part
@@ -71,28 +71,34 @@ const SAVE: &str = "
         + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM entries)
         + (SELECT count(*) FROM replays)";
 
-/// Writes the changes in the open transaction.
+/// Writes the changes in the open transaction, in which the accounts of `locked` were found and are locked.
 ///
 /// # Errors
 /// [`DatabaseError::Retry`] when another instance was faster; else what the server says.
 pub(super) async fn save(
     connection: &mut PgConnection,
     changes: &Changes<'_>,
+    locked: &HashSet<String>,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
-    if !changes.reset.is_empty() {
-        let query = sqlx::query(RESET).bind(&changes.reset).bind(now);
+    let is_locked = |user: &UserId| locked.contains(user.as_str());
+    if !changes.resets.is_empty() {
+        let users = column(&changes.resets, |user| user.as_str());
+        let query = sqlx::query(RESET).bind(users).bind(now);
         let accounts = query.execute(&mut *connection).await?.rows_affected();
-        if usize::try_from(accounts) != Ok(changes.locked_resets) {
+        let locked = changes.resets.iter().filter(|user| is_locked(user)).count();
+        if usize::try_from(accounts) != Ok(locked) {
             // What is not locked may be in somebody's hands.
             return Err(another_was_first());
         }
     }
-    let expected = changes.rows();
+    let expected = rows(changes);
     if expected == 0 {
         return Ok(());
     }
-    let written: i64 = changes.bind(now).fetch_one(connection).await?.try_get(0)?;
+    let (changed, new): (Vec<_>, Vec<_>) =
+        changes.credits.iter().copied().partition(|(user, _)| is_locked(user));
+    let written = bind(changes, &new, &changed, now).fetch_one(connection).await?;
     if usize::try_from(written) == Ok(expected) { Ok(()) } else { Err(another_was_first()) }
 }
 
@@ -100,169 +106,48 @@ fn another_was_first() -> DatabaseError {
     DatabaseError::Retry("another instance was the first".to_owned())
 }
 
-/// What accounts and replays come to, column by column.
-#[derive(Debug, Default)]
-pub(super) struct Changes<'a> {
-    reset: Vec<&'a str>,
-    /// How many of those to reset have an account.
-    locked_resets: usize,
-    new_credits: CreditRows<'a>,
-    changed_credits: CreditRows<'a>,
-    tokens: TokenRows<'a>,
-    entries: EntryRows<'a>,
-    replays: ReplayRows<'a>,
-}
-
-#[derive(Debug, Default)]
-struct CreditRows<'a> {
-    users: Vec<&'a str>,
-    amounts: Vec<i64>,
-}
-
-#[derive(Debug, Default)]
-struct TokenRows<'a> {
-    users: Vec<&'a str>,
-    models: Vec<&'a str>,
-    amounts: Vec<i64>,
-}
-
-#[derive(Debug, Default)]
-struct EntryRows<'a> {
-    users: Vec<&'a str>,
-    kinds: Vec<&'static str>,
-    amounts: Vec<i64>,
-    models: Vec<Option<&'a str>>,
-    store_transaction_ids: Vec<Option<&'a str>>,
-    records: Vec<Option<&'a str>>,
-    inputs: Vec<Option<i64>>,
-    outputs: Vec<Option<i64>>,
-    prices: Vec<Option<i64>>,
-    credits_deltas: Vec<i64>,
-    tokens_deltas: Vec<i64>,
-}
-
-#[derive(Debug, Default)]
-struct ReplayRows<'a> {
-    users: Vec<&'a str>,
-    keys: Vec<&'a str>,
-    fingerprints: Vec<i64>,
-    outcomes: Vec<&'a str>,
-}
-
-impl<'a> Changes<'a> {
-    /// `is_locked` says of whom an account was found, and is locked.
-    pub(super) fn of(
-        accounts: &'a [Account],
-        replays: &'a Replays,
-        is_locked: impl Fn(&str) -> bool,
-    ) -> Self {
-        let mut changes = Self::default();
-        // In one order, as they are locked.
-        let mut accounts: Vec<&Account> = accounts.iter().collect();
-        accounts.sort_unstable_by_key(|account| account.user());
-        for account in accounts {
-            changes.add(account, is_locked(account.user().as_str()));
-        }
-        for (key, replay) in replays.new_ones() {
-            changes.replays.users.push(key.user().as_str());
-            changes.replays.keys.push(key.key().as_str());
-            changes.replays.fingerprints.push(replay.fingerprint.get());
-            changes.replays.outcomes.push(&replay.outcome);
-        }
-        changes
-    }
-
-    /// Whether nothing is to be written.
-    pub(super) fn is_empty(&self) -> bool {
-        self.reset.is_empty() && self.rows() == 0
-    }
-
-    /// How many rows are written, those of new users aside.
-    fn rows(&self) -> usize {
-        [
-            self.new_credits.users.len(),
-            self.changed_credits.users.len(),
-            self.tokens.users.len(),
-            self.entries.users.len(),
-            self.replays.users.len(),
-        ]
+/// How many rows are written, those of new users aside.
+fn rows(changes: &Changes<'_>) -> usize {
+    let Changes { credits, tokens, entries, replays, .. } = changes;
+    [credits.len(), tokens.len(), entries.len(), replays.len()]
         .into_iter()
         .fold(0, usize::saturating_add)
-    }
-
-    fn add(&mut self, account: &'a Account, locked: bool) {
-        let user = account.user().as_str();
-        if account.is_reset() {
-            self.reset.push(user);
-            self.locked_resets = self.locked_resets.saturating_add(usize::from(locked));
-        }
-        let kinds: BTreeSet<EntryKind> = account.entries().iter().map(Entry::kind).collect();
-        if kinds.contains(&EntryKind::Purchase) || kinds.contains(&EntryKind::Allocation) {
-            let credits = if locked { &mut self.changed_credits } else { &mut self.new_credits };
-            credits.users.push(user);
-            credits.amounts.push(account.credits().get());
-        }
-        let models: BTreeSet<&ModelId> =
-            account.entries().iter().filter_map(Entry::model).collect();
-        for model in models {
-            let Some(tokens) = account.tokens().get(model) else { continue };
-            self.tokens.users.push(user);
-            self.tokens.models.push(model.as_str());
-            self.tokens.amounts.push(tokens.get());
-        }
-        for entry in account.entries() {
-            self.entries.add(user, entry);
-        }
-    }
-
-    fn bind(&self, now: DateTime<Utc>) -> Query<'_, Postgres, PgArguments> {
-        let Self { new_credits, changed_credits, tokens, entries, replays, .. } = self;
-        sqlx::query(SAVE)
-            .bind(now)
-            .bind(&new_credits.users)
-            .bind(&new_credits.amounts)
-            .bind(&changed_credits.users)
-            .bind(&changed_credits.amounts)
-            .bind(&tokens.users)
-            .bind(&tokens.models)
-            .bind(&tokens.amounts)
-            .bind(&entries.users)
-            .bind(&entries.kinds)
-            .bind(&entries.amounts)
-            .bind(&entries.models)
-            .bind(&entries.store_transaction_ids)
-            .bind(&entries.records)
-            .bind(&entries.inputs)
-            .bind(&entries.outputs)
-            .bind(&entries.prices)
-            .bind(&entries.credits_deltas)
-            .bind(&entries.tokens_deltas)
-            .bind(&replays.users)
-            .bind(&replays.keys)
-            .bind(&replays.fingerprints)
-            .bind(&replays.outcomes)
-    }
 }
 
-impl<'a> EntryRows<'a> {
-    fn add(&mut self, user: &'a str, entry: &'a Entry) {
-        let (mut record, mut usage, mut price) = (None, None, None);
-        match entry {
-            Entry::Purchase { record: sent, .. } => record = Some(PurchaseRecord::as_json(sent)),
-            Entry::Allocation { price_per_m_token, .. } => price = Some(*price_per_m_token),
-            Entry::Consumption { usage: used, .. } => usage = Some(used),
-        }
-        self.users.push(user);
-        self.kinds.push(entry.kind().name());
-        self.amounts.push(entry.amount());
-        self.models.push(entry.model().map(ModelId::as_str));
-        self.store_transaction_ids
-            .push(entry.store_transaction_id().map(StoreTransactionId::as_str));
-        self.records.push(record);
-        self.inputs.push(usage.map(|usage| usage.input().get()));
-        self.outputs.push(usage.map(|usage| usage.output().get()));
-        self.prices.push(price);
-        self.credits_deltas.push(entry.credits_delta());
-        self.tokens_deltas.push(entry.tokens_delta());
-    }
+/// What is changed of whose account is not found stands among the new ones.
+fn bind<'q>(
+    changes: &'q Changes<'q>,
+    new_credits: &'q [(&'q UserId, Credits)],
+    changed_credits: &'q [(&'q UserId, Credits)],
+    now: DateTime<Utc>,
+) -> QueryScalar<'q, Postgres, i64, PgArguments> {
+    let Changes { tokens, entries, replays, .. } = changes;
+    sqlx::query_scalar(SAVE)
+        .bind(now)
+        .bind(column(new_credits, |(user, _)| user.as_str()))
+        .bind(column(new_credits, |(_, credits)| credits.get()))
+        .bind(column(changed_credits, |(user, _)| user.as_str()))
+        .bind(column(changed_credits, |(_, credits)| credits.get()))
+        .bind(column(tokens, |(user, ..)| user.as_str()))
+        .bind(column(tokens, |(_, model, _)| model.as_str()))
+        .bind(column(tokens, |(.., tokens)| tokens.get()))
+        .bind(column(entries, |row| row.user.as_str()))
+        .bind(column(entries, |row| row.kind.name()))
+        .bind(column(entries, |row| row.amount))
+        .bind(column(entries, |row| row.model.map(ModelId::as_str)))
+        .bind(column(entries, |row| row.store_transaction_id.map(StoreTransactionId::as_str)))
+        .bind(column(entries, |row| row.record))
+        .bind(column(entries, |row| row.input_tokens))
+        .bind(column(entries, |row| row.output_tokens))
+        .bind(column(entries, |row| row.price_per_m_token))
+        .bind(column(entries, |row| row.credits_delta))
+        .bind(column(entries, |row| row.tokens_delta))
+        .bind(column(replays, |(key, _)| key.user().as_str()))
+        .bind(column(replays, |(key, _)| key.key().as_str()))
+        .bind(column(replays, |(_, replay)| replay.fingerprint.get()))
+        .bind(column(replays, |(_, replay)| replay.outcome.as_str()))
+}
+
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
 }

@@ -1,6 +1,8 @@
-//! One lane: batches of writes, each in one transaction on a connection of the lane's own.
+//! Batches of writes on a lane's own connection, each a transaction: one trip begins, one or two lock the
+//! accounts and read the facts, one writes, one commits.
 //!
-//! Whenever the connection is in doubt it is thrown away, and the server undoes what was not committed.
+//! Whoever works with the connection takes it out of the lane, and puts it back when all went well.
+//! Otherwise it is dropped, and the server undoes what was not committed.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -10,12 +12,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     lock::{Locked, lock},
-    save::{Changes, save},
+    save::save,
     session::{STATEMENT_TIMEOUT, Session},
 };
 use crate::{
-    database::{DatabaseError, Loaded, Wanted, Writer},
-    domain::{Account, Replays},
+    database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction, changes::Changes},
+    domain::{Facts, Wanted},
 };
 
 /// How long a batch may take, from looking for a connection to the end of the commit. Each of its
@@ -32,148 +34,126 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. Those that
 /// another lane is just forgetting are left to it.
-const PRUNE_KEYS: &str = "
+const FORGET_KEYS: &str = "
     DELETE FROM idempotency_keys WHERE id IN (
         SELECT id FROM idempotency_keys
         WHERE id IN (SELECT id FROM idempotency_keys ORDER BY id LIMIT $2) AND created_at < $1
         FOR UPDATE SKIP LOCKED)";
 /// Most idempotency keys that are forgotten at once.
-const PRUNED_AT_ONCE: i64 = 256;
+const FORGOTTEN_AT_ONCE: i64 = 256;
 
 /// A connection that writes, made anew where needed.
 #[derive(Debug)]
-pub(crate) struct PostgresWriter {
+pub(crate) struct PostgresLane {
     session: Session,
-    /// `None` after a failure, until it is needed again.
+    /// `None` while somebody works with it, and after a failure until it is needed again.
     connection: Option<PgConnection>,
-    /// When the batch at hand has to be done.
-    deadline: Instant,
-    /// Whose accounts are locked by it.
-    locked: HashSet<String>,
     reconnecting: Reconnecting,
 }
 
-impl PostgresWriter {
+/// A batch on its way.
+#[derive(Debug)]
+pub(crate) struct PostgresTransaction<'lane> {
+    lane: &'lane mut PostgresLane,
+    connection: PgConnection,
+    /// When the batch has to be done.
+    deadline: Instant,
+    /// Whose accounts are locked by it.
+    locked: HashSet<String>,
+}
+
+impl PostgresLane {
     pub(super) fn new(session: Session, connection: PgConnection) -> Self {
-        Self {
-            session,
-            connection: Some(connection),
-            deadline: Instant::now(),
-            locked: HashSet::new(),
-            reconnecting: Reconnecting::default(),
+        Self { session, connection: Some(connection), reconnecting: Reconnecting::default() }
+    }
+
+    /// Takes the connection out, made anew where needed.
+    async fn take(&mut self) -> Result<PgConnection, DatabaseError> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.reconnecting.connect(&self.session).await,
         }
     }
 
-    async fn connected(&mut self) -> Result<&mut PgConnection, DatabaseError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.reconnecting.connect(&self.session).await?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    async fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        let connection = self.connected().await?;
-        sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
-        let Locked { loaded, users } = lock(connection, wanted).await?;
-        self.locked = users.into_iter().collect();
-        Ok(loaded)
-    }
-
-    /// Up to the commit.
-    async fn try_write(
+    async fn try_begin(
         &mut self,
-        changes: &Changes<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
-        save(self.open()?, changes, now).await
+        wanted: &Wanted,
+    ) -> Result<(Locked, PgConnection), DatabaseError> {
+        let mut connection = self.take().await?;
+        sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
+        let locked = lock(&mut connection, wanted).await?;
+        Ok((locked, connection))
     }
 
-    async fn try_commit(&mut self) -> Result<(), DatabaseError> {
-        sqlx::raw_sql("COMMIT").execute(self.open()?).await?;
-        Ok(())
+    async fn forget_keys(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut connection = self.take().await?;
+        let query = sqlx::query(FORGET_KEYS).bind(before).bind(FORGOTTEN_AT_ONCE);
+        let forgotten = query.execute(&mut connection).await?.rows_affected();
+        self.connection = Some(connection);
+        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
     }
+}
 
-    /// Returns how many keys were forgotten.
-    async fn try_prune(&mut self, before: DateTime<Utc>) -> Result<u64, DatabaseError> {
-        let query = sqlx::query(PRUNE_KEYS).bind(before).bind(PRUNED_AT_ONCE);
-        Ok(query.execute(self.connected().await?).await?.rows_affected())
-    }
-
-    fn open(&mut self) -> Result<&mut PgConnection, DatabaseError> {
-        let lost = || DatabaseError::Unavailable("no transaction is open".to_owned());
-        self.connection.as_mut().ok_or_else(lost)
-    }
-
-    /// Undoes what was done. A connection that does not say that it did is thrown away.
-    async fn roll_back(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        let rolling_back = sqlx::raw_sql("ROLLBACK").execute(&mut connection);
+impl PostgresTransaction<'_> {
+    /// Undoes what was done. A connection that does not say that it did is dropped.
+    async fn roll_back(mut self) {
+        let rolling_back = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection);
         if let Ok(Ok(_)) = timeout_at(self.deadline, rolling_back).await {
-            self.connection = Some(connection);
+            self.lane.connection = Some(self.connection);
         }
     }
 }
 
-impl Writer for PostgresWriter {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        self.deadline = in_time(BATCH_TIMEOUT);
-        let loaded = timeout_at(self.deadline, self.try_load(wanted)).await;
-        let loaded = loaded.unwrap_or_else(|_| Err(late()));
-        if loaded.is_err() {
-            self.abandon().await;
-        }
-        loaded
-    }
-
-    async fn save(
-        &mut self,
-        accounts: Vec<Account>,
-        replays: &Replays,
-        now: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
-        let locked = std::mem::take(&mut self.locked);
-        let changes = Changes::of(&accounts, replays, |user| locked.contains(user));
+impl Transaction for PostgresTransaction<'_> {
+    async fn save(mut self, facts: Facts, _: HopedNew) -> Result<(), DatabaseError> {
+        let changes = Changes::of(&facts.accounts, &facts.replays);
         if changes.is_empty() {
             self.roll_back().await;
             return Ok(());
         }
-        let written = timeout_at(self.deadline, self.try_write(&changes, now)).await;
-        match written.unwrap_or_else(|_| Err(late())) {
+        let writing = save(&mut self.connection, &changes, &self.locked, facts.now);
+        match timeout_at(self.deadline, writing).await.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {}
             Err(error @ DatabaseError::Retry(_)) => {
                 self.roll_back().await;
                 return Err(error);
             }
-            Err(error) => {
-                self.abandon().await;
-                return Err(error);
+            Err(error) => return Err(error),
+        }
+        let committing = sqlx::raw_sql("COMMIT").execute(&mut self.connection);
+        match timeout_at(self.deadline, committing).await {
+            Ok(Ok(_)) => {
+                self.lane.connection = Some(self.connection);
+                Ok(())
             }
-        }
-        let committed = timeout_at(self.deadline, self.try_commit()).await;
-        let committed = committed.unwrap_or_else(|_| Err(late()));
-        if committed.is_err() {
-            self.abandon().await;
-        }
-        committed.map_err(in_doubt)
-    }
-
-    async fn abandon(&mut self) {
-        self.locked.clear();
-        if let Some(connection) = self.connection.take() {
-            // Not waited for: it may be in the middle of a statement, or lead nowhere.
-            drop(connection);
+            Ok(Err(error)) => Err(in_doubt(error.into())),
+            Err(_) => Err(late()),
         }
     }
+}
 
-    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        let Some(before) = before else { return Ok(false) };
-        let pruned = timeout(BATCH_TIMEOUT, self.try_prune(before)).await;
-        let pruned = pruned.unwrap_or_else(|_| Err(late()));
-        if pruned.is_err() {
-            self.abandon().await;
-        }
-        Ok(pruned? > 0)
+impl Lane for PostgresLane {
+    type Transaction<'lane> = PostgresTransaction<'lane>;
+
+    async fn begin(
+        &mut self,
+        wanted: &Wanted,
+    ) -> Result<(Facts, PostgresTransaction<'_>), DatabaseError> {
+        let deadline = in_time(BATCH_TIMEOUT);
+        let begun = timeout_at(deadline, self.try_begin(wanted)).await;
+        let (locked, connection) = begun.unwrap_or_else(|_| Err(late()))?;
+        let Locked { facts, users: locked } = locked;
+        Ok((facts, PostgresTransaction { lane: self, connection, deadline, locked }))
+    }
+
+    async fn slice(&mut self, chore: &Chore) -> Result<Progress, DatabaseError> {
+        let carrying_out = async {
+            match chore {
+                Chore::ForgetKeys { before } => self.forget_keys(*before).await,
+                Chore::Upkeep => Ok(Progress::Done),
+            }
+        };
+        timeout(BATCH_TIMEOUT, carrying_out).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn close(self) {

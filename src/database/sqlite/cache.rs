@@ -6,10 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    database::{Loaded, Wanted},
-    domain::{Account, PriceList, UserId},
-};
+use crate::domain::{Account, Accounts, Facts, PriceList, UserId, Wanted};
 
 /// Most accounts that are remembered; they come to some megabytes.
 const ACCOUNTS_MAX: usize = 10_000;
@@ -33,33 +30,36 @@ impl Recent {
     ///
     /// Whether a store transaction was granted or a request carried out is not remembered: the tables
     /// refuse both a second time.
-    pub(super) fn take(&mut self, wanted: &Wanted) -> Option<Loaded> {
+    pub(super) fn take(&mut self, wanted: &Wanted) -> Option<Facts> {
         let known = wanted.users.iter().all(|user| self.accounts.contains_key(user));
         if !known || (wanted.prices && self.prices.is_none()) {
             return None;
         }
         let prices = self.prices.as_ref().filter(|_| wanted.prices).cloned().unwrap_or_default();
-        let accounts = wanted.users.iter().filter_map(|user| self.accounts.remove_entry(user));
-        Some(Loaded { accounts: accounts.collect(), prices, ..Loaded::default() })
+        let accounts = wanted
+            .users
+            .iter()
+            .map(|user| self.accounts.remove(user).expect("each is asked for once, and is known"));
+        Some(Facts { accounts: accounts.collect(), prices, ..Facts::default() })
     }
 
     /// Goes on from what was just read, and forgets what is of another version.
-    pub(super) fn renew(&mut self, version: i64, wanted: &Wanted, loaded: &Loaded) {
+    pub(super) fn renew(&mut self, version: i64, wanted: &Wanted, facts: &Facts) {
         if self.version != version {
             *self = Self { version, ..Self::default() };
         }
         if wanted.prices {
-            self.prices = Some(loaded.prices.clone());
+            self.prices = Some(facts.prices.clone());
         }
     }
 
     /// Remembers accounts as they were saved.
-    pub(super) fn keep(&mut self, accounts: Vec<Account>) {
+    pub(super) fn keep(&mut self, accounts: Accounts) {
+        let accounts = accounts.into_all();
         if self.accounts.len().saturating_add(accounts.len()) > ACCOUNTS_MAX {
             self.accounts.clear();
         }
-        let saved =
-            accounts.into_iter().map(|account| (account.user().clone(), account.into_saved()));
+        let saved = accounts.map(|account| (account.user().clone(), account.into_saved()));
         self.accounts.extend(saved);
     }
 

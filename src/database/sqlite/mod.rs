@@ -1,6 +1,6 @@
 //! The SQLite engine: how a database file is opened, checked and migrated.
 //!
-//! One connection writes ([`SqliteWriter`]), a small pool reads ([`SqliteReader`]).
+//! One connection writes ([`SqliteLane`]), a small pool reads ([`SqliteReader`]).
 
 mod audit;
 mod backup;
@@ -22,7 +22,7 @@ use sqlx::{
 };
 
 pub(crate) use read::SqliteReader;
-pub(crate) use write::SqliteWriter;
+pub(crate) use write::{SqliteLane, SqliteTransaction};
 
 use super::{DatabaseError, FoundSchema, OpenError, describe, newest_known};
 use file::{DatabaseFile, StartsWith};
@@ -84,7 +84,6 @@ impl SqliteDatabase {
     }
 
     /// The database file, as the URL names it.
-    #[must_use]
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -93,7 +92,7 @@ impl SqliteDatabase {
     ///
     /// # Errors
     /// [`OpenError`]; a file that is not ours, or newer than we are, is left untouched.
-    pub(crate) async fn open(&self) -> Result<(SqliteWriter, SqliteReader), OpenError> {
+    pub(crate) async fn open(&self) -> Result<(SqliteLane, SqliteReader), OpenError> {
         self.inspect().await?;
         let writing = self.options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
         let create = writing.clone().create_if_missing(true);
@@ -104,7 +103,7 @@ impl SqliteDatabase {
         let file =
             DatabaseFile::remember(Path::new(&self.path)).map_err(|error| self.failed(&error))?;
         let reader = SqliteReader::new(&options, file.clone());
-        Ok((SqliteWriter::new(connection, writing.create_if_missing(false), file), reader))
+        Ok((SqliteLane::new(connection, writing.create_if_missing(false), file), reader))
     }
 
     /// Looks whether an existing file is a database we may migrate, without writing to it.

@@ -11,8 +11,8 @@ use sqlx::{
 
 use super::{DatabaseError, DatabaseFile, snapshot, snapshot::snapshot_sql};
 use crate::{
-    database::{DatabaseSize, Loaded, Wanted},
-    domain::{EntryKind, HistoryFilter, HistoryPage, ModelId, Transaction, UserId},
+    database::{DatabaseSize, history::ranges, rows},
+    domain::{Facts, HistoryFilter, HistoryPage, ModelId, UserId, Wanted},
 };
 
 /// Connections that read at the same time.
@@ -41,11 +41,11 @@ impl SqliteReader {
     ///
     /// # Errors
     /// Any [`DatabaseError`] but `Constraint`.
-    pub(in crate::database) async fn load(&self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
+    pub(in crate::database) async fn read(&self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
         self.file.check_present()?;
         let mut connection = self.pool.acquire().await?;
-        let snapshot = snapshot::load(&mut connection, snapshot_sql!(), wanted).await?;
-        Ok(snapshot.loaded)
+        let snapshot = snapshot::read(&mut connection, snapshot_sql!(), wanted).await?;
+        Ok(snapshot.facts)
     }
 
     /// A page of the user's history, newest first.
@@ -74,6 +74,9 @@ impl SqliteReader {
         rows.sort_unstable_by_key(|row| Reverse(row.0));
         let more = rows.len() > limit;
         rows.truncate(limit);
+        let transaction = |HistoryRow(id, kind, amount, model, at)| {
+            rows::transaction(id, &kind, amount, model, at)
+        };
         let transactions = rows.into_iter().map(transaction).collect::<Result<_, _>>()?;
         Ok(HistoryPage { transactions, more })
     }
@@ -89,7 +92,6 @@ impl SqliteReader {
     }
 
     /// How much room the database takes now.
-    #[must_use]
     pub(crate) fn size(&self) -> DatabaseSize {
         self.file.sizes()
     }
@@ -100,20 +102,12 @@ impl SqliteReader {
     }
 }
 
-/// Merges one index per kind, each read backwards only as far as the page needs: the cost is the
-/// page's length, however long the history is. The page comes as one JSON array, because a row of its
-/// own costs each transaction more than finding it. The texts are all ours. `None` when nothing can match.
+/// Merges the ranges. The page comes as one JSON array, because a row of its own costs each transaction more
+/// than finding it. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
-    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let ranges: Vec<String> = filter
-        .kinds()
-        .map(|kind| {
-            format!(
-                "SELECT id FROM transactions \
-                 WHERE user_id = $1 AND type = '{}' AND id < $2{model}",
-                kind.name()
-            )
-        })
+    let ranges: Vec<String> = ranges(filter)
+        .iter()
+        .map(|range| format!("SELECT id FROM transactions WHERE {range}"))
         .collect();
     (!ranges.is_empty()).then(|| {
         format!(
@@ -127,10 +121,3 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
 /// Id, type, amount, model, and when it was made.
 #[derive(Deserialize)]
 struct HistoryRow<'a>(i64, Cow<'a, str>, i64, Option<String>, String);
-
-fn transaction(row: HistoryRow<'_>) -> Result<Transaction, DatabaseError> {
-    let HistoryRow(id, kind, amount, model, created_at) = row;
-    let kind = EntryKind::from_name(&kind)
-        .ok_or_else(|| DatabaseError::Corrupt(format!("type of a transaction: '{kind}'")))?;
-    Ok(Transaction { id, kind, amount, model, created_at })
-}

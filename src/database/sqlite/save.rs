@@ -1,8 +1,7 @@
-//! What a batch writes: the rows that accounts and replays come to, and the statements that write them.
-//! When a transaction begins, and what an error means, is the writer's business.
+//! The statements that write a batch, and what is bound to them. When a transaction begins, and what an
+//! error means, is `write`'s business.
 
 use std::{
-    collections::BTreeSet,
     iter::successors,
     sync::{Arc, LazyLock},
 };
@@ -10,9 +9,9 @@ use std::{
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::snapshot::json;
-use crate::domain::{
-    Account, Credits, Entry, EntryKind, ModelId, Replay, Replays, StoreTransactionId, Tokens,
-    UserId, UserKey,
+use crate::{
+    database::changes::{Changes, EntryRow},
+    domain::{ModelId, Replay, StoreTransactionId, UserKey},
 };
 
 const NULL: Option<i64> = None;
@@ -74,7 +73,7 @@ const FAIL_IF_INDEXED: &str = "
     FROM (VALUES ";
 const DIGEST_PLACE: &str = "(?)";
 
-/// The time, then replays as `bind_replays` binds them.
+/// The time, then replays as `bind_keys` binds them.
 const SAVE_REPLAYS: &str = "
     INSERT INTO idempotency_keys (id, digest, user_id, key, fingerprint, outcome, created_at)
     SELECT *, ? FROM (VALUES ";
@@ -125,6 +124,19 @@ impl SaveStatements {
         SAVE_STATEMENTS.iter().find(|statements| statements.places >= rows)
     }
 
+    /// The smallest for a chunk of rows.
+    fn for_chunk<T>(rows: &[T]) -> &'static Self {
+        Self::for_rows(rows.len())
+            .expect("a chunk has at most as many rows as the largest has places")
+    }
+
+    /// Those for what nearly every batch comes to, if this one does.
+    fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
+        let usual = changes.resets.is_empty() && !changes.entries.is_empty();
+        usual.then_some(())?;
+        Self::for_rows(changes.entries.len().max(changes.replays.len()))
+    }
+
     /// All of a batch in one text, where the transaction is open.
     fn whole(&'static self, replays: bool) -> &'static str {
         let [without, with] = &self.whole;
@@ -142,6 +154,11 @@ impl SaveStatements {
     }
 }
 
+/// Whether one message saves them all: they are what nearly every batch comes to.
+pub(super) fn are_usual(changes: &Changes<'_>) -> bool {
+    SaveStatements::usual(changes).is_some()
+}
+
 /// What has to be found for a transaction to begin.
 #[derive(Debug)]
 pub(super) struct Expected {
@@ -151,145 +168,81 @@ pub(super) struct Expected {
     pub(super) not_indexed: Vec<i64>,
 }
 
-/// Writes all of a batch and commits: in the open transaction, or, where something is expected, in one
-/// that begins only if it is so.
-pub(super) async fn save(
-    connection: &mut SqliteConnection,
-    changes: &Changes<'_>,
-    expected: Option<Expected>,
-    now: &str,
-) -> Result<(), sqlx::Error> {
-    let now: Arc<str> = now.into();
-    if let Some(statements) = changes.usual_statements() {
-        return save_whole(connection, statements, changes, expected, &now).await;
-    }
-    if let Some(Expected { version, .. }) = expected {
-        sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
-    }
-    save_in_pieces(connection, changes, &now).await
+/// All of a batch, to be written and committed.
+pub(super) struct Save<'a> {
+    pub(super) changes: &'a Changes<'a>,
+    /// The id of the first new row of `idempotency_keys`.
+    pub(super) first_key_id: i64,
+    /// Of something expected the transaction begins only if it is so; without, it is open.
+    pub(super) expected: Option<Expected>,
+    pub(super) now: Arc<str>,
 }
 
-/// With one message.
-async fn save_whole(
-    connection: &mut SqliteConnection,
-    statements: &'static SaveStatements,
-    changes: &Changes<'_>,
-    expected: Option<Expected>,
-    now: &Arc<str>,
-) -> Result<(), sqlx::Error> {
-    let replays = !changes.replays.is_empty();
-    let mut query = match expected {
-        None => sqlx::query(statements.whole(replays)),
-        Some(Expected { version, not_indexed }) => {
-            let to_prove = !not_indexed.is_empty();
-            let query = sqlx::query(statements.begin_whole(replays, to_prove)).bind(version);
-            if to_prove { bind_digests(query, statements.places, &not_indexed) } else { query }
+/// A row of `idempotency_keys`, with its id.
+type KeyRow<'a> = (i64, &'a UserKey, &'a Replay);
+
+impl Save<'_> {
+    pub(super) async fn run(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        if let Some(statements) = SaveStatements::usual(self.changes) {
+            return self.in_one_piece(connection, statements).await;
         }
-    };
-    if replays {
-        query = bind_replays(query, statements.places, &changes.replays, now);
-    }
-    query = bind_accounts(query, changes, now);
-    bind_entries(query, &changes.entries, now).execute(connection).await?;
-    Ok(())
-}
-
-/// What is too much for one statement, or seldom.
-async fn save_in_pieces(
-    connection: &mut SqliteConnection,
-    changes: &Changes<'_>,
-    now: &Arc<str>,
-) -> Result<(), sqlx::Error> {
-    if !changes.reset.is_empty() {
-        let query = sqlx::query(RESET).bind(json(&changes.reset)).bind(Arc::clone(now));
-        query.execute(&mut *connection).await?;
-    }
-    if !changes.entries.is_empty() {
-        let query = bind_accounts(sqlx::query(SAVE_ACCOUNTS), changes, now);
-        query.execute(&mut *connection).await?;
-    }
-    for replays in changes.replays.chunks(PLACES_MAX) {
-        let Some(statements) = SaveStatements::for_rows(replays.len()) else { continue };
-        let query = sqlx::query(statements.replays.as_str());
-        let query = bind_replays(query, statements.places, replays, now);
-        query.execute(&mut *connection).await?;
-    }
-    for entries in changes.entries.chunks(PLACES_MAX) {
-        let Some(statements) = SaveStatements::for_rows(entries.len()) else { continue };
-        let query = sqlx::query(statements.entries.as_str());
-        bind_entries(query, entries, now).execute(&mut *connection).await?;
-    }
-    sqlx::query("COMMIT").execute(connection).await?;
-    Ok(())
-}
-
-/// What the accounts' entries come to.
-#[derive(Debug, Default)]
-pub(super) struct Changes<'a> {
-    pub(super) reset: Vec<&'a UserId>,
-    /// Users who may be new.
-    users: Vec<&'a UserId>,
-    credits: Vec<(&'a UserId, Credits)>,
-    tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
-    pub(super) entries: Vec<(&'a UserId, &'a Entry)>,
-    pub(super) replays: Vec<NewReplay<'a>>,
-}
-
-/// A row of `idempotency_keys`.
-#[derive(Debug)]
-pub(super) struct NewReplay<'a> {
-    id: i64,
-    pub(super) key: &'a UserKey,
-    replay: &'a Replay,
-}
-
-impl<'a> Changes<'a> {
-    /// The replays get ids from `first_id` on.
-    pub(super) fn of(accounts: &'a [Account], replays: &'a Replays, first_id: i64) -> Self {
-        let replays = replays.new_ones().zip(first_id..).map(|((key, replay), id)| NewReplay {
-            id,
-            key,
-            replay,
-        });
-        let mut changes = Self { replays: replays.collect(), ..Self::default() };
-        for account in accounts {
-            changes.add(account);
+        if let Some(Expected { version, .. }) = self.expected {
+            sqlx::query(BEGIN_IF_CURRENT).bind(version).execute(&mut *connection).await?;
         }
-        changes
+        self.in_pieces(connection).await
     }
 
-    /// Whether one message saves them: they are what nearly every batch comes to.
-    pub(super) fn are_usual(&self) -> bool {
-        self.usual_statements().is_some()
+    /// With one message.
+    async fn in_one_piece(
+        &self,
+        connection: &mut SqliteConnection,
+        statements: &'static SaveStatements,
+    ) -> Result<(), sqlx::Error> {
+        let keys = self.key_rows();
+        let mut query = match &self.expected {
+            None => sqlx::query(statements.whole(!keys.is_empty())),
+            Some(Expected { version, not_indexed }) => {
+                let to_prove = !not_indexed.is_empty();
+                let query = sqlx::query(statements.begin_whole(!keys.is_empty(), to_prove));
+                let query = query.bind(*version);
+                if to_prove { bind_digests(query, statements.places, not_indexed) } else { query }
+            }
+        };
+        if !keys.is_empty() {
+            query = bind_keys(query, statements.places, &keys, &self.now);
+        }
+        query = bind_accounts(query, self.changes, &self.now);
+        bind_entries(query, &self.changes.entries, &self.now).execute(connection).await?;
+        Ok(())
     }
 
-    /// The statements for what nearly every batch comes to, if this one does.
-    fn usual_statements(&self) -> Option<&'static SaveStatements> {
-        let usual = self.reset.is_empty() && !self.entries.is_empty();
-        usual.then_some(())?;
-        SaveStatements::for_rows(self.entries.len().max(self.replays.len()))
+    /// What is too much for one statement, or seldom.
+    async fn in_pieces(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let Self { changes, now, .. } = self;
+        if !changes.resets.is_empty() {
+            let query = sqlx::query(RESET).bind(json(&changes.resets)).bind(Arc::clone(now));
+            query.execute(&mut *connection).await?;
+        }
+        if !changes.entries.is_empty() {
+            let query = bind_accounts(sqlx::query(SAVE_ACCOUNTS), changes, now);
+            query.execute(&mut *connection).await?;
+        }
+        for keys in self.key_rows().chunks(PLACES_MAX) {
+            let statements = SaveStatements::for_chunk(keys);
+            let query = sqlx::query(statements.replays.as_str());
+            bind_keys(query, statements.places, keys, now).execute(&mut *connection).await?;
+        }
+        for entries in changes.entries.chunks(PLACES_MAX) {
+            let query = sqlx::query(SaveStatements::for_chunk(entries).entries.as_str());
+            bind_entries(query, entries, now).execute(&mut *connection).await?;
+        }
+        sqlx::query("COMMIT").execute(connection).await?;
+        Ok(())
     }
 
-    fn add(&mut self, account: &'a Account) {
-        let user = account.user();
-        if account.is_reset() {
-            self.reset.push(user);
-        }
-        if account.entries().is_empty() {
-            return;
-        }
-        let kinds: BTreeSet<EntryKind> = account.entries().iter().map(Entry::kind).collect();
-        if kinds.contains(&EntryKind::Purchase) {
-            self.users.push(user);
-        }
-        if kinds.contains(&EntryKind::Purchase) || kinds.contains(&EntryKind::Allocation) {
-            self.credits.push((user, account.credits()));
-        }
-        let models: BTreeSet<&ModelId> =
-            account.entries().iter().filter_map(Entry::model).collect();
-        let held = models.into_iter().filter_map(|model| account.tokens().get_key_value(model));
-        self.tokens.extend(held.map(|(model, tokens)| (user, model, *tokens)));
-        self.entries.extend(account.entries().iter().map(|entry| (user, entry)));
+    fn key_rows(&self) -> Vec<KeyRow<'_>> {
+        let ids = self.first_key_id..;
+        ids.zip(&self.changes.replays).map(|(id, (key, replay))| (id, *key, *replay)).collect()
     }
 }
 
@@ -313,54 +266,44 @@ fn bind_digests(query: SqliteQuery, places: usize, digests: &[i64]) -> SqliteQue
 }
 
 /// Fills all places, too.
-fn bind_replays(
+fn bind_keys(
     query: SqliteQuery,
     places: usize,
-    replays: &[NewReplay<'_>],
+    keys: &[KeyRow<'_>],
     now: &Arc<str>,
 ) -> SqliteQuery {
     let mut query = query.bind(Arc::clone(now));
-    for new in replays {
+    for (id, key, replay) in keys {
         query = query
-            .bind(new.id)
-            .bind(new.key.digest())
-            .bind(new.key.user().shared())
-            .bind(new.key.key().shared())
-            .bind(new.replay.fingerprint.get())
-            .bind(new.replay.outcome.clone());
+            .bind(*id)
+            .bind(key.digest())
+            .bind(key.user().shared())
+            .bind(key.key().shared())
+            .bind(replay.fingerprint.get())
+            .bind(replay.outcome.clone());
     }
-    for _ in replays.len()..places {
+    for _ in keys.len()..places {
         query = query.bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(NULL);
     }
     query
 }
 
 /// Leaves the places left over alone; they are the last of their text.
-fn bind_entries(query: SqliteQuery, entries: &[(&UserId, &Entry)], now: &Arc<str>) -> SqliteQuery {
-    let query = query.bind(Arc::clone(now));
-    entries.iter().fold(query, |query, (user, entry)| bind_entry(query, user, entry))
+fn bind_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str>) -> SqliteQuery {
+    entries.iter().fold(query.bind(Arc::clone(now)), bind_entry)
 }
 
-fn bind_entry(query: SqliteQuery, user: &UserId, entry: &Entry) -> SqliteQuery {
-    let query = query
-        .bind(user.shared())
-        .bind(entry.kind().name())
-        .bind(entry.amount())
-        .bind(entry.model().map(ModelId::shared));
-    let query = match entry {
-        Entry::Purchase { record, .. } => {
-            let id = entry.store_transaction_id().map(StoreTransactionId::shared);
-            query.bind(id).bind(record.as_json().to_owned()).bind(NULL).bind(NULL).bind(NULL)
-        }
-        Entry::Allocation { price_per_m_token, .. } => {
-            query.bind(NULL).bind(NULL).bind(NULL).bind(NULL).bind(*price_per_m_token)
-        }
-        Entry::Consumption { usage, .. } => query
-            .bind(NULL)
-            .bind(NULL)
-            .bind(usage.input().get())
-            .bind(usage.output().get())
-            .bind(NULL),
-    };
-    query.bind(entry.credits_delta()).bind(entry.tokens_delta())
+fn bind_entry(query: SqliteQuery, row: &EntryRow<'_>) -> SqliteQuery {
+    query
+        .bind(row.user.shared())
+        .bind(row.kind.name())
+        .bind(row.amount)
+        .bind(row.model.map(ModelId::shared))
+        .bind(row.store_transaction_id.map(StoreTransactionId::shared))
+        .bind(row.record.map(str::to_owned))
+        .bind(row.input_tokens)
+        .bind(row.output_tokens)
+        .bind(row.price_per_m_token)
+        .bind(row.credits_delta)
+        .bind(row.tokens_delta)
 }

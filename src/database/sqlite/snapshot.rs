@@ -4,10 +4,15 @@
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
-use sqlx::{Row, SqlSafeStr, SqliteConnection};
+use sqlx::{FromRow, SqlSafeStr, SqliteConnection};
 
-use super::DatabaseError;
-use crate::database::{Loaded, Wanted, found::Found};
+use crate::{
+    database::{
+        DatabaseError,
+        rows::{FactRow, Found},
+    },
+    domain::{Facts, Wanted},
+};
 
 /// Joined in this order (`CROSS`), so that each name is looked up in an index, and nothing is gathered
 /// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
@@ -30,13 +35,13 @@ pub(super) use snapshot_sql;
 
 /// What a statement found.
 pub(super) struct Snapshot {
-    pub(super) loaded: Loaded,
+    pub(super) facts: Facts,
     /// The version of the database, if it was asked for.
     pub(super) data_version: Option<i64>,
 }
 
 /// Runs `sql`, which must hold [`snapshot_sql`], and gathers what it finds.
-pub(super) async fn load(
+pub(super) async fn read(
     connection: &mut SqliteConnection,
     sql: impl SqlSafeStr,
     wanted: &Wanted,
@@ -49,16 +54,14 @@ pub(super) async fn load(
     let mut found = Found::default();
     let mut data_version = None;
     while let Some(row) = rows.try_next().await? {
-        let source: &str = row.try_get(0)?;
-        let amount: i64 = row.try_get(3)?;
-        if source == "version" {
-            data_version = Some(amount);
+        let row = FactRow::from_row(&row)?;
+        if row.source == "version" {
+            data_version = Some(row.amount);
         } else {
-            let name: Option<&str> = row.try_get(2)?;
-            found.take(source, row.try_get(1)?, name.unwrap_or_default(), amount)?;
+            found.take(&row)?;
         }
     }
-    Ok(Snapshot { loaded: found.into_loaded(&wanted.users), data_version })
+    Ok(Snapshot { facts: found.into_facts(&wanted.users), data_version })
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(list: &T) -> String {

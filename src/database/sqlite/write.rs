@@ -1,12 +1,15 @@
-//! One batch of writes in one SQLite transaction, in one trip to SQLite's thread where what it rests on
-//! is remembered, else in two: begin and read, then write and commit.
+//! Batches of writes on the one connection that writes, each a transaction of its own.
 //!
-//! The statements are sent as they stand, `BEGIN` and `COMMIT` included, so sqlx's own count of
-//! transactions is never involved. Whenever anything but a conflict is wrong, the connection is thrown
-//! away with its transaction: SQLite may or may not have rolled back by itself, and on a connection in
-//! doubt later statements would commit one by one.
-
-use std::collections::HashSet;
+//! - *Locked*: one trip to SQLite's thread begins and reads, a second writes and commits.
+//! - *Cached*: what the batch is decided on is remembered from earlier ones, and nothing has begun. One
+//!   trip begins, has SQLite compare the version of the database, writes and commits. Where that fails,
+//!   the batch is decided again, locked.
+//!
+//! Statements are sent as they stand, `BEGIN` and `COMMIT` included, so sqlx's own count of transactions
+//! is never involved. Whoever works with the connection takes it out of the lane, with all that is
+//! remembered, and puts it back when all went well. Otherwise both are dropped, the connection with its
+//! transaction: SQLite may or may not have rolled back by itself, and on a connection in doubt later
+//! statements would commit one by one.
 
 use chrono::{DateTime, Utc};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -16,18 +19,18 @@ use super::{
     cache::Recent,
     keys::Keys,
     result_code,
-    save::{Changes, Expected, save},
+    save::{Expected, Save, are_usual},
     snapshot,
     snapshot::{Snapshot, snapshot_sql},
 };
 use crate::{
-    database::{Loaded, Wanted, Writer, timestamp},
-    domain::{Account, Replays, StoreTransactionId},
+    database::{Chore, HopedNew, Lane, Progress, Transaction, changes::Changes, timestamp},
+    domain::{Facts, Wanted},
 };
 
 /// Not deferred: a transaction that first reads and then writes would fail at once, whatever the
 /// busy timeout, when another process wrote in between.
-const BEGIN_AND_LOAD: &str = concat!(
+const BEGIN_AND_READ: &str = concat!(
     "BEGIN IMMEDIATE;\n",
     snapshot_sql!(),
     " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
@@ -35,7 +38,7 @@ const BEGIN_AND_LOAD: &str = concat!(
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. The one with the
 /// highest id stays, so that nobody gives that id again.
-const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
+const FORGET_KEYS: &str = "BEGIN IMMEDIATE;
     DELETE FROM idempotency_index WHERE (digest, id) IN (
         SELECT digest, id
         FROM (SELECT id, digest, created_at FROM idempotency_keys ORDER BY id LIMIT $2)
@@ -46,200 +49,202 @@ const PRUNE_KEYS: &str = "BEGIN IMMEDIATE;
     RETURNING digest, id;
     COMMIT";
 /// Most idempotency keys that are forgotten at once.
-const PRUNED_AT_ONCE: i64 = 256;
+const FORGOTTEN_AT_ONCE: i64 = 256;
 
 /// The one connection that writes.
 #[derive(Debug)]
-pub(crate) struct SqliteWriter {
-    /// `None` after a failure, until it is needed again.
-    connection: Option<SqliteConnection>,
-    basis: Basis,
-    recent: Recent,
-    keys: Keys,
+pub(crate) struct SqliteLane {
+    /// `None` while somebody works with it, and after a failure until it is needed again.
+    held: Option<Box<Held>>,
     options: SqliteConnectOptions,
     file: DatabaseFile,
 }
 
-/// What the batch at hand is decided on.
+/// A connection that is sound, and what is remembered of its database.
 #[derive(Debug)]
+struct Held {
+    connection: SqliteConnection,
+    recent: Recent,
+    keys: Keys,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(crate) struct SqliteTransaction<'lane> {
+    lane: &'lane mut SqliteLane,
+    held: Box<Held>,
+    basis: Basis,
+}
+
+/// What the batch is decided on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Basis {
+    /// What is remembered, with all purchases and requests taken for new; no transaction has begun.
+    Cached,
     /// What was read in the transaction that is open.
-    Read,
-    /// What was remembered, and that all these purchases and requests are new.
-    Remembered { ids: Vec<StoreTransactionId>, keys: usize },
+    Locked,
 }
 
-impl Basis {
-    /// Whether the tables will tell if something was not new: they do of all that is written. Of what
-    /// was refused nothing is, and after a reset they would know nothing any more.
-    fn will_be_proved(&self, changes: &Changes<'_>, replays: &Replays) -> bool {
-        let Self::Remembered { ids, keys } = self else { return true };
-        let written: HashSet<&StoreTransactionId> =
-            changes.entries.iter().filter_map(|(_, entry)| entry.store_transaction_id()).collect();
-        changes.reset.is_empty()
-            && ids.iter().all(|id| written.contains(id))
-            // There are none but of the keys asked for, each once.
-            && replays.new_ones().len() == *keys
-            && (*keys == 0 || changes.are_usual())
-    }
-}
-
-impl SqliteWriter {
+impl SqliteLane {
     pub(super) fn new(
         connection: SqliteConnection,
         options: SqliteConnectOptions,
         file: DatabaseFile,
     ) -> Self {
-        let (basis, recent, keys) = (Basis::Read, Recent::default(), Keys::default());
-        Self { connection: Some(connection), basis, recent, keys, options, file }
+        Self { held: Some(Box::new(Held::new(connection))), options, file }
     }
 
-    /// Whether the batch rests on what was remembered, which is to be proved yet.
-    const fn rests_on_memory(&self) -> bool {
-        matches!(self.basis, Basis::Remembered { .. })
+    /// Takes the connection out, made anew where needed, if the file may be written.
+    async fn take(&mut self) -> Result<Box<Held>, DatabaseError> {
+        let held = self.held.take();
+        self.file.check_writable()?;
+        match held {
+            Some(held) => Ok(held),
+            None => Ok(Box::new(Held::new(self.options.connect().await?))),
+        }
     }
 
-    /// What has to be proved then.
-    fn to_prove(&self, changes: &Changes<'_>) -> Option<Expected> {
-        let digests = changes.replays.iter().map(|new| new.key.digest());
-        self.rests_on_memory().then(|| Expected {
+    async fn forget_keys(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        // After a failure, too: what is forgotten may be just the room that a full database lacks.
+        let mut held = self.take().await?;
+        let query = sqlx::query_as(FORGET_KEYS).bind(timestamp(before)).bind(FORGOTTEN_AT_ONCE);
+        let forgotten: Vec<(i64, i64)> = query.fetch_all(&mut held.connection).await?;
+        held.keys.note_deleted(&forgotten);
+        self.held = Some(held);
+        Ok(if forgotten.is_empty() { Progress::Done } else { Progress::More })
+    }
+
+    async fn keep_up(&mut self) -> Result<Progress, DatabaseError> {
+        let Some(mut held) = self.held.take() else { return Ok(Progress::Done) };
+        let Held { connection, keys, .. } = &mut *held;
+        let progress = keys.keep_up(connection).await?;
+        self.held = Some(held);
+        Ok(progress)
+    }
+}
+
+impl Held {
+    fn new(connection: SqliteConnection) -> Self {
+        Self { connection, recent: Recent::default(), keys: Keys::default() }
+    }
+
+    /// The facts wanted, if nothing has to be read for them.
+    fn remembered(&mut self, wanted: &Wanted) -> Option<Facts> {
+        let all_new = self.keys.has_none_of(&wanted.keys, self.recent.version());
+        if all_new { self.recent.take(wanted) } else { None }
+    }
+
+    /// Begins a transaction and reads the facts wanted in it.
+    async fn begin(&mut self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
+        let Self { connection, recent, keys } = self;
+        let Snapshot { mut facts, data_version } =
+            snapshot::read(connection, BEGIN_AND_READ, wanted).await?;
+        let version = data_version.expect("the statement asks for the version");
+        if !wanted.keys.is_empty() {
+            facts.replays = keys.find(connection, &wanted.keys, version).await?;
+        }
+        recent.renew(version, wanted, &facts);
+        Ok(facts)
+    }
+
+    /// What a batch decided on what is remembered expects to be so still.
+    fn expected(&self, changes: &Changes<'_>) -> Expected {
+        let digests = changes.replays.iter().map(|(key, _)| key.digest());
+        Expected {
             version: self.recent.version(),
             not_indexed: digests.filter(|digest| self.keys.index_may_have(*digest)).collect(),
-        })
-    }
-
-    async fn try_load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        self.file.check_writable()?;
-        if self.keys.has_none_of(&wanted.keys, self.recent.version())
-            && let Some(loaded) = self.recent.take(wanted)
-        {
-            let ids = wanted.store_transaction_ids.clone();
-            self.basis = Basis::Remembered { ids, keys: wanted.keys.len() };
-            return Ok(loaded);
         }
-        let connection = opened(&mut self.connection, &self.options).await?;
-        let Snapshot { mut loaded, data_version } =
-            snapshot::load(connection, BEGIN_AND_LOAD, wanted).await?;
-        let version = data_version.unwrap_or_default();
-        if !wanted.keys.is_empty() {
-            loaded.replays = self.keys.find(connection, &wanted.keys, version).await?;
+    }
+
+    /// Takes note of changes that were saved.
+    fn note_saved(&mut self, changes: &Changes<'_>) {
+        if !changes.resets.is_empty() {
+            self.keys.note_all_indexed();
         }
-        self.basis = Basis::Read;
-        self.recent.renew(version, wanted, &loaded);
-        Ok(loaded)
+        self.keys.note_saved(changes.replays.iter().map(|(key, _)| key.digest()));
     }
 
-    async fn try_save(&mut self, changes: &Changes<'_>, now: &str) -> Result<(), sqlx::Error> {
-        let expected = self.to_prove(changes);
-        let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        save(connection, changes, expected, now).await
-    }
-
-    async fn try_tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        if let Some(connection) = self.connection.as_mut() {
-            self.keys.read_some(connection).await?;
-            self.keys.move_some(connection).await?;
-        }
-        let Some(before) = before else { return Ok(false) };
-        self.file.check_writable()?;
-        // After a failure, too: what is forgotten may be just the room that a full database lacks.
-        let connection = opened(&mut self.connection, &self.options).await?;
-        let query = sqlx::query_as(PRUNE_KEYS).bind(timestamp(before)).bind(PRUNED_AT_ONCE);
-        let pruned: Vec<(i64, i64)> = query.fetch_all(connection).await?;
-        self.keys.note_deleted(&pruned);
-        Ok(!pruned.is_empty())
-    }
-
-    /// What an error of `try_save` means, and the transaction's end.
-    async fn saving_failed(&mut self, error: sqlx::Error) -> DatabaseError {
-        let code = result_code(&error).map(|code| code & PRIMARY_CODE_MASK);
-        // Of what was read under the lock nothing can have changed.
-        let conflict =
-            self.rests_on_memory() && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT));
-        if conflict && self.roll_back().await.is_ok() {
-            return another_writer();
-        }
-        self.abandon().await;
-        if conflict { another_writer() } else { error.into() }
-    }
-
+    /// Undoes what began on what is not so any more.
     async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
         self.recent.clear();
-        let connection = self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        sqlx::query("ROLLBACK").execute(connection).await?;
+        sqlx::query("ROLLBACK").execute(&mut self.connection).await?;
         Ok(())
     }
 }
 
-async fn opened<'a>(
-    connection: &'a mut Option<SqliteConnection>,
-    options: &SqliteConnectOptions,
-) -> Result<&'a mut SqliteConnection, sqlx::Error> {
-    let open = match connection.take() {
-        Some(open) => open,
-        None => options.connect().await?,
-    };
-    Ok(connection.insert(open))
+impl Transaction for SqliteTransaction<'_> {
+    async fn save(self, facts: Facts, hoped_new: HopedNew) -> Result<(), DatabaseError> {
+        let Self { lane, mut held, basis } = self;
+        let Facts { accounts, replays, now, .. } = facts;
+        let changes = Changes::of(&accounts, &replays);
+        if basis == Basis::Cached && !will_be_proved(&changes, hoped_new) {
+            // The accounts are not remembered any more, so they are read next.
+            lane.held = Some(held);
+            return Err(another_writer());
+        }
+        let save = Save {
+            changes: &changes,
+            first_key_id: held.keys.next_id(),
+            expected: (basis == Basis::Cached).then(|| held.expected(&changes)),
+            now: timestamp(now).into(),
+        };
+        let saved = save.run(&mut held.connection).await;
+        let Err(error) = saved else {
+            held.note_saved(&changes);
+            held.recent.keep(accounts);
+            lane.held = Some(held);
+            return Ok(());
+        };
+        let code = result_code(&error).map(|code| code & PRIMARY_CODE_MASK);
+        // Of what was read under the lock nothing can have changed.
+        if basis == Basis::Cached && matches!(code, Some(SQLITE_ERROR | SQLITE_CONSTRAINT)) {
+            if held.roll_back().await.is_ok() {
+                lane.held = Some(held);
+            }
+            return Err(another_writer());
+        }
+        Err(error.into())
+    }
 }
 
-/// What was decided rests on what is not so any more. The second time it is read under the lock.
+/// Whether the tables will tell if a purchase or a request was not new: they do of all that are written.
+/// After a reset they would know nothing any more, and of requests only the usual statement asks.
+fn will_be_proved(changes: &Changes<'_>, hoped_new: HopedNew) -> bool {
+    hoped_new == HopedNew::AllSaved
+        && changes.resets.is_empty()
+        && (changes.replays.is_empty() || are_usual(changes))
+}
+
+/// What was decided rests on what may not be so any more. The second time it is read under the lock.
 fn another_writer() -> DatabaseError {
     DatabaseError::Retry("another writer came in between".to_owned())
 }
 
-impl Writer for SqliteWriter {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, DatabaseError> {
-        let loaded = self.try_load(wanted).await;
-        if loaded.is_err() {
-            self.abandon().await;
-        }
-        loaded
-    }
+impl Lane for SqliteLane {
+    type Transaction<'lane> = SqliteTransaction<'lane>;
 
-    async fn save(
+    async fn begin(
         &mut self,
-        accounts: Vec<Account>,
-        replays: &Replays,
-        now: DateTime<Utc>,
-    ) -> Result<(), DatabaseError> {
-        let changes = Changes::of(&accounts, replays, self.keys.next_id());
-        if !self.basis.will_be_proved(&changes, replays) {
-            // Nothing has begun; the accounts taken from memory are not given back, and read next.
-            return Err(another_writer());
-        }
-        match self.try_save(&changes, &timestamp(now)).await {
-            Ok(()) => {
-                if !changes.reset.is_empty() {
-                    self.keys.note_all_indexed();
-                }
-                self.keys.note_saved(changes.replays.iter().map(|new| new.key.digest()));
-                self.recent.keep(accounts);
-                Ok(())
-            }
-            Err(error) => Err(self.saving_failed(error).await),
-        }
+        wanted: &Wanted,
+    ) -> Result<(Facts, SqliteTransaction<'_>), DatabaseError> {
+        let mut held = self.take().await?;
+        let (facts, basis) = match held.remembered(wanted) {
+            Some(facts) => (facts, Basis::Cached),
+            None => (held.begin(wanted).await?, Basis::Locked),
+        };
+        Ok((facts, SqliteTransaction { lane: self, held, basis }))
     }
 
-    async fn abandon(&mut self) {
-        self.recent.clear();
-        self.keys = Keys::default();
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close_hard().await
-        {
-            tracing::warn!(%error, "a failed database connection did not close cleanly");
+    async fn slice(&mut self, chore: &Chore) -> Result<Progress, DatabaseError> {
+        match chore {
+            Chore::ForgetKeys { before } => self.forget_keys(*before).await,
+            Chore::Upkeep => self.keep_up().await,
         }
-    }
-
-    async fn tidy(&mut self, before: Option<DateTime<Utc>>) -> Result<bool, DatabaseError> {
-        let tidied = self.try_tidy(before).await;
-        if tidied.is_err() {
-            self.abandon().await;
-        }
-        tidied
     }
 
     async fn close(self) {
-        let Some(mut connection) = self.connection else { return };
+        let Some(held) = self.held else { return };
+        let mut connection = held.connection;
         if let Err(error) = sqlx::query("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
             .execute(&mut connection)
             .await

@@ -1,5 +1,5 @@
-//! Which idempotency keys are certainly not in the index, told from memory: to look for a new key there is
-//! to read a page of its own. What is in the index, and as of when, is `keys`' business.
+//! The Bloom filter over the index of idempotency keys: which keys are certainly not in there, told from
+//! memory. What is in the index, and as of when, is `keys`' business.
 
 use fastbloom::BloomFilter;
 

@@ -1,16 +1,23 @@
-//! Idempotency keys: whether one is new, finding one, and moving many into the index at once, in its
-//! order.
+//! Idempotency keys: is one new, and if not, what did its request come to?
 //!
-//! A key is new if its digest is neither among the young keys nor in the index. Young are all keys above
-//! the id up to which the table `idempotency_indexed` says the index is complete, as of a version of the
-//! database.
+//! A small LSM tree, because keys are random and a B-tree that takes each as it comes rewrites a page for
+//! every one of them:
+//! - Rows are appended to the table `idempotency_keys`, and go into no index.
+//! - The *memtable* holds the digest and the id of each key since the last merge. A restart reads them
+//!   from the table's end, above the id that `idempotency_indexed` tells.
+//! - The *sorted merge* moves them into `idempotency_index` when there are many, in the index's order and
+//!   a slice at a time, so that keys side by side share the write of their page.
+//! - The *Bloom filter* holds the digests of the index. A key of which neither it nor the memtable knows
+//!   is new, and no page is read to tell.
+//!
+//! All of it is as of a version of the database, which another writer's commit ends.
 
 mod filter;
-mod young;
+mod memtable;
 
 use std::sync::LazyLock;
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{FromRow, SqliteConnection};
 
 use super::{
     DatabaseError, SQLITE_ERROR, result_code,
@@ -18,10 +25,10 @@ use super::{
     snapshot::json,
 };
 use filter::{IndexFilter, READ_AT_ONCE};
-use young::{DigestAndId, YoungKeys};
+use memtable::{DigestAndId, Memtable};
 
 use crate::{
-    database::found::replay,
+    database::{Progress, rows::ReplayRow},
     domain::{Replays, UserKey},
 };
 
@@ -33,7 +40,7 @@ const GATHERED: usize = 45_056;
 const SLICE: usize = 2_048;
 
 /// Rows whose digest may be in the index or not.
-const NEWER: &str = "SELECT id, digest FROM idempotency_keys
+const NEWER: &str = "SELECT digest, id FROM idempotency_keys
     WHERE id > max(?, (SELECT id FROM idempotency_indexed))";
 
 /// The highest id that was given. Whoever deletes keys sees to it that it is still found here.
@@ -87,7 +94,7 @@ static INDEX_EXISTING: LazyLock<String> = LazyLock::new(|| {
 pub(super) struct Keys {
     /// The version of the database as of which it is; `None` when nothing is known yet.
     version: Option<i64>,
-    young: YoungKeys,
+    memtable: Memtable,
     filter: IndexFilter,
     last_id: i64,
     /// Of those up to this id some may have been deleted; those above it are all there.
@@ -104,11 +111,11 @@ struct Moving {
 }
 
 impl Keys {
-    /// Whether all these keys are certainly not among the young ones, as of `version`.
+    /// Whether all these keys are certainly not in the memtable, as of `version`.
     pub(super) fn has_none_of(&self, keys: &[UserKey], version: i64) -> bool {
         keys.is_empty()
             || self.version == Some(version)
-                && keys.iter().all(|key| self.young.ids(key.digest()).next().is_none())
+                && keys.iter().all(|key| self.memtable.ids(key.digest()).next().is_none())
     }
 
     /// Whether the index may have a key with this digest, as of the same version.
@@ -125,21 +132,21 @@ impl Keys {
     pub(super) fn note_saved(&mut self, digests: impl IntoIterator<Item = i64>) {
         for digest in digests {
             self.last_id = self.next_id();
-            self.young.insert((digest, self.last_id));
+            self.memtable.insert((digest, self.last_id));
         }
     }
 
     /// Forgets keys that were deleted.
     pub(super) fn note_deleted(&mut self, keys: &[DigestAndId]) {
         for key in keys {
-            self.young.remove(*key);
+            self.memtable.remove(*key);
         }
         self.filter.note_deleted(keys.len());
     }
 
     /// Takes note that all there are went into the index.
     pub(super) fn note_all_indexed(&mut self) {
-        self.young.clear();
+        self.memtable.clear();
         self.filter.restart();
         self.moving = None;
     }
@@ -158,12 +165,11 @@ impl Keys {
     ) -> Result<Replays, DatabaseError> {
         self.catch_up(connection, version).await?;
         let digests: Vec<i64> = keys.iter().map(UserKey::digest).collect();
-        let ids: Vec<i64> = digests.iter().flat_map(|digest| self.young.ids(*digest)).collect();
+        let ids: Vec<i64> = digests.iter().flat_map(|digest| self.memtable.ids(*digest)).collect();
         let rows = sqlx::query(FIND).bind(json(&digests)).bind(json(&ids));
         let mut replays = Replays::default();
         for row in rows.fetch_all(connection).await? {
-            let (key, replay) =
-                replay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)?;
+            let (key, replay) = ReplayRow::from_row(&row)?.into_replay()?;
             replays.insert_kept(key, replay);
         }
         Ok(replays)
@@ -181,8 +187,10 @@ impl Keys {
         // Others have written since.
         self.note_some_deleted();
         self.filter.restart();
-        for row in sqlx::query(NEWER).bind(self.last_id).fetch_all(&mut *connection).await? {
-            self.young.insert((row.try_get(1)?, row.try_get(0)?));
+        let newer = sqlx::query_as(NEWER).bind(self.last_id);
+        let newer: Vec<DigestAndId> = newer.fetch_all(&mut *connection).await?;
+        for key in newer {
+            self.memtable.insert(key);
         }
         let last_id: i64 = sqlx::query_scalar(LAST_ID).fetch_one(connection).await?;
         self.last_id = self.last_id.max(last_id);
@@ -190,12 +198,21 @@ impl Keys {
         Ok(())
     }
 
-    /// Reads a part of the index, unless no key was asked for yet or all of it was read. What others write
-    /// into the parts already read makes a new version, as of which nothing is known.
-    pub(super) async fn read_some(
+    /// Reads some of the index and merges some of the memtable. No transaction may be open.
+    pub(super) async fn keep_up(
         &mut self,
         connection: &mut SqliteConnection,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Progress, sqlx::Error> {
+        self.read_some(connection).await?;
+        self.move_some(connection).await?;
+        let reading = self.version.is_some() && self.filter.reads_from().is_some();
+        let done = !reading && self.moving.is_none() && self.memtable.len() < GATHERED;
+        Ok(if done { Progress::Done } else { Progress::More })
+    }
+
+    /// Reads a part of the index, unless no key was asked for yet or all of it was read. What others write
+    /// into the parts already read makes a new version, as of which nothing is known.
+    async fn read_some(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let Some(from) = self.filter.reads_from().filter(|_| self.version.is_some()) else {
             return Ok(());
         };
@@ -210,26 +227,23 @@ impl Keys {
         Ok(())
     }
 
-    /// Moves some keys into the index, when there are many. No transaction may be open.
-    pub(super) async fn move_some(
-        &mut self,
-        connection: &mut SqliteConnection,
-    ) -> Result<(), sqlx::Error> {
+    /// Moves some keys into the index, when there are many.
+    async fn move_some(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut moving = match self.moving.take() {
             Some(moving) => moving,
-            None if self.young.len() < GATHERED => return Ok(()),
-            None => Moving { up_to_id: self.last_id, keys: self.young.sorted(), moved: 0 },
+            None if self.memtable.len() < GATHERED => return Ok(()),
+            None => Moving { up_to_id: self.last_id, keys: self.memtable.sorted(), moved: 0 },
         };
         let next = moving.moved.saturating_add(SLICE).min(moving.keys.len());
         let slice = moving.keys.get(moving.moved..next).unwrap_or_default();
         let slice: Vec<DigestAndId> =
-            slice.iter().copied().filter(|key| self.young.contains(*key)).collect();
+            slice.iter().copied().filter(|key| self.memtable.contains(*key)).collect();
         let done = next == moving.keys.len();
         let complete_up_to = if done { moving.up_to_id } else { 0 };
         if self.index(connection, &slice, complete_up_to).await? {
             moving.moved = next;
             if done {
-                self.young.forget_up_to(moving.up_to_id);
+                self.memtable.forget_up_to(moving.up_to_id);
                 return Ok(());
             }
         }

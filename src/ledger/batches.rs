@@ -1,4 +1,4 @@
-//! The task that writes: batch after batch, each load → decide → save → answer.
+//! A lane's task: batch after batch, each begun, decided, saved and answered, with chores in between.
 
 use std::{
     mem,
@@ -7,29 +7,28 @@ use std::{
     time::Instant,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    BATCH_LIMIT, Clock, MAX_QUEUE_WAIT, Retention,
+    BATCH_LIMIT, Clock, MAX_QUEUE_WAIT,
+    chores::Chores,
     job::{Fault, Job},
 };
 use crate::{
     caught::panic_message,
-    database::{DatabaseError, Loaded, Wanted, Writer},
-    domain::{Account, CapacityLimits, Context, Replays},
+    database::{DatabaseError, HopedNew, Lane, Transaction},
+    domain::{CapacityLimits, Facts, Wanted},
     metrics::Metrics,
 };
-
-/// How long to wait after all old idempotency keys were forgotten, or could not be, before looking again.
-const PRUNE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// How often a batch is begun before its callers are told to come again.
 const ATTEMPTS: u32 = 4;
 
-/// Writes until it is stopped, then what is still queued, then closes the database.
-pub(super) async fn run<W: Writer>(
-    mut batches: Batches<W>,
+/// Writes until it is stopped, then what is still queued, then closes the database. Chores can wait for the
+/// next start, and a stop can't.
+pub(super) async fn run<L: Lane>(
+    mut batches: Batches<L>,
+    mut chores: Chores,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -37,33 +36,32 @@ pub(super) async fn run<W: Writer>(
     loop {
         let mut jobs = Vec::new();
         tokio::select! {
-            taken = queue.recv_many(&mut jobs, BATCH_LIMIT) => if taken == 0 { break },
+            biased;
             _ = &mut stop, if !stopping => {
                 stopping = true;
                 queue.close();
                 continue;
             }
+            taken = queue.recv_many(&mut jobs, BATCH_LIMIT) => {
+                if taken == 0 {
+                    break;
+                }
+                batches.run(jobs).await;
+            }
+            () = chores.wait(), if !stopping => {}
         }
-        batches.run(jobs).await;
-        // It can wait for the next start, and a stop can't.
         if !stopping {
-            batches.tidy().await;
+            chores.slice(&mut batches.lane, (batches.clock)()).await;
         }
     }
     batches.lane.close().await;
 }
 
-pub(super) struct Batches<W> {
-    lane: W,
+pub(super) struct Batches<L> {
+    lane: L,
     limits: CapacityLimits,
-    retention: Retention,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
-    /// Of when the idempotency keys are that are being forgotten; those that grow old meanwhile wait for the
-    /// next time, or there would be some after every batch.
-    pruning_before: Option<DateTime<Utc>>,
-    /// When all old idempotency keys had been forgotten, or could not be.
-    pruned_at: Option<DateTime<Utc>>,
 }
 
 /// Why a batch as a whole came to nothing.
@@ -76,43 +74,14 @@ enum Failure {
     Unavailable,
 }
 
-impl<W: Writer> Batches<W> {
-    pub(super) fn new(
-        lane: W,
+impl<L: Lane> Batches<L> {
+    pub(super) const fn new(
+        lane: L,
         limits: CapacityLimits,
-        retention: Retention,
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { lane, limits, retention, clock, metrics, pruning_before: None, pruned_at: None }
-    }
-
-    /// Has the store do what could wait until the callers were answered. Old keys are forgotten when it
-    /// is time to; while there are many, a few after every batch.
-    async fn tidy(&mut self) {
-        let now = (self.clock)();
-        // A clock that was set back does not put it off.
-        let just_done = self.pruned_at.is_some_and(|pruned_at| {
-            (TimeDelta::zero()..PRUNE_INTERVAL).contains(&now.signed_duration_since(pruned_at))
-        });
-        let old = now.checked_sub_signed(self.retention.keys);
-        let before = match self.pruning_before {
-            // Nor does it count that the clock was ahead when this began.
-            Some(before) => old.map(|old| old.min(before)),
-            None => old.filter(|_| !just_done),
-        };
-        match self.lane.tidy(before).await {
-            Ok(true) => {
-                self.pruning_before = before;
-                return;
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "idempotency keys were not tidied up"),
-        }
-        self.pruning_before = None;
-        if before.is_some() {
-            self.pruned_at = Some(now);
-        }
+        Self { lane, limits, clock, metrics }
     }
 
     async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
@@ -154,16 +123,12 @@ impl<W: Writer> Batches<W> {
         if jobs.is_empty() {
             return Ok(());
         }
-        let loaded = self.lane.load(&wanted(jobs)).await.map_err(Failure::from)?;
-        let (accounts, replays) = match decide(jobs, loaded, self.limits) {
-            Ok(decided) => decided,
-            Err(panic) => {
-                self.lane.abandon().await;
-                return Err(Failure::Spoiled(panic));
-            }
-        };
+        let (facts, transaction) = self.lane.begin(&wanted(jobs)).await.map_err(Failure::from)?;
+        let mut facts = Facts { limits: self.limits, now: (self.clock)(), ..facts };
+        // On the way out the transaction is dropped, which leaves nothing of it.
+        let hoped_new = decide(jobs, &mut facts).map_err(Failure::Spoiled)?;
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
-        self.lane.save(accounts, &replays, (self.clock)()).await.map_err(Failure::from)?;
+        transaction.save(facts, hoped_new).await.map_err(Failure::from)?;
         if let Some((metrics, started)) = started {
             metrics.batches.committed(jobs.len(), started.elapsed());
         }
@@ -201,41 +166,26 @@ fn begin_in_time(jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
     begun
 }
 
-fn wanted(jobs: &[Box<dyn Job>]) -> Wanted {
+fn wanted(jobs: &mut [Box<dyn Job>]) -> Wanted {
     let mut wanted = Wanted::default();
     for job in jobs {
-        let needs = job.needs();
-        wanted.users.push(job.user().clone());
-        wanted.prices |= needs.prices;
-        wanted.store_transaction_ids.extend(needs.store_transaction_id.cloned());
-        wanted.keys.extend(job.key().cloned());
+        job.ask(&mut wanted);
     }
-    // Each once.
-    wanted.users.sort_unstable();
-    wanted.users.dedup();
-    wanted.keys.sort_unstable();
-    wanted.keys.dedup();
-    wanted
+    wanted.each_once()
 }
 
-/// Decides every job in order and returns the accounts and replays as they are then, or what a panic
-/// said.
-fn decide(
-    jobs: &mut [Box<dyn Job>],
-    loaded: Loaded,
-    limits: CapacityLimits,
-) -> Result<(Vec<Account>, Replays), String> {
-    let Loaded { mut accounts, prices, granted, replays } = loaded;
-    let mut context = Context { prices, limits, granted, replays };
+/// Decides every job in order, or returns what a panic said.
+fn decide(jobs: &mut [Box<dyn Job>], facts: &mut Facts) -> Result<HopedNew, String> {
+    let mut hoped_new = HopedNew::AllSaved;
     for job in jobs {
-        let account = accounts
-            .entry(job.user().clone())
-            .or_insert_with_key(|user| Account::new(user.clone()));
         // After a panic all of this is thrown away, so nothing half changed is ever seen.
-        catch_unwind(AssertUnwindSafe(|| job.decide(account, &mut context)))
+        let as_hoped = catch_unwind(AssertUnwindSafe(|| job.decide(facts)))
             .map_err(|panic| panic_message(&*panic))?;
+        if !as_hoped {
+            hoped_new = HopedNew::SomeRefused;
+        }
     }
-    Ok((accounts.into_values().collect(), context.replays))
+    Ok(hoped_new)
 }
 
 fn answer(jobs: Vec<Box<dyn Job>>, result: Result<(), Failure>) {

@@ -1,5 +1,4 @@
-//! The idempotency keys that are not in the index yet, in memory. What is young, and when it goes into the
-//! index, is told in `keys`.
+//! The memtable: the idempotency keys that are not in the index yet. When they go there is told in `keys`.
 
 use hashbrown::HashTable;
 
@@ -8,9 +7,9 @@ pub(super) type DigestAndId = (i64, i64);
 
 /// Several may have the same digest.
 #[derive(Debug, Default)]
-pub(super) struct YoungKeys(HashTable<DigestAndId>);
+pub(super) struct Memtable(HashTable<DigestAndId>);
 
-impl YoungKeys {
+impl Memtable {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -21,7 +20,7 @@ impl YoungKeys {
     }
 
     pub(super) fn remove(&mut self, key: DigestAndId) {
-        if let Ok(entry) = self.0.find_entry(hash(&key), |young| *young == key) {
+        if let Ok(entry) = self.0.find_entry(hash(&key), |held| *held == key) {
             entry.remove();
         }
     }
@@ -33,7 +32,7 @@ impl YoungKeys {
     /// The ids of all with this digest.
     pub(super) fn ids(&self, digest: i64) -> impl Iterator<Item = i64> {
         let alike = self.0.iter_hash(hash(&(digest, 0)));
-        alike.filter(move |young| young.0 == digest).map(|(_, id)| *id)
+        alike.filter(move |held| held.0 == digest).map(|(_, id)| *id)
     }
 
     /// All of them, in the order of the index.
@@ -44,7 +43,7 @@ impl YoungKeys {
     }
 
     pub(super) fn forget_up_to(&mut self, id: i64) {
-        self.0.retain(|young| young.1 > id);
+        self.0.retain(|held| held.1 > id);
     }
 
     pub(super) fn clear(&mut self) {
@@ -63,18 +62,20 @@ mod tests {
 
     #[test]
     fn keys_of_one_digest_are_told_apart_by_their_ids() {
-        let mut young = YoungKeys::default();
+        let mut memtable = Memtable::default();
         for key in [(7, 1), (7, 2), (-3, 3)] {
-            young.insert(key);
+            memtable.insert(key);
         }
-        assert_eq!(young.sorted(), [(-3, 3), (7, 1), (7, 2)]);
-        young.remove((7, 1));
-        young.remove((7, 9));
-        assert_eq!(young.ids(7).collect::<Vec<_>>(), [2]);
-        assert!(young.contains((7, 2)) && !young.contains((7, 1)) && !young.contains((8, 2)));
-        young.forget_up_to(2);
-        assert_eq!(young.sorted(), [(-3, 3)]);
-        young.clear();
-        assert_eq!(young.len(), 0);
+        assert_eq!(memtable.sorted(), [(-3, 3), (7, 1), (7, 2)]);
+        memtable.remove((7, 1));
+        memtable.remove((7, 9));
+        assert_eq!(memtable.ids(7).collect::<Vec<_>>(), [2]);
+        assert!(
+            memtable.contains((7, 2)) && !memtable.contains((7, 1)) && !memtable.contains((8, 2))
+        );
+        memtable.forget_up_to(2);
+        assert_eq!(memtable.sorted(), [(-3, 3)]);
+        memtable.clear();
+        assert_eq!(memtable.len(), 0);
     }
 }

@@ -1,0 +1,13 @@
+//! The ranges of the table that a page of the history is merged from, the same for both engines. Each has
+//! an index to be read backwards on, only as far as the page needs: the cost is the page's length, however
+//! long the history is.
+
+use crate::domain::HistoryFilter;
+
+/// What holds of the rows of each range; all texts are ours. `$1` is the user, `$2` the id below which
+/// they are, `$4` the model, if one is asked for. Without ranges nothing can match.
+pub(super) fn ranges(filter: &HistoryFilter) -> Vec<String> {
+    let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
+    let range = |kind: &str| format!("user_id = $1 AND id < $2{model} AND type = '{kind}'");
+    filter.kinds().map(|kind| range(kind.name())).collect()
+}

@@ -1,0 +1,123 @@
+//! Rows as either engine finds them, made into what the rules know. A row that can't be is corrupt data.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use sqlx::FromRow;
+
+use super::DatabaseError;
+use crate::domain::{
+    Account, Category, Credits, EntryKind, Facts, Fingerprint, GrantedPurchases, IdempotencyKey,
+    ModelId, Price, Replay, StoreTransactionId, Tokens, Transaction, UserId, UserKey,
+};
+
+/// A row of the statement that reads facts of all kinds at once.
+#[derive(FromRow)]
+pub(super) struct FactRow<'r> {
+    /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
+    /// named, with its category for an owner; a purchase so named `granted` to an owner; and `version`,
+    /// which is SQLite's own.
+    pub(super) source: &'r str,
+    owner: &'r str,
+    name: Option<&'r str>,
+    pub(super) amount: i64,
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Found {
+    credits: HashMap<String, Credits>,
+    tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
+    prices: Vec<(ModelId, Price)>,
+    granted: GrantedPurchases,
+}
+
+impl Found {
+    pub(super) fn take(&mut self, row: &FactRow<'_>) -> Result<(), DatabaseError> {
+        let FactRow { source, owner, name, amount } = *row;
+        let name = name.unwrap_or_default();
+        match source {
+            "credits" => {
+                let credits = possible(Credits::new(amount), "credits", owner)?;
+                self.credits.insert(owner.to_owned(), credits);
+            }
+            "tokens" => {
+                let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
+                let tokens = possible(Tokens::new(amount), "allocated_tokens", owner)?;
+                self.tokens.entry(owner.to_owned()).or_default().insert(model, tokens);
+            }
+            "price" => {
+                let model = possible(ModelId::new(name), "token_pricing.model_id", name)?;
+                let category = Category::from_name(owner)
+                    .ok_or_else(|| DatabaseError::Corrupt(format!("category of {name}")))?;
+                self.prices.push((model, possible(Price::new(amount, category), "price", name)?));
+            }
+            "granted" => {
+                let id = possible(StoreTransactionId::new(name), "transaction_id", owner)?;
+                let user = possible(UserId::new(owner), "user_id", owner)?;
+                self.granted.insert(id, user);
+            }
+            other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
+        }
+        Ok(())
+    }
+
+    /// All of it, with new accounts for those of `users` of whom nothing was found.
+    pub(super) fn into_facts(mut self, users: &[UserId]) -> Facts {
+        let accounts = users.iter().map(|user| {
+            let credits = self.credits.remove(user.as_str()).unwrap_or_default();
+            let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
+            Account::loaded(user.clone(), credits, tokens)
+        });
+        Facts {
+            accounts: accounts.collect(),
+            prices: self.prices.into_iter().collect(),
+            granted: self.granted,
+            ..Facts::default()
+        }
+    }
+}
+
+/// A row of `idempotency_keys`.
+#[derive(FromRow)]
+pub(super) struct ReplayRow<'r> {
+    user_id: &'r str,
+    key: &'r str,
+    fingerprint: i64,
+    outcome: String,
+}
+
+impl ReplayRow<'_> {
+    /// The replay, with whose it is.
+    pub(super) fn into_replay(self) -> Result<(UserKey, Replay), DatabaseError> {
+        let Self { user_id, key, fingerprint, outcome } = self;
+        let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user_id)?;
+        let user = possible(UserId::new(user_id), "idempotency_keys.user_id", user_id)?;
+        let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
+        Ok((UserKey::new(user, key), replay))
+    }
+}
+
+/// A line of the history.
+pub(super) fn transaction(
+    id: i64,
+    kind: &str,
+    amount: i64,
+    model: Option<String>,
+    created_at: String,
+) -> Result<Transaction, DatabaseError> {
+    let kind = EntryKind::from_name(kind)
+        .ok_or_else(|| DatabaseError::Corrupt(format!("type of a transaction: '{kind}'")))?;
+    Ok(Transaction { id, kind, amount, model, created_at })
+}
+
+/// A value of the database as the rules know it.
+fn possible<T, E: fmt::Display>(
+    value: Result<T, E>,
+    column: &str,
+    whose: &str,
+) -> Result<T, DatabaseError> {
+    value.map_err(|error| DatabaseError::Corrupt(format!("{column} of '{whose}': {error}")))
+}
