@@ -57,7 +57,7 @@ impl Database {
     #[must_use]
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Sqlite(database) => database.path(),
+            Self::Sqlite(database) => database.name(),
             Self::Postgres(database) => database.name(),
         }
     }

@@ -1,7 +1,10 @@
 //! A move to another engine: everything an SQLite database holds, copied into an empty PostgreSQL one.
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, postgres::PgDatabaseError,
+    sqlite::SqliteRow,
+};
 use thiserror::Error;
 
 use super::{
@@ -110,14 +113,19 @@ pub(crate) async fn migrate_to(
     if !is_empty.map_err(refused)? {
         return Err(MigrateError::NotEmpty(target.name().to_owned()));
     }
-    source
-        .read(async |from| {
+    let copied = source.read(async |from| {
+        let copied = async {
             sqlx::query("BEGIN").execute(&mut *from).await?;
             // It may be the second time.
             sqlx::query(CLEAR).execute(&mut connection).await?;
             copy_all(from, &mut connection, &mut progress).await
-        })
-        .await?;
+        };
+        match copied.await {
+            Err(error) if is_of_server(&error) => Ok(Err(error)),
+            done => done.map(Ok),
+        }
+    });
+    copied.await?.map_err(refused)?;
     let audit = async {
         for table in TABLES.iter().filter(|table| table.has_id) {
             sqlx::query(AssertSqlSafe(next_id(table.name))).execute(&mut connection).await?;
@@ -131,6 +139,15 @@ pub(crate) async fn migrate_to(
     sqlx::query("COMMIT").execute(&mut connection).await.map_err(refused)?;
     connection.close().await.map_err(refused)?;
     Ok(audit)
+}
+
+/// Whether it was the server that failed, or the way to it, and not the file.
+fn is_of_server(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref::<PgDatabaseError>().is_some(),
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
 }
 
 /// The ids to be given go on from those that were.

@@ -15,6 +15,7 @@ mod clocks;
 mod cors;
 mod crashes;
 mod crowds;
+mod database_files;
 mod full_disk;
 mod harness;
 mod history;

@@ -99,7 +99,7 @@ async fn everything_arrives_and_goes_on() {
 async fn check_refused(source: &Server, target: &Home, reason: &str) {
     let before = rows(&target.database).await;
     let finished = migrate(source, target).await;
-    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
     assert!(finished.stderr[0].contains(reason), "{finished:?}");
     assert_eq!(rows(&target.database).await, before);
 }
@@ -135,7 +135,7 @@ async fn where_to_is_said_plainly_and_no_password_is_repeated() {
         ("postgres://u:hidden@[x", 2, "migrate-to: is not the URL of a database"),
         (
             "postgres://u:hidden@127.0.0.1:1/x",
-            1,
+            3,
             "cannot open the database 'postgres://127.0.0.1:1/x'",
         ),
     ] {
