@@ -31,6 +31,20 @@ const ROWS: [&str; 5] = [
      FROM token_pricing ORDER BY model_id",
 ];
 
+/// Every table, with how many rows it has; what only SQLite has are indexes that it keeps as tables.
+async fn sizes(source: &Database, target: &Database) -> Vec<[String; 2]> {
+    let tables =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> '_sqlx_migrations'
+        AND name NOT IN ('idempotency_index', 'idempotency_indexed') ORDER BY name";
+    let mut sizes = Vec::new();
+    for table in source.texts(tables).await {
+        let sql = format!("SELECT '{table} ' || CAST(count(*) AS TEXT) FROM {table}");
+        let size = async |database: &Database| database.texts(&sql).await.concat();
+        sizes.push([size(source).await, size(target).await]);
+    }
+    sizes
+}
+
 async fn rows(database: &Database) -> Vec<String> {
     let mut rows = Vec::new();
     for sql in ROWS {
@@ -70,6 +84,9 @@ async fn everything_arrives_and_goes_on() {
     assert!(done.starts_with("done: postgres://") && done.ends_with(counts), "{done}");
     let copied = rows(&source.database()).await;
     assert_eq!(rows(&target.database).await, copied);
+    for [source, target] in sizes(&source.database(), &target.database).await {
+        assert_eq!(target, source);
+    }
 
     let server = Server::start_at(target, Launch::new());
     let client = server.client();

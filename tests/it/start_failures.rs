@@ -121,7 +121,7 @@ async fn a_directory_without_write_permission() {
 
 #[tokio::test]
 async fn a_database_that_is_not_what_its_migrations_make() {
-    let newest = 3;
+    let newest = i64::MAX;
     for (version, sql, reason) in [
         (newest, "DROP TABLE idempotency_keys", "the table 'idempotency_keys' is missing"),
         (
