@@ -22,13 +22,20 @@ mod outgoing;
 mod program;
 mod service;
 
-use std::{env, num::NonZero, path::Path, process::ExitCode, thread};
+use std::{
+    env,
+    io::{self, Write},
+    num::NonZero,
+    path::Path,
+    process::ExitCode,
+    thread,
+};
 
 use tokio::runtime::{Builder, Runtime};
 
-use database::{Database, postgres::PostgresDatabase};
+use database::{Database, OpenError, postgres::PostgresDatabase};
 use program::{
-    env_file, log,
+    Differs, env_file, log,
     settings::{Config, ConfigError, Task},
 };
 
@@ -38,6 +45,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit status for settings that can't be used.
 const EXIT_USAGE: u8 = 2;
+/// The exit status of a command that could not be carried out; 1 says that books differ.
+const EXIT_NOT_DONE: u8 = 3;
 
 fn main() -> ExitCode {
     if let Err(line) = env_file::load(Path::new(".env")) {
@@ -46,14 +55,13 @@ fn main() -> ExitCode {
     let config = match Config::read(env::args_os()) {
         Ok(config) => config,
         Err(ConfigError::Answer(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return answer(&text);
         }
         Err(ConfigError::Invalid(line)) => return usage(&line),
     };
     let database = match Database::from_url(&config.database_url, config.engine_settings()) {
         Ok(database) => database,
-        Err(error) => return usage(&error.to_string()),
+        Err(error) => return failure(&config, &error.into()),
     };
     let ran = match &config.task {
         None | Some(Task::Serve) => {
@@ -85,10 +93,30 @@ fn main() -> ExitCode {
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("token-billing: {error:#}");
-            ExitCode::FAILURE
+        Err(error) => failure(&config, &error),
+    }
+}
+
+/// Prints what was asked for. A reader who has seen enough is no failure.
+fn answer(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            program::complain(&format!("cannot print: {error}"));
+            ExitCode::from(EXIT_NOT_DONE)
         }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says why something was not done.
+fn failure(config: &Config, error: &anyhow::Error) -> ExitCode {
+    program::complain(&format!("{error:#}"));
+    match &config.task {
+        _ if matches!(error.downcast_ref(), Some(OpenError::Url(_))) => ExitCode::from(EXIT_USAGE),
+        None | Some(Task::Serve) => ExitCode::FAILURE,
+        Some(_) if error.is::<Differs>() => ExitCode::FAILURE,
+        Some(_) => ExitCode::from(EXIT_NOT_DONE),
     }
 }
 
@@ -113,6 +141,6 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 fn usage(line: &str) -> ExitCode {
-    eprintln!("token-billing: {line}");
+    program::complain(line);
     ExitCode::from(EXIT_USAGE)
 }

@@ -1,21 +1,23 @@
-//! What an audit of the books comes to, whatever the engine. What an engine looks for in its own way is in
-//! its folder; here is the SQL that both understand.
+//! What an audit of the books looks for and comes to, whatever the engine. Where the engines differ in how they
+//! are asked, the SQL is in their folders.
 
 use std::fmt;
+
+use sqlx::{FromRow, Row};
 
 /// Most differences that are told one by one; those beyond are counted.
 const DIFFERENCES_TOLD: usize = 100;
 
 /// Users, balances, transactions and idempotency keys.
 pub(super) const COUNTS: &str = "
-    SELECT (SELECT count(*) FROM users),
-        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances),
-        (SELECT count(*) FROM transactions),
-        (SELECT count(*) FROM idempotency_keys)";
+    SELECT (SELECT count(*) FROM users) AS users,
+        (SELECT count(*) FROM credits) + (SELECT count(*) FROM token_balances) AS balances,
+        (SELECT count(*) FROM transactions) AS transactions,
+        (SELECT count(*) FROM idempotency_keys) AS idempotency_keys";
 
 /// Transactions whose changes are not what their type and amount say. The schema refuses them, but its
 /// conditions can be switched off.
-pub(super) const CHANGES: &str = "
+const CHANGES: &str = "
     SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
     WHERE CASE type
         WHEN 'purchase' THEN
@@ -73,16 +75,174 @@ impl Check {
 }
 
 /// How much was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub(crate) struct Counts {
-    /// Users.
+    #[sqlx(try_from = "i64")]
     pub users: u64,
-    /// Balances, of credits and of tokens.
+    /// Of credits and of tokens.
+    #[sqlx(try_from = "i64")]
     pub balances: u64,
-    /// Transactions.
+    #[sqlx(try_from = "i64")]
     pub transactions: u64,
-    /// Idempotency keys.
+    #[sqlx(try_from = "i64")]
     pub idempotency_keys: u64,
+}
+
+/// What one statement looks for; its differences may also break a related check.
+pub(super) struct Search<R> {
+    pub check: Check,
+    pub sql: &'static str,
+    pub difference: fn(&R) -> Result<Difference, sqlx::Error>,
+}
+
+impl<R: Row> Search<R> {
+    /// What each row of `sql` tells as a `T`.
+    fn of<T: for<'r> FromRow<'r, R> + Into<Difference>>(check: Check, sql: &'static str) -> Self {
+        Self { check, sql, difference: |row| T::from_row(row).map(T::into) }
+    }
+}
+
+/// SQL in which the engines differ. The columns have the names of what they are decoded into.
+pub(super) struct Texts {
+    /// [`WrongBalance`]s.
+    pub balances: &'static str,
+    /// [`RepeatedGrant`]s.
+    pub grants: &'static str,
+    /// [`DanglingReference`]s.
+    pub references: &'static str,
+    /// [`UnreadableName`]s.
+    pub names: &'static str,
+}
+
+impl Texts {
+    /// Everything that is looked for with one statement.
+    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 5]
+    where
+        WrongBalance: for<'r> FromRow<'r, R>,
+        WrongChange: for<'r> FromRow<'r, R>,
+        RepeatedGrant: for<'r> FromRow<'r, R>,
+        DanglingReference: for<'r> FromRow<'r, R>,
+        UnreadableName: for<'r> FromRow<'r, R>,
+    {
+        [
+            Search::of::<WrongBalance>(Check::Balances, self.balances),
+            Search::of::<WrongChange>(Check::Changes, CHANGES),
+            Search::of::<RepeatedGrant>(Check::Grants, self.grants),
+            Search::of::<DanglingReference>(Check::References, self.references),
+            Search::of::<UnreadableName>(Check::Names, self.names),
+        ]
+    }
+}
+
+/// A balance that is not the sum of its changes, or is negative, or is not there at all. The sum is in
+/// halves of 32 bits: wrong amounts are looked for here, and 64 bits may not do for their sum.
+#[derive(Debug, FromRow)]
+pub(super) struct WrongBalance {
+    user_id: Option<String>,
+    model_id: Option<String>,
+    held: Option<i64>,
+    high: i64,
+    low: i64,
+    entries: i64,
+}
+
+impl From<WrongBalance> for Difference {
+    fn from(wrong: WrongBalance) -> Self {
+        let WrongBalance { user_id: user, model_id: model, held, high, low, entries } = wrong;
+        let sum = (i128::from(high) << 32_u32).saturating_add(i128::from(low));
+        let unit = if model.is_some() { "tokens" } else { "credits" };
+        let (check, expected, found) = match held {
+            None => {
+                let found = format!("none for {entries} transactions");
+                (Check::Owners, format!("a balance of {sum} {unit}"), found)
+            }
+            Some(held) if i128::from(held) == sum => {
+                (Check::Balances, format!("no fewer than 0 {unit}"), held.to_string())
+            }
+            Some(held) => (Check::Balances, format!("{sum} {unit}"), held.to_string()),
+        };
+        Self { check, user, model, expected, found }
+    }
+}
+
+/// A transaction of which more or less changed than its type and amount say.
+#[derive(Debug, FromRow)]
+pub(super) struct WrongChange {
+    id: i64,
+    r#type: String,
+    amount: i64,
+    user_id: Option<String>,
+    model_id: Option<String>,
+    credits_delta: i64,
+    tokens_delta: i64,
+}
+
+impl From<WrongChange> for Difference {
+    fn from(wrong: WrongChange) -> Self {
+        let WrongChange { id, r#type: kind, amount, credits_delta, tokens_delta, .. } = wrong;
+        Self {
+            check: Check::Changes,
+            user: wrong.user_id,
+            model: wrong.model_id,
+            expected: format!("what a {kind:?} of {amount} changes by transaction {id}"),
+            found: format!("{credits_delta} credits, {tokens_delta} tokens"),
+        }
+    }
+}
+
+/// A store transaction granted more than once: to `user_id`, and perhaps to `other_id`.
+#[derive(Debug, FromRow)]
+pub(super) struct RepeatedGrant {
+    transaction_id: String,
+    grants: i64,
+    user_id: String,
+    other_id: String,
+}
+
+impl From<RepeatedGrant> for Difference {
+    fn from(repeated: RepeatedGrant) -> Self {
+        let RepeatedGrant { transaction_id: id, grants, user_id: user, other_id: other } = repeated;
+        let others =
+            if user == other { String::new() } else { format!(", also to user {other:?}") };
+        Self {
+            check: Check::Grants,
+            user: Some(user),
+            model: None,
+            expected: format!("1 grant of store transaction {id:?}"),
+            found: format!("{grants}{others}"),
+        }
+    }
+}
+
+/// A row of `origin` whose row in `parent` is missing.
+#[derive(Debug, FromRow)]
+pub(super) struct DanglingReference {
+    origin: String,
+    parent: String,
+    user_id: Option<String>,
+    model_id: Option<String>,
+}
+
+impl From<DanglingReference> for Difference {
+    fn from(dangling: DanglingReference) -> Self {
+        let DanglingReference { origin, parent, user_id: user, model_id: model } = dangling;
+        let expected = format!("a row in {parent} for one in {origin}");
+        Self { check: Check::References, user, model, expected, found: "none".to_owned() }
+    }
+}
+
+/// A name of a user or a model that the service can't read.
+#[derive(Debug, FromRow)]
+pub(super) struct UnreadableName {
+    user_id: Option<String>,
+    model_id: Option<String>,
+}
+
+impl From<UnreadableName> for Difference {
+    fn from(UnreadableName { user_id: user, model_id: model }: UnreadableName) -> Self {
+        let expected = "a name free of control characters".to_owned();
+        Self { check: Check::Names, user, model, expected, found: "one with some".to_owned() }
+    }
 }
 
 /// Something that is not as it must be.
@@ -115,70 +275,6 @@ impl fmt::Display for Difference {
 }
 
 impl Difference {
-    /// A balance that is not the sum of its changes, or is negative, or is not there at all.
-    pub(super) fn wrong_balance(
-        user: Option<String>,
-        model: Option<String>,
-        held: Option<i64>,
-        sum: i128,
-        entries: i64,
-    ) -> Self {
-        let unit = if model.is_some() { "tokens" } else { "credits" };
-        let (check, expected, found) = match held {
-            None => {
-                let found = format!("none for {entries} transactions");
-                (Check::Owners, format!("a balance of {sum} {unit}"), found)
-            }
-            Some(held) if i128::from(held) == sum => {
-                (Check::Balances, format!("no fewer than 0 {unit}"), held.to_string())
-            }
-            Some(held) => (Check::Balances, format!("{sum} {unit}"), held.to_string()),
-        };
-        Self { check, user, model, expected, found }
-    }
-
-    /// A transaction of which more or less changed than its type and amount say.
-    pub(super) fn wrong_change(
-        user: Option<String>,
-        model: Option<String>,
-        (id, kind, amount): (i64, &str, i64),
-        (credits, tokens): (i64, i64),
-    ) -> Self {
-        let expected = format!("what a {kind:?} of {amount} changes by transaction {id}");
-        let found = format!("{credits} credits, {tokens} tokens");
-        Self { check: Check::Changes, user, model, expected, found }
-    }
-
-    /// A store transaction granted more than once: to `user`, and perhaps to `other`.
-    pub(super) fn repeated_grant(id: &str, grants: i64, user: &str, other: &str) -> Self {
-        let others =
-            if user == other { String::new() } else { format!(", also to user {other:?}") };
-        Self {
-            check: Check::Grants,
-            user: Some(user.to_owned()),
-            model: None,
-            expected: format!("1 grant of store transaction {id:?}"),
-            found: format!("{grants}{others}"),
-        }
-    }
-
-    /// A row of `table` whose row in `parent` is missing.
-    pub(super) fn dangling_reference(
-        user: Option<String>,
-        model: Option<String>,
-        table: &str,
-        parent: &str,
-    ) -> Self {
-        let expected = format!("a row in {parent} for one in {table}");
-        Self { check: Check::References, user, model, expected, found: "none".to_owned() }
-    }
-
-    /// A name of a user or a model that the service can't read.
-    pub(super) fn unreadable_name(user: Option<String>, model: Option<String>) -> Self {
-        let expected = "a name free of control characters".to_owned();
-        Self { check: Check::Names, user, model, expected, found: "one with some".to_owned() }
-    }
-
     /// Something wrong with the database's file.
     pub(super) fn damaged_file(found: String) -> Self {
         let expected = "a sound file".to_owned();

@@ -55,7 +55,7 @@ impl Database {
     /// What people call it; no password is in it.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Sqlite(database) => database.path(),
+            Self::Sqlite(database) => database.name(),
             Self::Postgres(database) => database.name(),
         }
     }

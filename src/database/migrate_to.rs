@@ -1,7 +1,10 @@
 //! A move to another engine: everything an SQLite database holds, copied into an empty PostgreSQL one.
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Connection, FromRow, PgConnection, Row, SqliteConnection,
+    postgres::PgDatabaseError, sqlite::SqliteRow,
+};
 use thiserror::Error;
 
 use super::{
@@ -11,52 +14,30 @@ use super::{
 /// How much is sent at once.
 const CHUNK_BYTES: usize = 65_536;
 
-/// A table, in an order in which every row finds those it refers to.
+/// Every table of the new database with its columns, in an order in which each row finds those it refers to:
+/// all refer to users. SQLite has the same tables and columns, and more.
+const TABLES: &str = "
+    SELECT table_name::text AS name,
+        string_agg(column_name::text, ', ' ORDER BY ordinal_position) AS columns,
+        bool_or(column_name = 'id') AS has_id
+    FROM information_schema.columns
+    WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'
+    GROUP BY table_name ORDER BY table_name <> 'users', table_name";
+
+/// A table of [`TABLES`].
+#[derive(Debug, FromRow)]
 struct Table {
-    name: &'static str,
-    columns: &'static str,
-    /// Whether its ids are given by the database.
+    name: String,
+    columns: String,
+    /// Whether its ids may be given by the database.
     has_id: bool,
 }
-
-const TABLES: [Table; 6] = [
-    Table { name: "users", columns: "id, user_id, created_at", has_id: true },
-    Table { name: "credits", columns: "user_id, credits, updated_at", has_id: false },
-    Table {
-        name: "token_balances",
-        columns: "id, user_id, model_id, allocated_tokens, updated_at",
-        has_id: true,
-    },
-    Table {
-        name: "token_pricing",
-        columns: "model_id, price_per_m_token, category, exchange_rate, margin_percent, updated_at",
-        has_id: false,
-    },
-    Table {
-        name: "transactions",
-        columns: "id, user_id, type, amount, model_id, transaction_id, metadata, input_tokens, \
-                  output_tokens, price_per_m_token, credits_delta, tokens_delta, created_at",
-        has_id: true,
-    },
-    Table {
-        name: "idempotency_keys",
-        columns: "id, user_id, key, fingerprint, outcome, created_at",
-        has_id: true,
-    },
-];
-
-/// Nobody reads or writes the new database meanwhile.
-const BEGIN: &str = "BEGIN; LOCK TABLE users, credits, token_balances, token_pricing, transactions,
-    idempotency_keys IN ACCESS EXCLUSIVE MODE";
 
 /// Whether there is nothing but what a new database starts with.
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM transactions)
     AND NOT EXISTS (SELECT FROM token_balances) AND NOT EXISTS (SELECT FROM idempotency_keys)
     AND NOT EXISTS (SELECT FROM credits WHERE credits <> 0)
     AND NOT EXISTS (SELECT FROM users WHERE user_id <> 'default_user')";
-
-const CLEAR: &str = "TRUNCATE users, credits, token_balances, token_pricing, transactions,
-    idempotency_keys";
 
 /// Why nothing was copied.
 #[derive(Debug, Error)]
@@ -82,9 +63,9 @@ pub(crate) enum MigrateError {
 
 /// How far a copy has come.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Copied {
+pub(crate) struct Copied<'a> {
     /// The table at hand.
-    pub table: &'static str,
+    pub table: &'a str,
     /// Rows copied so far, of all tables.
     pub rows: u64,
     /// Rows there are, in all tables.
@@ -98,29 +79,40 @@ pub(crate) struct Copied {
 pub(crate) async fn migrate_to(
     source: &SqliteDatabase,
     target: &PostgresDatabase,
-    mut progress: impl FnMut(Copied),
+    mut progress: impl FnMut(Copied<'_>),
 ) -> Result<Audit, MigrateError> {
     let refused = |error: sqlx::Error| MigrateError::Refused {
         database: target.name().to_owned(),
         reason: describe(&error),
     };
     let mut connection = target.open_to_fill().await?;
-    sqlx::raw_sql(BEGIN).execute(&mut connection).await.map_err(refused)?;
+    let tables: Vec<Table> =
+        sqlx::query_as(TABLES).fetch_all(&mut connection).await.map_err(refused)?;
+    // Nobody reads or writes the new database meanwhile.
+    let names = tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
+    let begin = format!("BEGIN; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE");
+    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.map_err(refused)?;
     let is_empty = sqlx::query_scalar(IS_EMPTY).fetch_one(&mut connection).await;
     if !is_empty.map_err(refused)? {
         return Err(MigrateError::NotEmpty(target.name().to_owned()));
     }
-    source
-        .read(async |from| {
+    let copied = source.read(async |from| {
+        let copied = async {
             sqlx::query("BEGIN").execute(&mut *from).await?;
             // It may be the second time.
-            sqlx::query(CLEAR).execute(&mut connection).await?;
-            copy_all(from, &mut connection, &mut progress).await
-        })
-        .await?;
+            let clear = format!("TRUNCATE {names}");
+            sqlx::query(AssertSqlSafe(clear)).execute(&mut connection).await?;
+            copy_all(from, &mut connection, &tables, &mut progress).await
+        };
+        match copied.await {
+            Err(error) if is_of_server(&error) => Ok(Err(error)),
+            done => done.map(Ok),
+        }
+    });
+    copied.await?.map_err(refused)?;
     let audit = async {
-        for table in TABLES.iter().filter(|table| table.has_id) {
-            sqlx::query(AssertSqlSafe(next_id(table.name))).execute(&mut connection).await?;
+        for table in tables.iter().filter(|table| table.has_id) {
+            sqlx::query(AssertSqlSafe(next_id(&table.name))).execute(&mut connection).await?;
         }
         postgres::books(&mut connection, |_| {}).await
     };
@@ -133,7 +125,16 @@ pub(crate) async fn migrate_to(
     Ok(audit)
 }
 
-/// The ids to be given go on from those that were.
+/// Whether it was the server that failed, or the way to it, and not the file.
+fn is_of_server(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref::<PgDatabaseError>().is_some(),
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
+}
+
+/// The ids to be given go on from those that were. Where none are given, nothing happens.
 fn next_id(table: &str) -> String {
     format!(
         "SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 0) + 1, false)
@@ -144,19 +145,20 @@ fn next_id(table: &str) -> String {
 async fn copy_all(
     from: &mut SqliteConnection,
     to: &mut PgConnection,
-    progress: &mut impl FnMut(Copied),
+    tables: &[Table],
+    progress: &mut impl FnMut(Copied<'_>),
 ) -> Result<(), sqlx::Error> {
     let mut of_rows = 0_u64;
-    for table in &TABLES {
+    for table in tables {
         let count = format!("SELECT count(*) FROM {}", table.name);
         let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut *from).await?;
         of_rows = of_rows.saturating_add(rows.unsigned_abs());
     }
     let mut before = 0_u64;
-    for table in &TABLES {
+    for table in tables {
         let told = |rows| {
             let rows = before.saturating_add(rows);
-            progress(Copied { table: table.name, rows, of_rows });
+            progress(Copied { table: &table.name, rows, of_rows });
         };
         before = before.saturating_add(copy_table(from, to, table, told).await?);
     }
@@ -173,7 +175,9 @@ async fn copy_table(
     let Table { name, columns, .. } = table;
     let texts: Vec<_> =
         columns.split(", ").map(|column| format!("CAST({column} AS TEXT)")).collect();
-    let select = format!("SELECT {} FROM {name} ORDER BY rowid", texts.join(", "));
+    // Ids that SQLite gave and PostgreSQL would give go in the order of time.
+    let order = if table.has_id { " ORDER BY id" } else { "" };
+    let select = format!("SELECT {} FROM {name}{order}", texts.join(", "));
     let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(from);
     let mut copy = to.copy_in_raw(&format!("COPY {name} ({columns}) FROM STDIN")).await?;
     let (mut text, mut count) = (String::new(), 0_u64);

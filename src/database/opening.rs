@@ -58,6 +58,26 @@ pub(crate) enum OpenError {
         /// What the engine says.
         reason: String,
     },
+    /// Its migrations are said to be done, and are not.
+    #[error(
+        "the database '{database}' is incomplete ({reason}): an older version ran out of room when it made \
+         or migrated it, or it was changed by hand; restore the copy made before, or, where nothing was \
+         bought yet, remove it and start again"
+    )]
+    Incomplete {
+        /// The database.
+        database: String,
+        /// What gave it away.
+        reason: String,
+    },
+    /// A copy of it can't be written.
+    #[error("cannot write '{database}': {reason}")]
+    Unwritten {
+        /// The copy.
+        database: String,
+        /// What the system or the engine says.
+        reason: String,
+    },
     /// It can't be opened, made or migrated.
     #[error("cannot open the database '{database}': {reason}")]
     Failed {

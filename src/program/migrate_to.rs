@@ -3,11 +3,10 @@
 use crate::database::{
     Database, MigrateError, migrate_to as copy_everything, postgres::PostgresDatabase,
 };
-use anyhow::Context as _;
 
 use super::{
     progress::Progress,
-    report::{Report, holdings, print},
+    report::{Differs, Report, holdings, print},
 };
 
 /// Copies everything to `target` and says what arrived; whatever goes wrong, nothing of it stays.
@@ -30,7 +29,9 @@ pub(crate) async fn migrate_to(
         }
         Err(MigrateError::Unsound(audit)) => {
             print(&Report { database: target.name(), audit: &audit })?;
-            Err(MigrateError::Unsound(audit)).context("see what token-billing verify says")
+            let line = "the copy is not as it must be; nothing of it was kept; see what token-billing \
+                        verify says";
+            Err(Differs(line.to_owned()).into())
         }
         Err(error) => Err(error.into()),
     }

@@ -13,5 +13,6 @@ mod verify;
 
 pub(crate) use backup::backup;
 pub(crate) use migrate_to::migrate_to;
+pub(crate) use report::{Differs, complain};
 pub(crate) use serve::serve;
 pub(crate) use verify::verify;

@@ -22,14 +22,14 @@ impl Progress {
     }
 
     /// What is copied now, and how many rows are.
-    pub(crate) fn tell_rows(&self, table: &'static str, rows: u64, of_rows: u64) {
+    pub(crate) fn tell_rows(&self, table: &str, rows: u64, of_rows: u64) {
         if self.0.length() != Some(of_rows) {
             let style =
                 ProgressStyle::with_template("{spinner} {elapsed} {wide_bar} {percent} % {msg}");
             self.0.set_style(style.expect("a template of known parts"));
             self.0.set_length(of_rows);
         }
-        self.0.set_message(table);
+        self.0.set_message(table.to_owned());
         self.0.set_position(rows);
     }
 

@@ -1,17 +1,29 @@
-//! What an audit found, as text.
+//! What an audit found, as text, and how a command tells of it.
 
 use std::{
     fmt,
     io::{self, Write},
 };
 
+use anyhow::Context as _;
+use thiserror::Error;
+
 use crate::database::{Audit, Counts};
 
+/// That books were looked through, and are not as they must be: another failure than not to have looked.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Differs(pub(crate) String);
+
 /// Prints a line, or lines. A reader who has gone is an error, not a panic.
-pub(crate) fn print(text: &impl fmt::Display) -> io::Result<()> {
+pub(crate) fn print(text: &impl fmt::Display) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")?;
-    stdout.flush()
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot print the result")
+}
+
+/// A line on standard error. Where that is gone too, nobody is left to be told.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "token-billing: {line}");
 }
 
 /// A number of things.

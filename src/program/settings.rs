@@ -171,18 +171,21 @@ pub(crate) enum Task {
     /// Check the database, also while it is served: every balance against its transactions, every
     /// reference, and the file. Nothing is written.
     ///
-    /// Exit status 0 when everything is as it must be, 1 when something is not or can't be read.
+    /// Exit status 0 when everything is as it must be, 1 when something is not, 3 when that could not be
+    /// found out or told.
     Verify,
     /// Write a copy of the database to a new file, also while it is served, and check the copy.
     ///
-    /// Exit status 0 when the copy is there, complete and sound; else 1, and there is no file.
+    /// Exit status 0 when the copy is there, complete and sound. Else there is no file: 1 when the books
+    /// differ, 3 when the copy could not be made.
     Backup {
         /// The new file; it must not exist.
         file: PathBuf,
     },
     /// Copy the SQLite database, which nobody may be serving, to an empty PostgreSQL one, and check the copy.
     ///
-    /// Exit status 0 when all of it is there; else 1, and nothing of it is.
+    /// Exit status 0 when all of it is there. Else nothing of it is: 1 when the books differ, 3 when it
+    /// could not be copied.
     MigrateTo {
         /// The new database, such as `postgres://user@host/database`; the password may be in PGPASSWORD.
         url: String,

@@ -4,7 +4,7 @@ use crate::database::Database;
 
 use super::{
     progress::Progress,
-    report::{Report, print},
+    report::{Differs, Report, print},
 };
 
 /// Prints what was looked at and found; an error when that is not all well.
@@ -13,6 +13,9 @@ pub(crate) async fn verify(database: &Database) -> anyhow::Result<()> {
     let looking = database.audit(|check| progress.tell(check.rule()));
     let audit = progress.during(looking).await?;
     print(&Report { database: database.name(), audit: &audit })?;
-    anyhow::ensure!(audit.total() == 0, "the database '{}' is not as it must be", database.name());
+    if audit.total() > 0 {
+        let line = format!("the database '{}' is not as it must be", database.name());
+        return Err(Differs(line).into());
+    }
     Ok(())
 }

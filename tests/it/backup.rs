@@ -5,7 +5,9 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use crate::harness::{Client, Database, Engine, Finished, Launch, Load, Server, on_postgres};
+use crate::harness::{
+    Client, Database, Engine, Finished, Launch, Load, Server, closed, full, on_postgres,
+};
 
 on_postgres![of_a_server_the_tool_for_it_is_named];
 
@@ -35,7 +37,7 @@ fn names(directory: &Path) -> Vec<String> {
 async fn check_fails(server: &Server, file: &str, reason: &str) {
     let before = names(server.directory());
     let finished = backup(server, file).await;
-    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
     assert!(finished.stderr[0].contains(reason), "{finished:?}");
     assert!(!finished.stdout.iter().any(|line| line.starts_with("done")), "{finished:?}");
     assert_eq!(names(server.directory()), before, "{finished:?}");
@@ -139,7 +141,7 @@ async fn of_two_backups_to_one_file_one_is_made() {
     let (one, other) = tokio::join!(backup(&server, "copy.db"), backup(&server, "copy.db"));
     let mut codes = [one.code, other.code];
     codes.sort_unstable();
-    assert_eq!(codes, [Some(0), Some(1)], "{one:?} {other:?}");
+    assert_eq!(codes, [Some(0), Some(3)], "{one:?} {other:?}");
     Database::at(&server.directory().join("copy.db")).check_invariants().await;
     assert!(!names(server.directory()).iter().any(|name| name.starts_with('.')));
 }
@@ -152,10 +154,40 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_backup_for_which_there_is_no_room_leaves_nothing_behind() {
+    let server = Server::start(Engine::Sqlite);
+    server.client().add(7, "GPA.1").await.ok();
+    let before = names(server.directory());
+    for kib in [4, 16, 64] {
+        let launch = Launch::new().limit_file_size(kib);
+        let finished = launch.finish(server.directory(), &["backup", "copy.db"]).await;
+        assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
+        // It is not the database that is at fault.
+        let line = "token-billing: cannot write 'copy.db': ";
+        assert!(finished.stderr[0].starts_with(line), "{finished:?}");
+        assert_eq!(names(server.directory()), before, "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_nobody_is_told_of_is_not_kept() {
+    let server = Server::start(Engine::Sqlite);
+    let before = names(server.directory());
+    for nobody in [full(), closed()] {
+        let mut command = Launch::new().command(server.directory());
+        let output = command.args(["backup", "copy.db"]).stdout(nobody).output();
+        let output = output.expect("the binary starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+        assert_eq!(names(server.directory()), before, "{errors}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_makes_no_backup() {
     let directory = TempDir::new().expect("a temporary directory can be made");
     let finished = Launch::new().finish(directory.path(), &["backup", "copy.db"]).await;
-    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
     assert!(finished.stderr[0].contains("billing.db"), "{finished:?}");
     assert_eq!(names(directory.path()), Vec::<String>::new());
 }
@@ -163,7 +195,7 @@ async fn a_database_that_is_not_there_makes_no_backup() {
 async fn of_a_server_the_tool_for_it_is_named() {
     let server = Server::start(Engine::Postgres);
     let finished = server.launch().finish(server.directory(), &["backup", "copy.db"]).await;
-    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
     assert!(finished.stderr[0].contains("pg_dump"), "{finished:?}");
     assert_eq!(names(server.directory()), Vec::<String>::new());
 }

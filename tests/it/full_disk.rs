@@ -3,8 +3,9 @@
 //! How much room there is for a PostgreSQL database is not the service's to limit, nor a test's to take.
 
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::harness::{Engine, Load, Server, eventually};
+use crate::harness::{Database, Engine, Launch, Load, Server, eventually};
 
 const MAKE_ROOM: &str = "DROP TABLE junk";
 const MODEL: &str = "gemini-2.0-flash";
@@ -101,4 +102,60 @@ async fn what_many_clients_wrote_into_the_last_room_can_be_repeated() {
     let happened = journal.settle(&server.client(), &server.database()).await;
     assert_eq!(happened, 0, "what was refused left a trace");
     assert_eq!(journal.unsettled(), 0);
+}
+
+/// Everything in a database, with what it starts with.
+const MADE: [&str; 3] = [
+    "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY name",
+    "SELECT version || ' ' || success FROM _sqlx_migrations ORDER BY version",
+    "SELECT model_id FROM token_pricing ORDER BY model_id",
+];
+
+async fn made(database: &Database) -> Vec<String> {
+    let mut made = Vec::new();
+    for sql in MADE {
+        made.append(&mut database.texts(sql).await);
+    }
+    made
+}
+
+/// Starts with ever more room on what `prepare` leaves, until there is enough. Whenever the service listens,
+/// and whenever it is given room after it did not, everything must be there.
+async fn check_made_whole(prepare: impl AsyncFn(&Database)) {
+    let whole = Server::start(Engine::Sqlite);
+    let whole = made(&whole.database()).await;
+    let mut failures = 0;
+    for kib in (4..).step_by(12) {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        let database = Database::at(&directory.path().join("billing.db"));
+        prepare(&database).await;
+        let cap = (kib * 1_024).to_string();
+        let launch = Launch::new().set("BILLING_DATABASE_MAX_BYTES", cap);
+        let ended = launch.fail_to_start(directory.path());
+        let has_room = ended.code.is_none();
+        if has_room {
+            // With the room that it has, or without any limit.
+            assert_eq!(made(&database).await, whole, "served with {kib} KiB");
+        } else {
+            failures += 1;
+            assert_eq!((ended.code, ended.stderr.len()), (Some(1), 1), "{kib} KiB: {ended:?}");
+            assert!(ended.stderr[0].contains("full"), "{kib} KiB: {ended:?}");
+        }
+        assert_eq!(Launch::new().fail_to_start(directory.path()).code, None, "after {kib} KiB");
+        assert_eq!(made(&database).await, whole, "with room after {kib} KiB");
+        if has_room {
+            break;
+        }
+    }
+    assert!(failures > 2, "there was always room");
+}
+
+#[tokio::test]
+async fn a_new_database_is_made_whole_or_not_served() {
+    check_made_whole(async |_| {}).await;
+}
+
+#[tokio::test]
+async fn an_older_database_is_migrated_whole_or_not_served() {
+    check_made_whole(async |database| database.make_as_of(2).await).await;
 }

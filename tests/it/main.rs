@@ -16,6 +16,7 @@ mod connections;
 mod cors;
 mod crashes;
 mod crowds;
+mod database_files;
 mod full_disk;
 mod harness;
 mod history;

@@ -115,16 +115,65 @@ async fn a_directory_without_write_permission() {
     let directory = directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o555))
         .expect("our own directory");
-    let mut launch = Launch::new();
-    if fs::write(directory.path().join("probe"), "").is_ok() {
-        // We are root, whom permissions do not stop.
-        fs::remove_file(directory.path().join("probe")).expect("just written");
-        launch = launch.unprivileged();
-        let help = launch.command(directory.path()).arg("--help").output();
-        if !help.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: as root, without setpriv or with a binary others can't start");
-            return;
+    let launch = Launch::new().stopped_by_modes(directory.path());
+    check_refused(&launch, directory.path());
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_what_its_migrations_make() {
+    let newest = i64::MAX;
+    for (version, sql, reason) in [
+        (newest, "DROP TABLE idempotency_keys", "the table 'idempotency_keys' is missing"),
+        (
+            newest,
+            "DROP INDEX transactions_purchases",
+            "the index 'transactions_purchases' is missing",
+        ),
+        (newest, "DELETE FROM token_pricing", "there are no prices"),
+        (2, "DROP TABLE token_balances", "the table 'token_balances' is missing"),
+        (1, "DELETE FROM _sqlx_migrations", "there are tables of which no migration tells"),
+    ] {
+        let directory = directory();
+        let database = Database::at(&directory.path().join("billing.db"));
+        database.make_as_of(version).await;
+        database.execute(sql).await;
+        let rows = database.texts("SELECT name FROM sqlite_schema ORDER BY name").await;
+        let failed = Launch::new().fail_to_start(directory.path());
+        assert_eq!((failed.code, failed.stderr.len()), (Some(1), 1), "{sql}: {failed:?}");
+        for part in ["'billing.db' is incomplete", reason, "restore"] {
+            assert!(failed.stderr[0].contains(part), "{sql}: {part}: {failed:?}");
+        }
+        assert_eq!(database.texts("SELECT name FROM sqlite_schema ORDER BY name").await, rows);
+        if version == newest && sql.contains("TABLE") {
+            let finished = Launch::new().finish(directory.path(), &["verify"]).await;
+            assert_eq!(finished.code, Some(3), "{finished:?}");
+            assert!(finished.stderr[0].contains(reason), "{finished:?}");
         }
     }
-    check_refused(&launch, directory.path());
+}
+
+#[tokio::test]
+async fn a_url_that_means_something_else_than_it_says() {
+    let directory = directory();
+    for (url, reason) in [
+        ("sqlite:///./billing.db", "write sqlite://./billing.db"),
+        ("sqlite:///../billing.db", "write sqlite://../billing.db"),
+        ("sqlite:///not-there-billing.db", "write sqlite://not-there-billing.db"),
+        ("sqlite://billing.db?mode=ro", "mode=ro"),
+        ("sqlite://billing.db?mode=memory", "'mode=memory'"),
+        ("sqlite://billing.db?mode=rwc&cache=shared", "'cache=shared'"),
+        ("sqlite://billing.db?immutable=1", "'immutable=1'"),
+        ("sqlite://billing.db?vfs=unix-none", "'vfs=unix-none'"),
+        ("sqlite://billing.db?timeout=5", "'timeout=5'"),
+        ("sqlite://:memory:", "must name a file"),
+    ] {
+        let failed = Launch::new().set("DATABASE_URL", url).fail_to_start(directory.path());
+        assert_eq!((failed.code, failed.stderr.len()), (Some(2), 1), "{url}: {failed:?}");
+        assert!(failed.stderr[0].contains("DATABASE_URL"), "{url}: {failed:?}");
+        assert!(failed.stderr[0].contains(reason), "{url}: {failed:?}");
+        assert!(contents(directory.path()).is_empty(), "{url}");
+    }
+    let launch = Launch::new().set("DATABASE_URL", "sqlite://billing.db?mode=rw");
+    let failed = check_refused(&launch, directory.path());
+    assert!(failed.stderr[0].contains("there is no database"), "{failed:?}");
 }

@@ -3,7 +3,9 @@
 
 use tempfile::TempDir;
 
-use crate::harness::{Engine, Finished, Home, Launch, Load, Server, on_both_engines, on_postgres};
+use crate::harness::{
+    Engine, Finished, Home, Launch, Load, Server, closed, full, on_both_engines, on_postgres,
+};
 
 on_both_engines![
     sound_books_are_ok_with_the_service_stopped_and_running,
@@ -297,7 +299,7 @@ async fn thousands_of_differences_are_counted(engine: Engine) {
 /// Verifies a database, which must fail with one line that gives this reason, and leave it as it is.
 async fn check_refused(home: &Home, reason: &str) {
     let finished = verify(home).await;
-    assert_eq!((finished.code, finished.stderr.len()), (Some(1), 1), "{finished:?}");
+    assert_eq!((finished.code, finished.stderr.len()), (Some(3), 1), "{finished:?}");
     assert!(finished.stderr[0].contains("billing"), "it names the database: {finished:?}");
     assert!(finished.stderr[0].contains(reason), "{finished:?}");
     assert_eq!(finished.stdout, Vec::<String>::new());
@@ -341,4 +343,27 @@ async fn bad_settings_are_refused() {
     }
     let finished = Launch::new().finish(directory.path(), &["verfy"]).await;
     assert_eq!((finished.code, finished.stderr.len()), (Some(2), 1), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_printed_is_no_difference() {
+    let server = books(Engine::Sqlite).await;
+    for nobody in [full(), closed()] {
+        let mut command = Launch::new().command(server.directory());
+        let output = command.arg("verify").stdout(nobody).output().expect("the binary starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), errors.lines().count()), (Some(3), 1), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn help_that_nobody_reads_to_its_end_is_no_failure() {
+    let directory = TempDir::new().expect("a temporary directory can be made");
+    for (nobody, code) in [(closed(), 0), (full(), 3)] {
+        let mut command = Launch::new().command(directory.path());
+        let output = command.arg("--help").stdout(nobody).output().expect("the binary starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{errors}");
+        assert!(!errors.contains("panicked"), "{errors}");
+    }
 }

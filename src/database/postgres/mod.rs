@@ -109,6 +109,7 @@ impl PostgresDatabase {
     /// As for [`Self::open`].
     pub(super) async fn open_to_fill(&self) -> Result<PgConnection, OpenError> {
         let mut connection = self.connect().await?;
+        self.check_encoding(&mut connection).await?;
         let found = newest_migration(&mut connection).await.map_err(|error| self.failed(&error))?;
         if let Some(unfit) = OpenError::unfit(&self.name, &found, newest_known(&MIGRATIONS)) {
             return Err(unfit);
@@ -120,6 +121,22 @@ impl PostgresDatabase {
             error => OpenError::Failed { database: self.name.clone(), reason: error.to_string() },
         })?;
         Ok(connection)
+    }
+
+    /// Names may hold any character, and not every encoding has each.
+    async fn check_encoding(&self, connection: &mut PgConnection) -> Result<(), OpenError> {
+        let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+            .fetch_one(connection)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        if encoding == "UTF8" {
+            return Ok(());
+        }
+        let reason = format!(
+            "its encoding is {encoding}, and must be UTF8; make it with CREATE DATABASE … ENCODING \
+             'UTF8' TEMPLATE template0"
+        );
+        Err(OpenError::Failed { database: self.name.clone(), reason })
     }
 
     /// A connection whose statements may take as long as they need.
@@ -148,7 +165,8 @@ async fn newest_migration(connection: &mut PgConnection) -> Result<FoundSchema, 
     let (tables, ours): (i64, bool) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE relname = '_sqlx_migrations') > 0
          FROM pg_class
-         WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+         WHERE relnamespace = to_regnamespace(quote_ident(current_schema()))
+             AND relkind IN ('r', 'p', 'v', 'm', 'f')",
     )
     .fetch_one(&mut *connection)
     .await?;

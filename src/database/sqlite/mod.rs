@@ -1,4 +1,5 @@
-//! The SQLite engine: how a database file is opened, checked and migrated.
+//! The SQLite engine: how a database file is named, found, opened and made. How its tables are made is in
+//! `migrations`.
 //!
 //! One connection writes ([`SqliteLane`]), a small pool reads ([`SqliteReader`]).
 
@@ -7,17 +8,21 @@ mod backup;
 mod cache;
 mod file;
 mod keys;
+mod migrations;
 mod read;
 mod read_only;
 mod save;
 mod snapshot;
+mod url;
 mod write;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions, Connection, SqliteConnection,
-    migrate::{MigrateError, Migrator},
+    ConnectOptions, Connection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
@@ -26,10 +31,8 @@ pub(crate) use write::{SqliteLane, SqliteTransaction};
 
 use super::{DatabaseError, FoundSchema, OpenError, describe, newest_known};
 use file::{DatabaseFile, StartsWith};
-
-/// One that was released is never edited: by its checksum every database made with it would look like
-/// another program's.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+use migrations::{MIGRATIONS, newest_migration};
+use url::Access;
 
 /// How long a statement waits for another process's lock. Well below the deadline of a request, so
 /// that whoever asked still gets an answer.
@@ -48,7 +51,11 @@ const PAGE_BYTES: u32 = 4_096;
 #[derive(Debug, Clone)]
 pub(crate) struct SqliteDatabase {
     options: SqliteConnectOptions,
-    path: String,
+    /// As people call it.
+    name: String,
+    /// Where it lies, links followed: its log lies beside it.
+    path: PathBuf,
+    access: Access,
 }
 
 impl SqliteDatabase {
@@ -57,18 +64,15 @@ impl SqliteDatabase {
     /// `max_bytes` caps the size of the database file; writes that would pass it are unavailable.
     ///
     /// # Errors
-    /// [`OpenError::Url`] when the URL names no file.
+    /// [`OpenError::Url`] when the URL names no file, and [`OpenError::Failed`] when the file has several
+    /// names, or can't be found by the one given.
     pub(crate) fn from_url(url: &str, max_bytes: Option<u64>) -> Result<Self, OpenError> {
-        if !url.starts_with("sqlite:") {
-            return Err(OpenError::Url("must begin with sqlite://".to_owned()));
-        }
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| OpenError::Url(error.to_string()))?;
-        let path = options.get_filename().to_string_lossy().into_owned();
-        if path.is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
-            return Err(OpenError::Url("must name a file, such as sqlite://billing.db".to_owned()));
-        }
-        let mut options = options
+        let (given, access) = url::parse(url)?;
+        let name = given.to_string_lossy().into_owned();
+        let path = file::follow_links(&given)
+            .map_err(|reason| OpenError::Failed { database: name.clone(), reason })?;
+        let mut options = SqliteConnectOptions::new()
+            .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -80,11 +84,16 @@ impl SqliteDatabase {
             let pages = max_bytes.checked_div(u64::from(PAGE_BYTES)).unwrap_or(0).max(1);
             options = options.pragma("max_page_count", pages.to_string());
         }
-        Ok(Self { options, path })
+        Ok(Self { options, name, path, access })
     }
 
-    /// The database file, as the URL names it.
-    pub(crate) fn path(&self) -> &str {
+    /// What people call it: the file, as the URL names it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The database file itself.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -93,42 +102,48 @@ impl SqliteDatabase {
     /// # Errors
     /// [`OpenError`]; a file that is not ours, or newer than we are, is left untouched.
     pub(crate) async fn open(&self) -> Result<(SqliteLane, SqliteReader), OpenError> {
+        if self.access == Access::Read {
+            return Err(OpenError::Url("mode=ro: a service has to write".to_owned()));
+        }
         self.inspect().await?;
+        if self.access == Access::Create {
+            file::make(&self.path).map_err(|error| self.failed(&error))?;
+        }
         let writing = self.options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
-        let create = writing.clone().create_if_missing(true);
-        let mut connection = create.connect().await.map_err(|error| self.failed(&error))?;
-        migrate(&mut connection).await.map_err(|error| self.failed(&error))?;
-
-        let options = self.options.clone().create_if_missing(false);
-        let file =
-            DatabaseFile::remember(Path::new(&self.path)).map_err(|error| self.failed(&error))?;
-        let reader = SqliteReader::new(&options, file.clone());
-        Ok((SqliteLane::new(connection, writing.create_if_missing(false), file), reader))
+        let connection = self.migrated(&writing).await?;
+        let file = DatabaseFile::remember(&self.path).map_err(|error| self.failed(&error))?;
+        let reader = SqliteReader::new(&self.options, file.clone());
+        Ok((SqliteLane::new(connection, writing, file), reader))
     }
 
     /// Looks whether an existing file is a database we may migrate, without writing to it.
     async fn inspect(&self) -> Result<(), OpenError> {
-        match file::starts_with(Path::new(&self.path), SQLITE_MAGIC) {
+        match file::starts_with(&self.path, SQLITE_MAGIC) {
             Ok(StartsWith::Yes) => {}
             // SQLite itself takes some short files for empty databases and overwrites them.
             Ok(StartsWith::No) => {
                 let reason = "file is not a database".to_owned();
-                return Err(OpenError::Foreign { database: self.path.clone(), reason });
+                return Err(OpenError::Foreign { database: self.name.clone(), reason });
             }
             Ok(StartsWith::Empty) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return match self.access {
+                    Access::Create => Ok(()),
+                    _ => Err(OpenError::Missing { database: self.name.clone() }),
+                };
+            }
             Err(error) => return Err(self.failed(&error)),
         }
-        let clean = !Path::new(&format!("{}-wal", self.path)).exists();
+        let clean = !file::companion(&self.path, "-wal").exists();
         let options = self.read_only(clean);
         let foreign = |error: sqlx::Error| OpenError::Foreign {
-            database: self.path.clone(),
+            database: self.name.clone(),
             reason: describe(&error),
         };
         let mut connection = options.connect().await.map_err(|error| self.failed(&error))?;
         let found = newest_migration(&mut connection).await.map_err(foreign);
         connection.close().await.map_err(|error| self.failed(&error))?;
-        OpenError::unfit(&self.path, &found?, newest_known(&MIGRATIONS)).map_or(Ok(()), Err)
+        OpenError::unfit(&self.name, &found?, newest_known(&MIGRATIONS)).map_or(Ok(()), Err)
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> OpenError {
@@ -137,35 +152,8 @@ impl SqliteDatabase {
             "its directory is missing or not writable, or the file may not be read"
                 .clone_into(&mut reason);
         }
-        OpenError::Failed { database: self.path.clone(), reason }
+        OpenError::Failed { database: self.name.clone(), reason }
     }
-}
-
-/// Applies what is missing. Where another process is doing the same, its migration is one that ours
-/// finds already there, so we look again; each is applied whole or not at all.
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
-    for _ in 0..MIGRATIONS.iter().count() {
-        if MIGRATIONS.run_direct(None, connection, false).await.is_ok() {
-            return Ok(());
-        }
-    }
-    MIGRATIONS.run_direct(None, connection, false).await
-}
-
-async fn newest_migration(connection: &mut SqliteConnection) -> Result<FoundSchema, sqlx::Error> {
-    let (tables, ours): (i64, bool) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') > 0 FROM sqlite_schema",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !ours {
-        return Ok(if tables == 0 { FoundSchema::Empty } else { FoundSchema::Foreign });
-    }
-    let applied: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
-            .fetch_all(connection)
-            .await?;
-    Ok(FoundSchema::of(&applied, &MIGRATIONS))
 }
 
 /// SQLite's primary result code for every broken constraint.

@@ -52,15 +52,15 @@ impl SqliteDatabase {
 
     fn check_begins_as_a_database(&self) -> Result<(), OpenError> {
         let foreign = |reason: &str| OpenError::Foreign {
-            database: self.path.clone(),
+            database: self.name.clone(),
             reason: reason.to_owned(),
         };
-        match file::starts_with(Path::new(&self.path), SQLITE_MAGIC) {
+        match file::starts_with(&self.path, SQLITE_MAGIC) {
             Ok(StartsWith::Yes) => Ok(()),
             Ok(StartsWith::No) => Err(foreign("file is not a database")),
             Ok(StartsWith::Empty) => Err(foreign("the file is empty")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(OpenError::Missing { database: self.path.clone() })
+                Err(OpenError::Missing { database: self.name.clone() })
             }
             Err(error) => Err(self.failed(&error)),
         }
@@ -69,13 +69,16 @@ impl SqliteDatabase {
     /// Looks whether the tables are those this version knows.
     async fn check_current(&self, connection: &mut SqliteConnection) -> Result<(), OpenError> {
         let foreign =
-            |error| OpenError::Foreign { database: self.path.clone(), reason: describe(&error) };
+            |error| OpenError::Foreign { database: self.name.clone(), reason: describe(&error) };
         let schema = newest_migration(connection).await.map_err(foreign)?;
-        OpenError::not_current(&self.path, &schema, newest_known(&MIGRATIONS)).map_or(Ok(()), Err)
+        match OpenError::not_current(&self.name, &schema, newest_known(&MIGRATIONS)) {
+            Some(error) => Err(error),
+            None => self.check_tables(connection).await,
+        }
     }
 
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
-        OpenError::Unreadable { database: self.path.clone(), reason: describe(error) }
+        OpenError::Unreadable { database: self.name.clone(), reason: describe(error) }
     }
 }
 
@@ -90,9 +93,8 @@ struct AtRest {
 
 impl AtRest {
     /// `None` when the file has a log beside it, or isn't there.
-    fn look(path: &str) -> Option<Self> {
-        let logged =
-            ["-wal", "-journal"].iter().any(|end| Path::new(&format!("{path}{end}")).exists());
+    fn look(path: &Path) -> Option<Self> {
+        let logged = ["-wal", "-journal"].iter().any(|end| file::companion(path, end).exists());
         let metadata = fs::metadata(path).ok().filter(|_| !logged)?;
         Some(Self {
             inode: metadata.ino(),

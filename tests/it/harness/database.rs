@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use sqlx::{
+    Connection as _, migrate::Migrator, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+};
 use url::form_urlencoded;
 
 use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
@@ -172,13 +174,17 @@ impl Database {
         }
     }
 
-    /// Runs statements; makes SQLite's file where there is none.
-    pub(crate) async fn execute(&self, sql: &str) {
+    fn make_file(&self) {
         if let Self::Sqlite(path) = self
             && !path.exists()
         {
             std::fs::write(path, "").expect("the file can be made");
         }
+    }
+
+    /// Runs statements; makes SQLite's file where there is none.
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.make_file();
         let mut connection = self.connect().await;
         connection.execute(sql).await;
         connection.close().await;
@@ -276,6 +282,26 @@ impl Database {
             }
             Self::Postgres(_) => {
                 self.set(&format!("default_transaction_read_only = {read_only}")).await;
+            }
+        }
+    }
+
+    /// Makes the tables as an earlier version did, which knew the migrations up to `version`.
+    pub(crate) async fn make_as_of(&self, version: i64) {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let migrations = |engine| Migrator::new(migrations.join(engine));
+        let expected = "the migrations fit an empty database";
+        self.make_file();
+        match self.connect().await {
+            Connection::Sqlite(mut connection) => {
+                let migrations = migrations("sqlite").await.expect("migrations");
+                migrations.run_direct(Some(version), &mut connection, false).await.expect(expected);
+                connection.close().await.expect("the file can be closed");
+            }
+            Connection::Postgres(mut connection) => {
+                let migrations = migrations("postgres").await.expect("migrations");
+                migrations.run_direct(Some(version), &mut connection, false).await.expect(expected);
+                connection.close().await.expect("the server is there");
             }
         }
     }

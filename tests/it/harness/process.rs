@@ -2,6 +2,8 @@
 
 use std::{
     ffi::OsString,
+    fs::{self, File},
+    io,
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -18,8 +20,8 @@ use super::{PATIENCE, log::Log};
 pub(crate) struct Launch {
     settings: Vec<(String, OsString)>,
     unprivileged: bool,
-    /// Options of `ulimit`.
-    open_files: Option<String>,
+    /// What a shell does first.
+    limit: Option<String>,
 }
 
 /// A start that came to nothing.
@@ -42,10 +44,20 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<String>,
 }
 
+/// A standard output that takes nothing: it is full.
+pub(crate) fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("Linux has it").into()
+}
+
+/// A standard output that takes nothing: its reader has gone.
+pub(crate) fn closed() -> Stdio {
+    io::pipe().expect("a pipe can be made").1.into()
+}
+
 impl Launch {
     /// A free port, and the database `billing.db` in the working directory.
     pub(crate) fn new() -> Self {
-        Self { settings: Vec::new(), unprivileged: false, open_files: None }
+        Self { settings: Vec::new(), unprivileged: false, limit: None }
             .set("BILLING_LISTEN", "127.0.0.1:0")
             .set("DATABASE_URL", "sqlite://billing.db")
     }
@@ -62,15 +74,32 @@ impl Launch {
         value.to_str().map(str::to_owned)
     }
 
-    /// As a user without any rights.
-    pub(crate) fn unprivileged(mut self) -> Self {
-        self.unprivileged = true;
+    /// As somebody who can't write to `directory`, whose mode says so: root could, and takes the place of a
+    /// user without any rights.
+    pub(crate) fn stopped_by_modes(mut self, directory: &Path) -> Self {
+        let probe = directory.join("probe");
+        if fs::write(&probe, "").is_ok() {
+            fs::remove_file(probe).expect("just written");
+            self.unprivileged = true;
+            let help = self.command(directory).arg("--help").output();
+            assert!(
+                help.is_ok_and(|output| output.status.success()),
+                "as root this test needs setpriv, and a binary that others can start"
+            );
+        }
         self
     }
 
     /// With a limit of open files, such as `-Sn 1024`.
     pub(crate) fn limit_open_files(mut self, options: &str) -> Self {
-        self.open_files = Some(options.to_owned());
+        self.limit = Some(format!("ulimit {options}"));
+        self
+    }
+
+    /// With files that may not grow beyond so much, as on a full disk.
+    pub(crate) fn limit_file_size(mut self, kib: usize) -> Self {
+        // Whoever writes more is told, not killed.
+        self.limit = Some(format!("trap '' XFSZ && ulimit -f {}", kib * 2));
         self
     }
 
@@ -81,9 +110,9 @@ impl Launch {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups", binary]);
             command
-        } else if let Some(options) = &self.open_files {
+        } else if let Some(limit) = &self.limit {
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("ulimit {options} && exec \"$0\""), binary]);
+            command.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), binary]);
             command
         } else {
             Command::new(binary)

@@ -1,7 +1,7 @@
 //! Databases the service must not touch, or can't: exit status 1, one line that says why, and nothing
 //! was changed.
 
-use crate::harness::{Engine, FailedStart, Home, Server, on_postgres};
+use crate::harness::{Engine, FailedStart, Home, Launch, Server, on_postgres};
 
 on_postgres![
     a_database_of_a_newer_version,
@@ -9,6 +9,8 @@ on_postgres![
     the_database_of_another_program_that_migrates_as_we_do,
     a_database_that_does_not_exist,
     a_user_who_may_not_make_tables,
+    a_database_that_cannot_hold_every_character,
+    a_schema_with_capitals_is_found,
 ];
 
 /// Every relation and every function, as the catalogue has them.
@@ -89,4 +91,36 @@ async fn a_user_who_may_not_make_tables() {
     owner.close().await;
     let failed = check_refused(&home).await;
     assert!(failed.stderr[0].contains("permission denied"), "{failed:?}");
+}
+
+async fn a_database_that_cannot_hold_every_character() {
+    let home = Home::new(Engine::Postgres);
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let name = format!("billing_{}", encoding.to_lowercase());
+        let mut owner = home.database.connect_as_owner().await;
+        let made =
+            format!("CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'");
+        owner.execute(&made).await;
+        let url = home.database.url();
+        let (_, ours) = url.split_once("@localhost/").expect("a URL of a database");
+        let (ours, _) = ours.split_once('?').expect("a URL with a socket");
+        let failed = check_fails(&home, &url.replace(ours, &name));
+        assert!(failed.stderr[0].contains(&format!("its encoding is {encoding}")), "{failed:?}");
+        owner.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        owner.close().await;
+    }
+}
+
+/// The other way round: nothing is wrong with it.
+async fn a_schema_with_capitals_is_found() {
+    let home = Home::new(Engine::Postgres);
+    home.database.execute("CREATE SCHEMA \"Billing\"").await;
+    home.database.set("search_path = \"Billing\"").await;
+    let mut server = Server::start_at(home, Launch::new());
+    server.client().add(1, "GPA.1").await.ok();
+    server.stop().await;
+    // Twice: now it holds tables.
+    server.start_again();
+    let verified = server.launch().finish(server.directory(), &["verify"]).await;
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }

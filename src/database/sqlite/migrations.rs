@@ -1,0 +1,143 @@
+//! Brings a database's tables to what this version knows, all of them or none. What is found before, and
+//! whether it is ours, does not belong here.
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    migrate::{MigrateError, Migrator},
+    sqlite::SqliteConnectOptions,
+};
+
+use super::{FoundSchema, OpenError, SqliteDatabase, newest_known};
+
+/// One that was released is never edited: by its checksum every database made with it would look like
+/// another program's.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// What there is, but for what SQLite and the migrations themselves keep.
+const SCHEMA: &str = "SELECT type, name, sql FROM sqlite_schema
+    WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations'";
+
+/// The migration that fills a new database.
+const SEED: i64 = 2;
+
+/// Whether what a new database starts with is there, or was: an operator may have taken all prices away.
+const SEEDED: &str = "SELECT EXISTS (SELECT * FROM token_pricing)
+    OR EXISTS (SELECT * FROM transactions WHERE type = 'allocation')";
+
+impl SqliteDatabase {
+    /// A connection to write on, to a database whose tables are as this version makes them.
+    pub(super) async fn migrated(
+        &self,
+        writing: &SqliteConnectOptions,
+    ) -> Result<SqliteConnection, OpenError> {
+        self.check_complete(writing).await?;
+        self.migrate(writing).await.map_err(|error| self.failed(&error))?;
+        self.check_complete(writing).await?;
+        writing.connect().await.map_err(|error| self.failed(&error))
+    }
+
+    /// Applies what is missing. Where another process is doing the same, its migration is one that ours
+    /// finds already there, so we look again; each is applied whole or not at all.
+    ///
+    /// Never twice on one connection: SQLite rolls a transaction back by itself when the disk is full, of
+    /// which our library knows nothing, and what is sent then is committed statement by statement.
+    async fn migrate(&self, writing: &SqliteConnectOptions) -> Result<(), MigrateError> {
+        let mut attempts = MIGRATIONS.iter().count();
+        loop {
+            let mut connection = writing.connect().await?;
+            let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+            let closed = connection.close().await;
+            match migrated {
+                Ok(()) => return Ok(closed?),
+                Err(error) if attempts == 0 => return Err(error),
+                Err(_) => attempts = attempts.saturating_sub(1),
+            }
+        }
+    }
+
+    /// Looks whether everything is there, and as it was made, of the migrations that are said to be done.
+    /// The list of them alone does not tell: earlier versions could write it without the tables, on a full
+    /// disk.
+    async fn check_complete(&self, options: &SqliteConnectOptions) -> Result<(), OpenError> {
+        let flaw = async {
+            let mut connection = options.connect().await?;
+            let flaw = flaw(&mut connection).await;
+            connection.close().await?;
+            flaw
+        };
+        self.incomplete(flaw.await)
+    }
+
+    /// Looks whether all tables are there, and be they empty or changed.
+    pub(super) async fn check_tables(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), OpenError> {
+        self.incomplete(missing_table(connection).await)
+    }
+
+    fn incomplete(&self, flaw: Result<Option<String>, MigrateError>) -> Result<(), OpenError> {
+        match flaw.map_err(|error| self.failed(&error))? {
+            Some(reason) => Err(OpenError::Incomplete { database: self.name.clone(), reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A table, an index or a trigger: type, name and text.
+type Object = (String, String, Option<String>);
+
+async fn flaw(connection: &mut SqliteConnection) -> Result<Option<String>, MigrateError> {
+    // Of one moment: another process may be migrating.
+    let mut moment = connection.begin().await?;
+    let FoundSchema::Migrated(version) = newest_migration(&mut moment).await? else {
+        return Ok(None);
+    };
+    let found: Vec<Object> = sqlx::query_as(SCHEMA).fetch_all(&mut *moment).await?;
+    if version == 0 {
+        let unexpected = "there are tables of which no migration tells".to_owned();
+        return Ok((!found.is_empty()).then_some(unexpected));
+    }
+    let expected = schema_of(version).await?;
+    if let Some((kind, name, _)) = expected.iter().find(|made| !found.contains(made)) {
+        return Ok(Some(format!("the {kind} '{name}' is missing or not as it was made")));
+    }
+    let seeded = version < SEED || sqlx::query_scalar(SEEDED).fetch_one(&mut *moment).await?;
+    Ok((!seeded).then(|| "there are no prices".to_owned()))
+}
+
+async fn missing_table(connection: &mut SqliteConnection) -> Result<Option<String>, MigrateError> {
+    let found: Vec<Object> = sqlx::query_as(SCHEMA).fetch_all(connection).await?;
+    let is_there = |name: &String| found.iter().any(|(_, found, _)| found == name);
+    let expected = schema_of(newest_known(&MIGRATIONS)).await?;
+    let missing = expected.iter().find(|(kind, name, _)| kind == "table" && !is_there(name));
+    Ok(missing.map(|(_, name, _)| format!("the table '{name}' is missing")))
+}
+
+/// What the migrations make of an empty database, up to one of them.
+async fn schema_of(version: i64) -> Result<Vec<Object>, MigrateError> {
+    let mut empty = SqliteConnectOptions::new().filename(":memory:").connect().await?;
+    MIGRATIONS.run_direct(Some(version), &mut empty, false).await?;
+    let schema = sqlx::query_as(SCHEMA).fetch_all(&mut empty).await?;
+    empty.close().await?;
+    Ok(schema)
+}
+
+/// Which migrations a database says it has.
+pub(super) async fn newest_migration(
+    connection: &mut SqliteConnection,
+) -> Result<FoundSchema, sqlx::Error> {
+    let (tables, ours): (i64, bool) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') > 0 FROM sqlite_schema",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !ours {
+        return Ok(if tables == 0 { FoundSchema::Empty } else { FoundSchema::Foreign });
+    }
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(connection)
+            .await?;
+    Ok(FoundSchema::of(&applied, &MIGRATIONS))
+}
