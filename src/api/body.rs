@@ -1,5 +1,5 @@
-//! A request's body: whether it may be read at all, and its text. What the text says is read in `json`
-//! and `fields`.
+//! A request's body: whether it may be read at all, and its text. What the text says is read in `json`,
+//! `fields` and `description`.
 
 use axum::{
     body::Body,
@@ -24,7 +24,7 @@ pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError
     }
     let bytes = read(request.into_body()).await?;
     if bytes.is_empty() {
-        return Err(ApiError::Unprocessable(vec![Problem::missing(vec![Step::from("body")])]));
+        return Err(ApiError::Unprocessable(Problem::missing(vec![Step::from("body")]).into()));
     }
     if media_type == MediaType::None {
         return Err(ApiError::UnsupportedMediaType);

@@ -17,8 +17,7 @@ use utoipa::{
 use super::{
     error::RETRY_AFTER_SECONDS,
     schemas::{
-        AllocationItem, CodedError, PlainError, Unavailable, Unprocessable, ValidationError,
-        idempotency_key,
+        CodedError, PlainError, Unavailable, Unprocessable, ValidationError, idempotency_key,
     },
 };
 use crate::http::{Authentication, BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES};
@@ -32,7 +31,7 @@ const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
 #[openapi(
     info(title = "token-billing"),
     components(schemas(
-        AllocationItem, CodedError, PlainError, Unavailable, Unprocessable, ValidationError
+        CodedError, PlainError, Unavailable, Unprocessable, ValidationError
     )),
     tags(
         (name = "account", description = "What a user has, and had"),

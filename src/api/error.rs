@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use crate::{
     database::DatabaseError,
     domain::Refusal,
@@ -25,7 +25,7 @@ pub(super) const RETRY_AFTER_SECONDS: &str = "1";
 /// Why a request gets no success.
 #[derive(Debug)]
 pub(super) enum ApiError {
-    Unprocessable(Vec<Problem>),
+    Unprocessable(Problems),
     InvalidCategory,
     NotFound,
     MethodNotAllowed,
@@ -41,7 +41,13 @@ pub(super) enum ApiError {
 impl ApiError {
     /// The body is no JSON.
     pub(super) fn json_invalid() -> Self {
-        Self::Unprocessable(vec![Problem::json_invalid()])
+        Self::Unprocessable(Problem::json_invalid().into())
+    }
+}
+
+impl From<Problems> for ApiError {
+    fn from(problems: Problems) -> Self {
+        Self::Unprocessable(problems)
     }
 }
 
