@@ -6,11 +6,11 @@ use utoipa::ToSchema;
 
 use super::{
     body::read_json,
+    code::refusals,
     description::{Integer, List, Text, body},
     error::ApiError,
     idempotency::{RequestKey, answer},
     problem::{Lowest, Range},
-    schemas::Refused,
     state::Service,
 };
 use crate::{
@@ -56,6 +56,13 @@ struct Success {
     success: bool,
 }
 
+refusals!(
+    Refused,
+    "A rule says no.",
+    ["insufficient_credits", "model_not_priced", "capacity_exceeded", "allocation_too_small"],
+    with fields
+);
+
 /// Turn credits into tokens
 ///
 /// Tokens are ⌊credits × 1,000,000 / price⌋. All items are applied, in their order, or none is.
@@ -66,25 +73,7 @@ struct Success {
     responses(
         (status = 200, description = "The tokens are there.", body = Success,
             example = json!({"success": true})),
-        (status = 400, description = "A rule says no.", body = Refused, examples(
-            ("insufficient_credits" = (value = json!({
-                "detail": "クレジット不足: 必要=150, 残高=100", "code": "insufficient_credits",
-                "required": 150, "available": 100,
-            }))),
-            ("model_not_priced" = (value = json!({
-                "detail": "モデル no-such-model の価格情報が見つかりません",
-                "code": "model_not_priced", "model_id": "no-such-model",
-            }))),
-            ("capacity_exceeded" = (value = json!({
-                "detail": "容量制限超過: quickカテゴリーの上限は5000000トークンです",
-                "code": "capacity_exceeded", "category": "quick", "limit": 5_000_000,
-                "available": 3_000_000, "max_credits": 225,
-            }))),
-            ("allocation_too_small" = (value = json!({
-                "detail": "モデル dear-model に割り当てるクレジットが少なすぎます。1トークンも購入できません",
-                "code": "allocation_too_small", "model_id": "dear-model",
-            }))),
-        )),
+        Refused,
     ),
 )]
 pub(super) async fn allocate(

@@ -16,8 +16,9 @@ use utoipa::{
 };
 
 use super::{
+    code::refusals,
     error::ApiError,
-    schemas::{CategoryName, CodedError, balance as balance_schema},
+    schemas::{CategoryName, balance as balance_schema},
     state::Service,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(super) struct CategoryTotal {
     total_tokens: Tokens,
 }
 
+refusals!(NoSuchCategory, "No such category.", ["invalid_category"]);
+
 /// Tokens of a category
 #[utoipa::path(
     get, path = "/api/billing/balance/category/{category}", tag = "account", security(("bearer" = [])),
@@ -73,10 +76,7 @@ pub(super) struct CategoryTotal {
     responses(
         (status = 200, description = "The tokens of all its models.", body = CategoryTotal,
             example = json!({"category": "quick", "total_tokens": 1_993_000})),
-        (status = 400, description = "No such category.", body = CodedError, example = json!({
-            "detail": "カテゴリーは 'quick' または 'think' である必要があります",
-            "code": "invalid_category",
-        })),
+        NoSuchCategory,
     ),
 )]
 pub(super) async fn category_total(

@@ -14,7 +14,7 @@ use super::{
     error::ApiError,
     problem::{Problem, Step},
 };
-use crate::http::{BODY_LIMIT_BYTES, BODY_READ_TIMEOUT};
+use crate::http::{BODY_LIMIT_BYTES, BODY_READ_TIMEOUT, Refusal};
 
 /// Reads a body that says it is JSON, and is not empty.
 pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError> {
@@ -43,7 +43,7 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
     };
     match collected {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge.into()),
         // Cut short: whoever still listens learns that it was no JSON.
         Err(_) => Err(ApiError::json_invalid()),
     }

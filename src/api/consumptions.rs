@@ -7,11 +7,12 @@ use utoipa::ToSchema;
 use super::{
     allocations::{AMOUNT_MAX, MODEL_ID},
     body::read_json,
+    code::refusals,
     description::{Integer, body},
     error::ApiError,
     idempotency::{RequestKey, answer},
     problem::{Lowest, Range},
-    schemas::{Refused, balance as balance_schema},
+    schemas::balance as balance_schema,
     state::Service,
 };
 use crate::{
@@ -40,6 +41,13 @@ struct Consumed {
     remaining_tokens: Tokens,
 }
 
+refusals!(
+    Refused,
+    "A rule says no.",
+    ["no_token_balance", "insufficient_tokens"],
+    with fields
+);
+
 /// Use tokens up
 ///
 /// Input and output together leave the model's balance, or nothing does.
@@ -51,16 +59,7 @@ struct Consumed {
     responses(
         (status = 200, description = "They are used.", body = Consumed,
             example = json!({"success": true, "remaining_tokens": 1_993_000})),
-        (status = 400, description = "A rule says no.", body = Refused, examples(
-            ("no_token_balance" = (value = json!({
-                "detail": "モデル no-such-model のトークン残高がありません",
-                "code": "no_token_balance", "model_id": "no-such-model",
-            }))),
-            ("insufficient_tokens" = (value = json!({
-                "detail": "トークン不足: 必要=7000, 残高=500", "code": "insufficient_tokens",
-                "required": 7000, "available": 500,
-            }))),
-        )),
+        Refused,
     ),
 )]
 pub(super) async fn consume(

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::{
         KnownFormat, ObjectBuilder, Ref, RefOr, Required, SchemaFormat,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{ArrayBuilder, OneOfBuilder, Schema, Type},
+        schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, Schema, Type},
     },
 };
 
@@ -272,7 +272,11 @@ impl<T: Body> Kind for Verbatim<T> {
     }
 
     fn add_schemas(&self, schemas: &mut NamedSchemas) {
-        add_named::<T>(schemas);
+        let mut schema = T::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(true)));
+        }
+        schemas.push((T::name().into_owned(), schema));
     }
 }
 

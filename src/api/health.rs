@@ -1,26 +1,16 @@
 //! Whether the service works: what clients ask, and what an orchestrator asks, which are whether the process
 //! answers and whether it may be sent requests.
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{
-    error::{ApiError, database_unavailable, retry_later},
-    schemas,
-    state::Service,
-};
-use crate::{http::Stopping, ledger::LedgerError};
+use super::{code::refusals, error::ApiError, state::Service};
+use crate::{http::Stopping, ledger::LedgerError, service::ServiceError};
 
 /// The service works.
 #[derive(Serialize, ToSchema)]
-struct Health {
+pub(super) struct Health {
     #[schema(value_type = String)]
     status: &'static str,
     #[schema(value_type = String)]
@@ -34,6 +24,13 @@ pub(super) struct Probe {
     status: &'static str,
 }
 
+refusals!(Unhealthy, "The database does not answer.", ["database_unavailable"], with fields);
+refusals!(
+    NotReady,
+    "The database does not answer, or the service is stopping.",
+    ["database_unavailable", "shutting_down"]
+);
+
 const OK: Json<Probe> = Json(Probe { status: "ok" });
 
 /// Whether the service works
@@ -42,22 +39,14 @@ const OK: Json<Probe> = Json(Probe { status: "ok" });
     responses(
         (status = 200, description = "It does.", body = Health,
             example = json!({"status": "ok", "service": "billing"})),
-        (status = 503, description = "The database does not answer.", body = schemas::Unhealthy,
-            example = json!({
-                "status": "unavailable", "service": "billing", "code": "database_unavailable",
-                "detail": "The database is not available, please try again",
-            })),
+        Unhealthy,
     ),
 )]
-pub(super) async fn health(State(service): Service) -> Response {
+pub(super) async fn health(State(service): Service) -> Result<Json<Health>, ApiError> {
     if service.is_healthy().await {
-        Json(Health { status: "ok", service: "billing" }).into_response()
+        Ok(Json(Health { status: "ok", service: "billing" }))
     } else {
-        let body = json!({
-            "status": "unavailable", "service": "billing", "code": "database_unavailable",
-            "detail": "The database is not available, please try again",
-        });
-        retry_later((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response())
+        Err(ApiError::Unhealthy)
     }
 }
 
@@ -79,19 +68,18 @@ pub(super) async fn livez() -> Json<Probe> {
     responses(
         (status = 200, description = "They would.", body = Probe,
             example = json!({"status": "ok"})),
-        (status = 503, description = "The database does not answer, or the service is stopping.",
-            body = schemas::CodedError, example = json!({
-                "detail": "The database is not available, please try again",
-                "code": "database_unavailable",
-            })),
+        NotReady,
     ),
 )]
-pub(super) async fn readyz(State(service): Service, State(stopping): State<Stopping>) -> Response {
+pub(super) async fn readyz(
+    State(service): Service,
+    State(stopping): State<Stopping>,
+) -> Result<Json<Probe>, ApiError> {
     if stopping.has_begun() {
-        return ApiError::Service(LedgerError::Stopping.into()).into_response();
+        return Err(ServiceError::from(LedgerError::Stopping).into());
     }
     if !service.is_healthy().await {
-        return database_unavailable();
+        return Err(ApiError::DatabaseUnavailable);
     }
-    OK.into_response()
+    Ok(OK)
 }

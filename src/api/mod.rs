@@ -5,6 +5,7 @@ mod allocations;
 mod balance;
 mod body;
 mod caller;
+mod code;
 mod consumptions;
 mod description;
 mod docs;
@@ -14,6 +15,7 @@ mod fields;
 mod health;
 mod idempotency;
 mod json;
+mod language;
 mod pricing;
 mod problem;
 mod purchases;
@@ -31,8 +33,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use docs::Document;
 use document::Outline;
-use error::{ApiError, worded};
+use error::{ApiError, finishing, worded};
 use idempotency::{IDEMPOTENCY_KEY, REPLAYED};
+pub(crate) use language::Language;
 use state::Api;
 
 use crate::{
@@ -43,17 +46,19 @@ use crate::{
 /// History pages at least this long are compressed for clients that take gzip.
 const COMPRESS_FROM_BYTES: u64 = 1_024;
 
-/// The whole API. What `routes!` is not given is neither served nor documented.
+/// The whole API, which speaks `language` to those who ask for none. What `routes!` is not given is neither served nor documented.
 pub(crate) fn api(
     service: BillingService,
     authentication: Authentication,
     rate_limit: Option<RateLimit>,
     stopping: Stopping,
+    language: Language,
 ) -> http::Api {
     let admission = Arc::new(Admission::new(authentication, rate_limit, worded));
     http::Api {
         router: router(service, admission, stopping),
         wording: worded,
+        finish: finishing(language),
         headers: ApiHeaders { sent: &[IDEMPOTENCY_KEY], exposed: &[REPLAYED] },
     }
 }

@@ -9,10 +9,11 @@ use utoipa::ToSchema;
 use super::{
     allocations::CREDITS,
     body::read_json,
+    code::refusals,
     description::{Optional, Text, Verbatim, body},
     error::ApiError,
     idempotency::{RequestKey, answer},
-    schemas::{CodedError, balance as balance_schema},
+    schemas::balance as balance_schema,
     state::Service,
 };
 use crate::{
@@ -59,6 +60,8 @@ struct CreditsAdded {
     new_balance: Credits,
 }
 
+refusals!(Granted, "This store transaction was granted before.", ["purchase_already_processed"]);
+
 /// Buy credits
 ///
 /// A store transaction grants credits once, to one user.
@@ -71,10 +74,7 @@ struct CreditsAdded {
     responses(
         (status = 200, description = "The credits are there.", body = CreditsAdded,
             example = json!({"success": true, "new_balance": 100})),
-        (status = 409, description = "This store transaction was granted before.", body = CodedError,
-            example = json!({
-                "detail": "Purchase already processed", "code": "purchase_already_processed",
-            })),
+        Granted,
     ),
 )]
 pub(super) async fn add_credits(

@@ -5,9 +5,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
+    code::refusals,
     error::ApiError,
     idempotency::{RequestKey, answer},
-    schemas::CodedError,
     state::Service,
 };
 use crate::service::Caller;
@@ -20,6 +20,8 @@ struct Erased {
     message: &'static str,
 }
 
+refusals!(SwitchedOff, "It is switched off.", ["reset_disabled"]);
+
 /// Erase the user's data
 ///
 /// Off unless `BILLING_ALLOW_RESET` is set. Needs no body. Prices stay.
@@ -28,10 +30,7 @@ struct Erased {
     responses(
         (status = 200, description = "All is erased.", body = Erased,
             example = json!({"success": true, "message": "All data reset successfully"})),
-        (status = 403, description = "It is switched off.", body = CodedError, example = json!({
-            "detail": "This endpoint is not available in production environment",
-            "code": "reset_disabled",
-        })),
+        SwitchedOff,
     ),
 )]
 pub(super) async fn reset(

@@ -1,14 +1,17 @@
 //! The shapes that several resources share, and those of errors, for the OpenAPI document.
 
-#![expect(dead_code, reason = "these types are only looked at, never made")]
-
+use axum::http::StatusCode;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{Object, RefOr, schema::Schema},
+    openapi::{
+        KnownFormat, Object, ObjectBuilder, Ref, RefOr, SchemaFormat,
+        schema::{ArrayBuilder, OneOfBuilder, Schema, SchemaType, Type},
+    },
 };
 
 use super::{
-    description::{integer, one_of, text},
+    code::{Entry, catalogue},
+    description::{integer, null, one_of, text},
     problem::{Lowest, Problem, Range},
 };
 use crate::domain::{Category, Credits, IDEMPOTENCY_KEY_MAX_CHARS};
@@ -39,101 +42,112 @@ impl PartialSchema for CategoryName {
 
 impl ToSchema for CategoryName {}
 
-/// The service does not work, or not in time; only the former has a `status`.
-#[derive(ToSchema)]
-pub(super) struct Unhealthy {
-    detail: String,
-    code: UnavailableCode,
-    #[schema(required = false)]
-    status: String,
-    #[schema(required = false)]
-    service: String,
-}
-
-/// An error without a code.
-#[derive(ToSchema)]
-pub(super) struct PlainError {
-    detail: String,
-}
-
-/// An error that programs tell by its code.
-#[derive(ToSchema)]
-pub(super) struct CodedError {
-    detail: String,
-    code: Code,
-}
-
-/// Why not, for programs; never changes.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-enum Code {
-    Unauthorized,
-    RateLimited,
-    ResetDisabled,
-    PurchaseAlreadyProcessed,
-    InvalidIdempotencyKey,
-    IdempotencyKeyReused,
-    InvalidCategory,
-}
-
-/// A rule says no; `detail` is a sentence for the user.
-#[derive(ToSchema)]
-pub(super) struct Refused {
-    detail: String,
-    code: RefusalCode,
-    /// Credits or tokens asked for.
-    required: Option<i64>,
-    /// Credits or tokens there are; tokens still free in a full category.
-    available: Option<i64>,
-    model_id: Option<String>,
-    category: Option<CategoryName>,
-    /// Most tokens of the category.
-    limit: Option<i64>,
-    /// The largest amount of credits for this model whose tokens still fit.
-    max_credits: Option<i64>,
-}
-
-/// Which rule.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-enum RefusalCode {
-    InsufficientCredits,
-    ModelNotPriced,
-    CapacityExceeded,
-    AllocationTooSmall,
-    NoTokenBalance,
-    InsufficientTokens,
-}
-
-/// Not now. The same request may pass after `Retry-After` seconds.
-#[derive(ToSchema)]
-pub(super) struct Unavailable {
-    detail: String,
-    code: UnavailableCode,
-}
-
-/// Why not now.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-enum UnavailableCode {
-    Overloaded,
-    DatabaseUnavailable,
-    ShuttingDown,
-    DeadlineExceeded,
-    RequestTimeout,
-    BalanceOverflow,
-}
-
 /// Everything that is wrong with a request, as pydantic v2 words it.
-#[derive(ToSchema)]
-pub(super) struct ValidationError {
-    detail: Vec<Problem>,
+pub(super) struct ValidationError;
+
+impl PartialSchema for ValidationError {
+    fn schema() -> RefOr<Schema> {
+        let problems = ArrayBuilder::new().items(Ref::from_schema_name(Problem::name()));
+        let about = "Everything that is wrong with a request, as pydantic v2 words it.";
+        object(about).property("detail", problems).required("detail").into()
+    }
 }
 
-/// A malformed request, or one whose `Idempotency-Key` can't be used.
-#[derive(ToSchema)]
-#[serde(untagged)]
-pub(super) enum Unprocessable {
-    Problems(ValidationError),
-    Key(CodedError),
+impl ToSchema for ValidationError {}
+
+/// What errors look like, by the schemas' names. Their codes are those of the catalogue.
+pub(super) fn errors() -> [(&'static str, RefOr<Schema>); 9] {
+    let detail = |about| object(about).property("detail", text_schema()).required("detail");
+    let coded = |about, codes| {
+        detail(about).property("code", Ref::from_schema_name(codes)).required("code")
+    };
+    let codes = |about: &str, is_one: fn(&Entry) -> bool| {
+        let mut codes: Vec<_> = catalogue().filter(is_one).filter_map(|entry| entry.code).collect();
+        codes.dedup();
+        one_of(codes).description(Some(about)).into()
+    };
+    let later = |entry: &Entry| entry.status == StatusCode::SERVICE_UNAVAILABLE;
+    let unhealthy = "The service does not work, or not in time; only the former has a `status`.";
+    let unprocessable = "A malformed request, or one whose `Idempotency-Key` can't be used.";
+    [
+        ("PlainError", detail("An error without a code.").into()),
+        ("CodedError", coded("An error that programs tell by its code.", "Code").into()),
+        (
+            "Refused",
+            refused(coded("A rule says no; `detail` is a sentence for the user.", "RefusalCode")),
+        ),
+        (
+            "Unavailable",
+            coded(
+                "Not now. The same request may pass after `Retry-After` seconds.",
+                "UnavailableCode",
+            )
+            .into(),
+        ),
+        (
+            "Unhealthy",
+            coded(unhealthy, "UnavailableCode")
+                .property("status", text_schema())
+                .property("service", text_schema())
+                .into(),
+        ),
+        (
+            "Unprocessable",
+            Schema::from(
+                OneOfBuilder::new()
+                    .item(Ref::from_schema_name(ValidationError::name()))
+                    .item(Ref::from_schema_name("CodedError"))
+                    .description(Some(unprocessable)),
+            )
+            .into(),
+        ),
+        (
+            "Code",
+            codes("Why not, for programs; never changes.", |entry| {
+                entry.status != StatusCode::SERVICE_UNAVAILABLE && !entry.has_fields()
+            }),
+        ),
+        (
+            "RefusalCode",
+            codes("Which rule.", |entry| {
+                entry.status == StatusCode::BAD_REQUEST && entry.has_fields()
+            }),
+        ),
+        ("UnavailableCode", codes("Why not now.", later)),
+    ]
+}
+
+/// What refusals tell besides, each as far as it matters.
+fn refused(object: ObjectBuilder) -> RefOr<Schema> {
+    let number = |about: &str| {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .description(Some(about))
+    };
+    let text = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    let category =
+        OneOfBuilder::new().item(Ref::from_schema_name(CategoryName::name())).item(null());
+    object
+        .property("required", number("Credits or tokens asked for."))
+        .property(
+            "available",
+            number("Credits or tokens there are; tokens still free in a full category."),
+        )
+        .property("model_id", text)
+        .property("category", category)
+        .property("limit", number("Most tokens of the category."))
+        .property(
+            "max_credits",
+            number("The largest amount of credits for this model whose tokens still fit."),
+        )
+        .into()
+}
+
+fn object(about: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Object).description(Some(about))
+}
+
+fn text_schema() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }

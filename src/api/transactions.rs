@@ -20,7 +20,7 @@ use super::{
     description::{Integer, OneOf, Parsed, integer, null, query},
     error::ApiError,
     problem::{Lowest, Range},
-    schemas::{self, balance as balance_schema},
+    schemas::{ValidationError, balance as balance_schema},
     state::Service,
 };
 use crate::{
@@ -128,7 +128,7 @@ impl From<Transaction> for HistoryLine {
                 {"id": 1, "type": "purchase", "amount": 100, "model_id": null, "created_at": "2026-11-24T10:34:59.234600Z"},
             ])),
         (status = 422, description = "Malformed. Every problem is listed.",
-            body = schemas::ValidationError, example = json!({"detail": [{
+            body = ValidationError, example = json!({"detail": [{
                 "type": "greater_than_equal", "loc": ["query", "limit"],
                 "msg": "Input should be greater than or equal to 1",
             }]})),

@@ -94,7 +94,7 @@ async fn start(
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
-    let api = api::api(service, authentication, rate_limit, stopping.clone());
+    let api = api::api(service, authentication, rate_limit, stopping.clone(), config.language);
     let server = Server::new(listener, api, rate_limit.is_some(), origins, stopping);
     // The first line of the log, before any warning.
     info!(address = %server.local_addr()?, database = database.name(), "listening");

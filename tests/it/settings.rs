@@ -11,7 +11,7 @@ on_both_engines![a_file_of_settings_is_read_and_the_environment_wins, capacity_l
 #[test]
 fn a_bad_setting_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
-    let table: [(&str, &str); 27] = [
+    let table: [(&str, &str); 29] = [
         ("BILLING_LISTEN", "nonsense"),
         ("BILLING_LISTEN", "127.0.0.1"),
         ("BILLING_LISTEN", "127.0.0.1:65536"),
@@ -34,6 +34,8 @@ fn a_bad_setting_is_named() {
         ("BILLING_PG_LANES", "0"),
         ("BILLING_PG_LANES", "65"),
         ("BILLING_PG_LANES", "many"),
+        ("BILLING_LANGUAGE", "fr"),
+        ("BILLING_LANGUAGE", ""),
         ("BILLING_LOG", "billing=loud"),
         ("BILLING_LOG_FORMAT", "xml"),
         ("DATABASE_URL", "mysql://localhost/billing"),
