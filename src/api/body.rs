@@ -1,5 +1,5 @@
-//! A request's body: whether it may be read at all, and its text. What the text says is read in `json`
-//! and `fields`.
+//! A request's body: whether it may be read at all, and its text. What the text says is read in `json`,
+//! `fields` and `description`.
 
 use axum::{
     body::Body,
@@ -14,7 +14,7 @@ use super::{
     error::ApiError,
     problem::{Problem, Step},
 };
-use crate::http::{BODY_LIMIT_BYTES, BODY_READ_TIMEOUT};
+use crate::http::{BODY_LIMIT_BYTES, BODY_READ_TIMEOUT, Refusal};
 
 /// Reads a body that says it is JSON, and is not empty.
 pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError> {
@@ -24,7 +24,7 @@ pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError
     }
     let bytes = read(request.into_body()).await?;
     if bytes.is_empty() {
-        return Err(ApiError::Unprocessable(vec![Problem::missing(vec![Step::from("body")])]));
+        return Err(ApiError::Unprocessable(Problem::missing(vec![Step::from("body")]).into()));
     }
     if media_type == MediaType::None {
         return Err(ApiError::UnsupportedMediaType);
@@ -43,7 +43,7 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
     };
     match collected {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge.into()),
         // Cut short: whoever still listens learns that it was no JSON.
         Err(_) => Err(ApiError::json_invalid()),
     }

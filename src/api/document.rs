@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use utoipa::{
-    OpenApi, ToSchema,
+    OpenApi,
     openapi::{
         Components, Content, Header, ObjectBuilder, Ref, RefOr, Required, Response,
         ResponseBuilder,
@@ -15,25 +15,26 @@ use utoipa::{
 };
 
 use super::{
+    code::{self, Entry, catalogue},
     error::RETRY_AFTER_SECONDS,
-    schemas::{
-        AllocationItem, CodedError, PlainError, Unavailable, Unprocessable, ValidationError,
-        idempotency_key,
-    },
+    language::Language,
+    problem::{Problem, Step},
+    schemas::{ValidationError, errors, idempotency_key},
 };
 use crate::http::{Authentication, BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES};
 
 /// The security scheme's name in the document.
 const BEARER: &str = "bearer";
 const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
+const ACCEPT_LANGUAGE: &str = "AcceptLanguage";
+const JSON: &str = "application/json";
 
 /// What `routes` begins with.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "token-billing"),
-    components(schemas(
-        AllocationItem, CodedError, PlainError, Unavailable, Unprocessable, ValidationError
-    )),
+    servers((url = ".", description = "Where this document came from, also behind a proxy's prefix")),
+    components(schemas(Problem, ValidationError)),
     tags(
         (name = "account", description = "What a user has, and had"),
         (name = "changes", description = "Each at most once under an `Idempotency-Key`"),
@@ -80,6 +81,8 @@ fn complete(operation: &mut Operation, with_tokens: bool) {
     if !with_tokens {
         operation.security = None;
     }
+    let language = Ref::new(format!("#/components/parameters/{ACCEPT_LANGUAGE}"));
+    operation.parameters.get_or_insert_default().push(RefOr::Ref(language));
     let mut shared = vec!["405", "413", "431", "500", "503"];
     if operation.security.is_some() {
         shared.push("401");
@@ -121,6 +124,11 @@ fn add_headers(status: &str, response: &mut Response) {
     let description =
         "The request's id: the client's own where it may stand in a log, else a new one";
     response.headers.insert("X-Request-Id".to_owned(), header(text(), description));
+    if catalogue().any(|entry| entry.status.as_str() == status && entry.is_translated()) {
+        let tags = text().enum_values(Some(Language::ALL.map(Language::tag)));
+        let language = header(tags, "The language of a text that a person may read");
+        response.headers.insert("Content-Language".to_owned(), language);
+    }
     let (name, schema, description) = match status {
         "401" => ("WWW-Authenticate", text().enum_values(Some(["Bearer"])), "How to prove it"),
         "405" => ("Allow", text(), "The methods that the path has"),
@@ -181,58 +189,47 @@ fn add_shared(components: &mut Components) {
         .build();
     components.parameters.insert(IDEMPOTENCY_KEY.to_owned(), RefOr::T(key));
 
-    let plain = |detail: &str| content::<PlainError>(json!({ "detail": detail }));
-    let coded = |detail: &str, code: &str| json!({ "detail": detail, "code": code });
+    let language = ParameterBuilder::new()
+        .name("Accept-Language")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The language of texts for people: Japanese or English, the better of the two",
+        ))
+        .schema(Some(text()))
+        .example(Some(json!("ja-JP, en;q=0.5")))
+        .build();
+    components.parameters.insert(ACCEPT_LANGUAGE.to_owned(), RefOr::T(language));
+
+    for (name, schema) in errors() {
+        components.schemas.insert(name.to_owned(), schema);
+    }
     let too_much = format!("The body has more than {BODY_LIMIT_BYTES} bytes.");
     let long_head = format!("The headers have more than {HEADER_LIMIT_BYTES} bytes.");
-    let busy = coded("The service is busy, please try again", "overloaded");
-    let no_token = coded("Invalid or expired token. Please login again.", "unauthorized");
-    let too_many = coded("Too many requests, please wait a moment and try again", "rate_limited");
-    let reused = coded(
-        "This Idempotency-Key was used for another request; send a new key",
-        "idempotency_key_reused",
-    );
-    let problems = json!({"detail": [
-        {"type": "missing", "loc": ["body"], "msg": "Field required"}
-    ]});
-    let wrong_type = "Unsupported media type, send Content-Type: application/json";
-    for (status, description, content) in [
-        ("401", "No token, or one that proves nothing.", content::<CodedError>(no_token)),
-        ("405", "The path has other methods.", plain("Method Not Allowed")),
-        ("413", &too_much, plain("Request body too large")),
-        ("415", "The body is not called `application/json`.", plain(wrong_type)),
-        (
-            "429",
-            "More requests than the rate limit allows, where there is one. Nothing was done.",
-            content::<CodedError>(too_many),
-        ),
-        ("431", &long_head, plain("Request headers too large")),
-        (
-            "500",
-            "A bug. The log has the cause under the request's id.",
-            plain("Internal Server Error"),
-        ),
-        ("503", "Not now; the same request may pass later.", content::<Unavailable>(busy)),
+    for (status, description) in [
+        ("401", "No token, or one that proves nothing."),
+        ("405", "The path has other methods."),
+        ("413", &too_much),
+        ("415", "The body is not called `application/json`."),
+        ("429", "More requests than the rate limit allows, where there is one. Nothing was done."),
+        ("431", &long_head),
+        ("500", "A bug. The log has the cause under the request's id."),
+        ("503", "Not now; the same request may pass later."),
     ] {
-        add(components, name(status), status, description, content);
+        let is_one = |entry: &Entry| entry.status.as_str() == status && !entry.has_fields();
+        add(components, name(status), status, code::response(description, is_one));
     }
-    let malformed = "Malformed, or the `Idempotency-Key` can't be used. Every problem is listed.";
     let bad_key = "The `Idempotency-Key` is malformed, or was used for another request.";
-    add(components, "Unprocessable", "422", malformed, content::<Unprocessable>(problems));
-    add(components, "UnusableKey", "422", bad_key, content::<CodedError>(reused));
+    let is_of_key = |entry: &Entry| entry.status.as_str() == "422";
+    add(components, "UnusableKey", "422", code::response(bad_key, is_of_key));
+    let mut problems = Content::new(Some(Ref::from_schema_name("Unprocessable")));
+    problems.example = Some(json!({"detail": [Problem::missing(vec![Step::from("body")])]}));
+    let malformed = "Malformed, or the `Idempotency-Key` can't be used. Every problem is listed.";
+    let malformed = ResponseBuilder::new().description(malformed).content(JSON, problems).build();
+    add(components, "Unprocessable", "422", malformed);
 }
 
-fn content<T: ToSchema>(example: serde_json::Value) -> Content {
-    let mut content = Content::new(Some(Ref::from_schema_name(T::name())));
-    content.example = Some(example);
-    content
-}
-
-fn add(components: &mut Components, name: &str, status: &str, description: &str, content: Content) {
-    let mut response = ResponseBuilder::new()
-        .description(description)
-        .content("application/json", content)
-        .build();
+fn add(components: &mut Components, name: &str, status: &str, mut response: Response) {
     add_headers(status, &mut response);
     if status == "429" {
         add_rate_limit_headers(&mut response, "\"user\";r=0;t=1");

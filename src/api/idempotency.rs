@@ -9,11 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{
-    error::ApiError,
-    fields::{self, Object},
-    problem::Problem,
-};
+use super::{description::Body, error::ApiError, fields::read_object};
 use crate::domain::{Applied, Fingerprint, IdempotencyKey, Keyed};
 
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -38,23 +34,13 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestKey {
 }
 
 impl RequestKey {
-    /// Reads a whole body as one object, and gives with it the key and the request's fingerprint.
-    pub(super) fn read_object<T>(
-        self,
-        body: &str,
-        read: impl FnOnce(&Object<'_>, &mut Vec<Problem>) -> Option<T>,
-    ) -> Result<(Option<Keyed>, T), ApiError> {
-        fields::read_object(body, |object, problems| {
-            let value = read(object, problems)?;
-            Some((self.of(object), value))
+    /// Reads a whole body, and gives with it the key and the request's fingerprint.
+    pub(super) fn read<T: Body>(self, body: &str) -> Result<(T, Option<Keyed>), ApiError> {
+        read_object(body, |object| {
+            let (key, path) = self.0?;
+            let canonical = object.canonical().expect("the body was read to its end");
+            Some(Keyed { key, fingerprint: Fingerprint::of(&path, &canonical) })
         })
-    }
-
-    fn of(self, body: &Object<'_>) -> Option<Keyed> {
-        let (key, path) = self.0?;
-        // A body that was read to its end has a canonical form.
-        let fingerprint = Fingerprint::of(&path, &body.canonical().unwrap_or_default());
-        Some(Keyed { key, fingerprint })
     }
 
     /// The same for a request whose body does not matter.

@@ -1,5 +1,5 @@
 //! A JSON text as its members, each with its text, checked as a whole: valid to the last nested
-//! string, and no key given twice. What the fields must be is read in `fields`.
+//! string, and no key given twice. What the members must be is read in `description`.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,8 +10,9 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
+    description::Names,
     error::ApiError,
-    problem::{Location, Problem, Step},
+    problem::{Location, Problem, Problems, Step},
 };
 
 /// Deepest nesting that is read. It bounds the work for a hostile body: each level is gone through
@@ -24,44 +25,27 @@ const DUPLICATES_LISTED: usize = 20;
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     pub(super) members: Option<Members<'a>>,
-    pub(super) duplicates: Vec<Problem>,
+    pub(super) duplicates: Option<Problems>,
 }
 
 impl<'a> Document<'a> {
-    /// Reads a whole text.
-    pub(super) fn parse(text: &'a str) -> Result<Self, ApiError> {
+    /// Reads a whole text. Problems lead to members with these names.
+    pub(super) fn parse(text: &'a str, names: Names) -> Result<Self, ApiError> {
         let mut scan = Scan::default();
-        let members = scan.document(text).map_err(|Invalid| ApiError::json_invalid())?;
+        let members = scan.document(text, names).map_err(|Invalid| ApiError::json_invalid())?;
         Ok(Self { members, duplicates: scan.duplicates })
     }
 }
 
-/// The names that the API gave. Only these lead to a problem; within a purchase's record most are the
-/// client's own.
-const FIELDS: [&str; 7] = [
-    "allocations",
-    "credits",
-    "input_tokens",
-    "model_id",
-    "output_tokens",
-    "purchase_record",
-    "transactionId",
-];
-
-/// The location of a member of what stands at `loc`, as far as it has one.
-fn member(loc: &[Step], key: &str) -> Location {
+/// The location of a member of what stands at `loc`, as far as the API gave it a name, and the names inside of
+/// it. Within a purchase's record most names are the client's own.
+fn member(loc: &[Step], names: Names, key: &str) -> (Location, Names) {
     let mut loc = loc.to_vec();
-    loc.extend(FIELDS.into_iter().find(|field| *field == key).map(Step::from));
-    loc
-}
-
-/// The location of an item of the list at `loc`, as far as it has one.
-fn item(loc: &[Step], index: usize) -> Location {
-    let mut loc = loc.to_vec();
-    if loc.last() == Some(&Step::from("allocations")) {
-        loc.push(Step::Index(index));
-    }
-    loc
+    let Some((name, inside)) = names.0.iter().find(|(name, _)| *name == key) else {
+        return (loc, Names::NONE);
+    };
+    loc.push(Step::from(*name));
+    (loc, *inside)
 }
 
 /// An object's members in their order, with the text of their values.
@@ -154,25 +138,36 @@ impl From<serde_json::Error> for Invalid {
 /// Looks for keys given twice.
 #[derive(Default)]
 struct Scan {
-    duplicates: Vec<Problem>,
+    duplicates: Option<Problems>,
+    listed: usize,
 }
 
 impl Scan {
-    fn document<'a>(&mut self, text: &'a str) -> Result<Option<Members<'a>>, Invalid> {
+    fn document<'a>(
+        &mut self,
+        text: &'a str,
+        names: Names,
+    ) -> Result<Option<Members<'a>>, Invalid> {
         let loc = [Step::from("body")];
         if text.trim_ascii_start().starts_with('{') {
-            return self.object(text, &loc, 1).map(Some);
+            return self.object(text, &loc, names, 1).map(Some);
         }
-        self.value(serde_json::from_str(text)?, &loc, 0)?;
+        self.value(serde_json::from_str(text)?, &loc, Names::NONE, 0)?;
         Ok(None)
     }
 
-    fn value(&mut self, value: &RawValue, loc: &[Step], depth: usize) -> Result<(), Invalid> {
+    fn value(
+        &mut self,
+        value: &RawValue,
+        loc: &[Step],
+        names: Names,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         let text = value.get();
         let inside = depth.saturating_add(1);
         match text.as_bytes().first() {
-            Some(b'{') => self.object(text, loc, inside).map(drop),
-            Some(b'[') => self.list(text, loc, inside),
+            Some(b'{') => self.object(text, loc, names, inside).map(drop),
+            Some(b'[') => self.list(text, loc, names, inside),
             // The parser skips over what is escaped, without a look whether it makes a character.
             Some(b'"') if text.contains('\\') => read::<String>(text, depth).map(drop),
             _ => Ok(()),
@@ -183,29 +178,44 @@ impl Scan {
         &mut self,
         text: &'a str,
         loc: &[Step],
+        names: Names,
         depth: usize,
     ) -> Result<Members<'a>, Invalid> {
         let members: Members<'a> = read(text, depth)?;
         let mut keys: Vec<&str> = members.0.iter().map(|(key, _)| &**key).collect();
         keys.sort_unstable();
         for (key, next) in keys.iter().zip(keys.iter().skip(1)) {
-            if key == next && self.duplicates.len() < DUPLICATES_LISTED {
-                self.duplicates.push(Problem::duplicate_key(member(loc, key)));
+            if key == next && self.listed < DUPLICATES_LISTED {
+                self.listed = self.listed.saturating_add(1);
+                let (loc, _) = member(loc, names, key);
+                Problems::add(&mut self.duplicates, Problem::duplicate_key(loc).into());
             }
         }
         for (key, value) in &members.0 {
             if is_nested(value) {
-                self.value(value, &member(loc, key), depth)?;
+                let (loc, inside) = member(loc, names, key);
+                self.value(value, &loc, inside, depth)?;
             }
         }
         Ok(members)
     }
 
-    fn list(&mut self, text: &str, loc: &[Step], depth: usize) -> Result<(), Invalid> {
+    fn list(
+        &mut self,
+        text: &str,
+        loc: &[Step],
+        names: Names,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         let items: Vec<&RawValue> = read(text, depth)?;
         for (index, value) in items.into_iter().enumerate() {
             if is_nested(value) {
-                self.value(value, &item(loc, index), depth)?;
+                let mut loc = loc.to_vec();
+                // The items of a list that the client made up are not counted either.
+                if !names.0.is_empty() {
+                    loc.push(Step::Index(index));
+                }
+                self.value(value, &loc, names, depth)?;
             }
         }
         Ok(())

@@ -123,6 +123,32 @@ impl Problem {
     }
 }
 
+/// What is wrong with a request: at least one problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl Problems {
+    /// Adds to the problems found so far.
+    pub(super) fn add(found: &mut Option<Self>, more: Self) {
+        match found {
+            Some(Self(problems)) => problems.extend(more.0),
+            None => *found = Some(more),
+        }
+    }
+
+    /// The value, or `None` with its problems added to those found so far.
+    pub(super) fn note<T>(found: &mut Option<Self>, result: Result<T, Self>) -> Option<T> {
+        result.map_err(|problems| Self::add(found, problems)).ok()
+    }
+}
+
 /// The lowest value an integer may have, worded as its field declares it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lowest {

@@ -18,7 +18,7 @@ pub(crate) use auth::{Authentication, Expected, KeySet};
 pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;
 pub(crate) use rate_limit::{RateLimit, Subject};
-pub(crate) use refusals::Refusal;
+pub(crate) use refusals::{Finish, Refusal};
 pub(crate) use request::{Api, Cause, RequestId};
 pub(crate) use server::{Server, Stopping};
 

@@ -1,6 +1,6 @@
 //! Why the transport itself turns a request away. How that reads is the API's: it gives a [`Wording`].
 
-use axum::response::Response;
+use axum::{http::HeaderValue, response::Response};
 
 use super::rate_limit::Subject;
 
@@ -25,3 +25,6 @@ pub(crate) enum Refusal {
 
 /// Makes an answer of a refusal.
 pub(crate) type Wording = fn(Refusal) -> Response;
+
+/// Completes an answer for a client that accepts these languages.
+pub(crate) type Finish = fn(Option<&HeaderValue>, Response) -> Response;

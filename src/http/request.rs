@@ -29,7 +29,7 @@ use super::{
     admission::Peer,
     cors::{ApiHeaders, Origin, shared_with},
     rate_limit::Subject,
-    refusals::{Refusal, Wording},
+    refusals::{Finish, Refusal, Wording},
     rest::Lent,
     wire::Activity,
 };
@@ -78,6 +78,8 @@ pub(crate) struct Api {
     pub(crate) router: Router,
     /// How the transport's refusals read in it.
     pub(crate) wording: Wording,
+    /// What becomes of every answer, the transport's too.
+    pub(crate) finish: Finish,
     /// What web pages may send to it and read from it, besides what they may of any.
     pub(crate) headers: ApiHeaders,
 }
@@ -191,21 +193,32 @@ pub(super) async fn handle(
 }
 
 async fn answer(api: Api, request: Request<Lent>) -> Response {
-    let Api { mut router, wording, .. } = api;
-    if header_bytes(&request) > HEADER_LIMIT_BYTES {
-        return wording(Refusal::HeadersTooLarge);
-    }
-    if announces_too_much(request.headers()) {
-        return wording(Refusal::BodyTooLarge);
-    }
-    // What a panic leaves behind is dropped with the request; the ledger's state is not in here.
-    let answered = AssertUnwindSafe(router.call(request)).catch_unwind();
-    match timeout(REQUEST_DEADLINE, answered).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(never))) => match never {},
-        Ok(Err(panic)) => wording(Refusal::Panicked(panic_message(&*panic))),
-        Err(_) => wording(Refusal::DeadlinePassed),
-    }
+    let Api { mut router, wording, finish, .. } = api;
+    let accepted = accepted_languages(request.headers());
+    let response = if header_bytes(&request) > HEADER_LIMIT_BYTES {
+        wording(Refusal::HeadersTooLarge)
+    } else if announces_too_much(request.headers()) {
+        wording(Refusal::BodyTooLarge)
+    } else {
+        // What a panic leaves behind is dropped with the request; the ledger's state is not in here.
+        let answered = AssertUnwindSafe(router.call(request)).catch_unwind();
+        match timeout(REQUEST_DEADLINE, answered).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(panic)) => wording(Refusal::Panicked(panic_message(&*panic))),
+            Err(_) => wording(Refusal::DeadlinePassed),
+        }
+    };
+    finish(accepted.as_ref(), response)
+}
+
+/// The `Accept-Language` of a request; several are one list.
+fn accepted_languages(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(header::ACCEPT_LANGUAGE).iter();
+    let first = values.next()?.clone();
+    values.try_fold(first, |all, next| {
+        HeaderValue::from_bytes(&[all.as_bytes(), b",", next.as_bytes()].concat()).ok()
+    })
 }
 
 /// Whether the headers announce a body that is longer than any may be.

@@ -20,8 +20,6 @@ use labelled::Labelled;
 pub(crate) use listener::Listener;
 use requests::Requests;
 
-/// Why operations are answered with 503. Known from the start, so that the first increase is one.
-const UNAVAILABLE: [&str; 3] = ["overloaded", "shutting_down", "database_unavailable"];
 /// What every name begins with.
 const PREFIX: &str = "token_billing";
 /// Most values of a label that come from outside of the code (model names); further ones share `other`.
@@ -196,20 +194,23 @@ impl Operations {
             credits_allocated.clone(),
         );
         let mut labelled = |name, text, label| Labelled::registered(registry, name, text, label);
-        let unavailable = labelled(
-            "operations_unavailable",
-            "Operations answered with 503 because of load, a stop or the database",
-            "code",
-        );
-        for code in UNAVAILABLE {
-            unavailable.of(code);
-        }
         Self {
             credits_purchased,
             credits_allocated,
             tokens_consumed: labelled("tokens_consumed", "Tokens used by chats", "model"),
             refusals: labelled("refusals", "Operations that a rule refused", "code"),
-            unavailable,
+            unavailable: labelled(
+                "operations_unavailable",
+                "Operations answered with 503 because of load, a stop or the database",
+                "code",
+            ),
+        }
+    }
+
+    /// Shows these codes from the start, so that the first increase is one.
+    pub(crate) fn expect_unavailable(&self, codes: impl IntoIterator<Item = &'static str>) {
+        for code in codes {
+            self.unavailable.of(code);
         }
     }
 

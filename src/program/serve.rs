@@ -94,7 +94,7 @@ async fn start(
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
-    let api = api::api(service, authentication, rate_limit, stopping.clone());
+    let api = api::api(service, authentication, rate_limit, stopping.clone(), config.language);
     let keep_alive = Duration::from_secs(config.keep_alive_seconds.into());
     let limited = rate_limit.is_some();
     let server = Server::new(listener, api, limited, origins, keep_alive, stopping);

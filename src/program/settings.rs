@@ -12,6 +12,7 @@ use clap::{
 use chrono::TimeDelta;
 
 use crate::{
+    api::Language,
     database::EngineSettings,
     domain::{CapacityLimits, Tokens},
     http::{Authentication, Expected, KeySet, Origin, RateLimit},
@@ -145,6 +146,10 @@ pub(crate) struct Config {
     /// Whether users may erase their own data with POST /api/billing/reset.
     #[arg(long, env = "BILLING_ALLOW_RESET", default_value = "false", action = ArgAction::Set)]
     pub allow_reset: bool,
+
+    /// Language of texts for people where a client asks for neither: `ja` or `en`.
+    #[arg(long, env = "BILLING_LANGUAGE", default_value = "ja")]
+    pub language: Language,
 
     /// Days a repeated request is known by its `Idempotency-Key`; at least 7.
     #[arg(long, env = "BILLING_IDEMPOTENCY_DAYS", default_value = "7", value_parser = days)]

@@ -22,6 +22,7 @@ mod harness;
 mod history;
 mod idempotency;
 mod key_sets;
+mod languages;
 mod log_lines;
 mod login;
 mod lost_databases;

@@ -71,9 +71,9 @@ fn check(replies: &[Reply], status: u16, policy: &str, detail: &str) -> usize {
     within.len()
 }
 
-const OF_USER: &str = "Too many requests, please wait a moment and try again";
+const OF_USER: &str = "リクエストが多すぎます。少し待ってからもう一度お試しください";
 const OF_ADDRESS: &str =
-    "Too many requests without a valid token, please wait a moment or login again";
+    "有効なトークンのないリクエストが多すぎます。少し待つか、ログインし直してください";
 
 async fn a_burst_passes_and_what_is_above_does_nothing(engine: Engine) {
     let server = Server::start_with(engine, &[LIMIT]);

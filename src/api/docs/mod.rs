@@ -14,13 +14,16 @@ use axum::{
 use bytes::Bytes;
 use utoipa::{
     IntoParams,
-    openapi::{Object, ObjectBuilder, schema::Type},
+    openapi::{
+        Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
-use super::error::ApiError;
+use super::{code::refusals, description::one_of, error::ApiError};
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const STARTER: &str = "swagger-initializer.js";
@@ -45,17 +48,18 @@ static ASSETS: LazyLock<HashMap<&str, (&str, Bytes)>> = LazyLock::new(assets);
 pub(super) struct Document(pub(super) Bytes);
 
 /// The assets' path, as the document shows it.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "this type is only looked at, never made")]
-struct AssetPath {
-    #[param(schema_with = file_names)]
-    file: String,
-}
+struct AssetPath;
 
-fn file_names() -> Object {
-    let names = FROM_ARCHIVE.iter().map(|(name, _)| *name).chain([STARTER]);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+impl IntoParams for AssetPath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let names = FROM_ARCHIVE.iter().map(|(name, _)| *name).chain([STARTER]);
+        let parameter = ParameterBuilder::new()
+            .name("file")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(one_of(names)));
+        vec![parameter.build()]
+    }
 }
 
 /// Both addresses, and the page's assets.
@@ -105,6 +109,8 @@ async fn page() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), POLICY], html).into_response()
 }
 
+refusals!(NoSuchFile, "The page has no such file.", ["Not Found"]);
+
 /// A file that the page loads
 #[utoipa::path(
     get, path = "/docs/{file}", tag = "documentation", params(AssetPath),
@@ -112,8 +118,7 @@ async fn page() -> Response {
         (status = 200, description = "The file.", content(
             (String = "text/javascript"), (String = "text/css"), (Vec<u8> = "image/png"),
         )),
-        (status = 404, description = "The page has no such file.", body = super::schemas::PlainError,
-            example = json!({"detail": "Not Found"})),
+        NoSuchFile,
     ),
 )]
 async fn asset(file: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
