@@ -26,7 +26,7 @@ pub use audit::{Audit, Check, Counts, Difference};
 pub use database::{AnyWriter, Database, EngineSettings, Opened, Reader};
 pub use migrate_to::{Copied, MigrateError, migrate_to};
 pub use opening::OpenError;
-use opening::{FoundSchema, describe, newest_known};
+use opening::{FoundSchema, describe, migrator, newest_known};
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, Clone, Error)]

@@ -10,7 +10,7 @@ mod save;
 mod session;
 mod writer;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -22,11 +22,17 @@ pub(super) use audit::books;
 pub use reader::PostgresReader;
 pub use writer::PostgresWriter;
 
-use super::{FoundSchema, OpenError, StoreError, describe, newest_known};
+use super::{FoundSchema, OpenError, StoreError, describe, migrator, newest_known};
 use session::{Session, connect_unlimited};
 
 /// The same numbers and names as SQLite's. One that was released is never edited.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator([
+        include_str!("../../../migrations/postgres/0001_schema.sql"),
+        include_str!("../../../migrations/postgres/0002_seed.sql"),
+        include_str!("../../../migrations/postgres/0003_idempotency_keys.sql"),
+    ])
+});
 
 /// What the server calls our connections.
 const APPLICATION_NAME: &str = "token-billing";

@@ -15,7 +15,7 @@ mod snapshot;
 mod writer;
 mod young_keys;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, sync::LazyLock, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
@@ -26,12 +26,18 @@ use sqlx::{
 pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
-use super::{FoundSchema, OpenError, StoreError, describe, newest_known};
+use super::{FoundSchema, OpenError, StoreError, describe, migrator, newest_known};
 use file::{DatabaseFile, StartsWith};
 
 /// One that was released is never edited: by its checksum every database made with it would look like
 /// another program's.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator([
+        include_str!("../../../migrations/sqlite/0001_schema.sql"),
+        include_str!("../../../migrations/sqlite/0002_seed.sql"),
+        include_str!("../../../migrations/sqlite/0003_idempotency_keys.sql"),
+    ])
+});
 
 /// How long a statement waits for another process's lock. Well below the deadline of a request, so
 /// that whoever asked still gets an answer.
