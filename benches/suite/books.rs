@@ -6,10 +6,14 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use sqlx::{
     AssertSqlSafe, Connection, SqliteConnection,
+    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use crate::{guard::guarded, server::BINARY};
+
+/// Where the service's migrations are.
+pub(crate) const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
 
 /// What is in it. Transactions come in blocks: a purchase, an allocation of all of it to one model, and
 /// consumptions of that model. Users take turns with blocks, and after each turn it is the next model's.
@@ -127,7 +131,7 @@ impl Books {
             .foreign_keys(false)
             .pragma("cache_size", "-1000000");
         let mut connection = SqliteConnection::connect_with(&options).await?;
-        sqlx::migrate!("migrations/sqlite").run(&mut connection).await?;
+        Migrator::new(Path::new(MIGRATIONS)).await?.run(&mut connection).await?;
         for sql in [USERS, PRICES, TRANSACTIONS, CREDITS, BALANCES, KEYS, KEY_INDEX, KEYS_INDEXED] {
             let sql = AssertSqlSafe(self.fill_in(sql));
             sqlx::raw_sql(sql).execute(&mut connection).await?;

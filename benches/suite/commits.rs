@@ -8,10 +8,11 @@ use std::{
 use anyhow::{Result, ensure};
 use sqlx::{
     Connection, SqliteConnection,
+    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{requests::Random, runs::Run};
+use crate::{books::MIGRATIONS, requests::Random, runs::Run};
 
 /// A database with the service's schema, credits and a balance.
 pub(crate) async fn open_by_hand(path: &Path) -> Result<SqliteConnection> {
@@ -22,7 +23,7 @@ pub(crate) async fn open_by_hand(path: &Path) -> Result<SqliteConnection> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::migrate!("migrations/sqlite").run(&mut connection).await?;
+    Migrator::new(Path::new(MIGRATIONS)).await?.run(&mut connection).await?;
     let balance = "INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
         VALUES ('default_user', 'gemini-2.0-flash', 8000000000000, '')";
     sqlx::query(balance).execute(&mut connection).await?;

@@ -1,6 +1,7 @@
 //! What an audit of the books looks for and comes to, whatever the engine. Where the engines differ in how they
 //! are asked, the SQL is in their folders.
 
+use super::rows::row;
 use std::fmt;
 
 use sqlx::{FromRow, Row};
@@ -74,18 +75,16 @@ impl Check {
     }
 }
 
-/// How much was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
-pub(crate) struct Counts {
-    #[sqlx(try_from = "i64")]
-    pub users: u64,
-    /// Of credits and of tokens.
-    #[sqlx(try_from = "i64")]
-    pub balances: u64,
-    #[sqlx(try_from = "i64")]
-    pub transactions: u64,
-    #[sqlx(try_from = "i64")]
-    pub idempotency_keys: u64,
+row! {
+    /// How much was looked at.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Counts {
+        pub users: i64,
+        /// Of credits and of tokens.
+        pub balances: i64,
+        pub transactions: i64,
+        pub idempotency_keys: i64,
+    }
 }
 
 /// What one statement looks for; its differences may also break a related check.
@@ -134,16 +133,18 @@ impl Texts {
     }
 }
 
-/// A balance that is not the sum of its changes, or is negative, or is not there at all. The sum is in
-/// halves of 32 bits: wrong amounts are looked for here, and 64 bits may not do for their sum.
-#[derive(Debug, FromRow)]
-pub(super) struct WrongBalance {
-    user_id: Option<String>,
-    model_id: Option<String>,
-    held: Option<i64>,
-    high: i64,
-    low: i64,
-    entries: i64,
+row! {
+    /// A balance that is not the sum of its changes, or is negative, or is not there at all. The sum is in
+    /// halves of 32 bits: wrong amounts are looked for here, and 64 bits may not do for their sum.
+    #[derive(Debug)]
+    pub(super) struct WrongBalance {
+        user_id: Option<String>,
+        model_id: Option<String>,
+        held: Option<i64>,
+        high: i64,
+        low: i64,
+        entries: i64,
+    }
 }
 
 impl From<WrongBalance> for Difference {
@@ -165,21 +166,23 @@ impl From<WrongBalance> for Difference {
     }
 }
 
-/// A transaction of which more or less changed than its type and amount say.
-#[derive(Debug, FromRow)]
-pub(super) struct WrongChange {
-    id: i64,
-    r#type: String,
-    amount: i64,
-    user_id: Option<String>,
-    model_id: Option<String>,
-    credits_delta: i64,
-    tokens_delta: i64,
+row! {
+    /// A transaction of which more or less changed than its type and amount say.
+    #[derive(Debug)]
+    pub(super) struct WrongChange {
+        id: i64,
+        kind("type"): String,
+        amount: i64,
+        user_id: Option<String>,
+        model_id: Option<String>,
+        credits_delta: i64,
+        tokens_delta: i64,
+    }
 }
 
 impl From<WrongChange> for Difference {
     fn from(wrong: WrongChange) -> Self {
-        let WrongChange { id, r#type: kind, amount, credits_delta, tokens_delta, .. } = wrong;
+        let WrongChange { id, kind, amount, credits_delta, tokens_delta, .. } = wrong;
         Self {
             check: Check::Changes,
             user: wrong.user_id,
@@ -190,13 +193,15 @@ impl From<WrongChange> for Difference {
     }
 }
 
-/// A store transaction granted more than once: to `user_id`, and perhaps to `other_id`.
-#[derive(Debug, FromRow)]
-pub(super) struct RepeatedGrant {
-    transaction_id: String,
-    grants: i64,
-    user_id: String,
-    other_id: String,
+row! {
+    /// A store transaction granted more than once: to `user_id`, and perhaps to `other_id`.
+    #[derive(Debug)]
+    pub(super) struct RepeatedGrant {
+        transaction_id: String,
+        grants: i64,
+        user_id: String,
+        other_id: String,
+    }
 }
 
 impl From<RepeatedGrant> for Difference {
@@ -214,13 +219,15 @@ impl From<RepeatedGrant> for Difference {
     }
 }
 
-/// A row of `origin` whose row in `parent` is missing.
-#[derive(Debug, FromRow)]
-pub(super) struct DanglingReference {
-    origin: String,
-    parent: String,
-    user_id: Option<String>,
-    model_id: Option<String>,
+row! {
+    /// A row of `origin` whose row in `parent` is missing.
+    #[derive(Debug)]
+    pub(super) struct DanglingReference {
+        origin: String,
+        parent: String,
+        user_id: Option<String>,
+        model_id: Option<String>,
+    }
 }
 
 impl From<DanglingReference> for Difference {
@@ -231,11 +238,13 @@ impl From<DanglingReference> for Difference {
     }
 }
 
-/// A name of a user or a model that the service can't read.
-#[derive(Debug, FromRow)]
-pub(super) struct UnreadableName {
-    user_id: Option<String>,
-    model_id: Option<String>,
+row! {
+    /// A name of a user or a model that the service can't read.
+    #[derive(Debug)]
+    pub(super) struct UnreadableName {
+        user_id: Option<String>,
+        model_id: Option<String>,
+    }
 }
 
 impl From<UnreadableName> for Difference {

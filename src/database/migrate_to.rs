@@ -1,9 +1,10 @@
 //! A move to another engine: everything an SQLite database holds, copied into an empty PostgreSQL one.
 
+use super::rows::row;
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Connection, FromRow, PgConnection, Row, SqliteConnection,
-    postgres::PgDatabaseError, sqlite::SqliteRow,
+    AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, postgres::PgDatabaseError,
+    sqlite::SqliteRow,
 };
 use thiserror::Error;
 
@@ -24,13 +25,15 @@ const TABLES: &str = "
     WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'
     GROUP BY table_name ORDER BY table_name <> 'users', table_name";
 
-/// A table of [`TABLES`].
-#[derive(Debug, FromRow)]
-struct Table {
-    name: String,
-    columns: String,
-    /// Whether its ids may be given by the database.
-    has_id: bool,
+row! {
+    /// A table of [`TABLES`].
+    #[derive(Debug)]
+    struct Table {
+        name: String,
+        columns: String,
+        /// Whether its ids may be given by the database.
+        has_id: bool,
+    }
 }
 
 /// Whether there is nothing but what a new database starts with.

@@ -26,7 +26,7 @@ pub(crate) use engine::{Database, EngineSettings, Opened, Reader};
 pub(crate) use error::DatabaseError;
 pub(crate) use migrate_to::{MigrateError, migrate_to};
 pub(crate) use opening::OpenError;
-use opening::{FoundSchema, describe, newest_known};
+use opening::{FoundSchema, describe, migrator, newest_known};
 
 /// How much room the database takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! What is found when a database is opened: whether it is ours, and of which version.
 
-use sqlx::migrate::Migrator;
+use sqlx::{
+    SqlStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
 use thiserror::Error;
 
 /// Why a database can't be opened.
@@ -146,6 +149,21 @@ impl FoundSchema {
     }
 }
 
+/// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
+const MIGRATIONS: [&str; 4] = ["schema", "seed", "idempotency keys", "ledger"];
+
+/// The migrations of an engine, of which the SQL is given.
+///
+/// `sqlx::migrate!` would find them by itself. But for the sake of sqlx's macros both engines, and TLS, are
+/// compiled once more, for the compiler to run.
+pub(super) fn migrator(sql: [&'static str; MIGRATIONS.len()]) -> Migrator {
+    let migrations = (1..).zip(MIGRATIONS).zip(sql).map(|((version, name), sql)| {
+        let sql = SqlStr::from_static(sql);
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
 /// The newest migration known here.
 pub(super) fn newest_known(ours: &Migrator) -> i64 {
     ours.iter().map(|migration| migration.version).max().unwrap_or(0)
@@ -157,5 +175,31 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(database) => database.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{
+        super::{postgres, sqlite},
+        *,
+    };
+
+    #[tokio::test]
+    async fn the_migrations_are_those_in_the_folders() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        for (engine, ours) in [("sqlite", &sqlite::MIGRATIONS), ("postgres", &postgres::MIGRATIONS)]
+        {
+            let found = Migrator::new(folder.join(engine)).await.expect("the folder can be read");
+            let told = |migrator: &Migrator| -> Vec<_> {
+                migrator
+                    .iter()
+                    .map(|it| (it.version, it.description.to_string(), it.checksum.to_vec()))
+                    .collect()
+            };
+            assert_eq!(told(ours), told(&found), "{engine}");
+        }
     }
 }

@@ -5,24 +5,52 @@ use std::{
     fmt,
 };
 
-use sqlx::FromRow;
-
 use super::DatabaseError;
 use crate::domain::{
     Account, Category, Credits, EntryKind, Facts, Fingerprint, GrantedPurchases, IdempotencyKey,
     ModelId, Price, Replay, StoreTransactionId, Tokens, Transaction, UserId, UserKey,
 };
 
-/// A row of the statement that reads facts of all kinds at once.
-#[derive(FromRow)]
-pub(super) struct FactRow<'r> {
-    /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
-    /// named, with its category for an owner; a purchase so named `granted` to an owner; and `version`,
-    /// which is SQLite's own.
-    pub(super) source: &'r str,
-    owner: &'r str,
-    name: Option<&'r str>,
-    pub(super) amount: i64,
+/// Makes a struct that a row of either engine is read into, each field from the column of its name, or of the
+/// name in brackets. (sqlx's own derive would have both engines compiled once more, for the compiler to run.)
+macro_rules! row {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident<$life:lifetime> { $($fields:tt)* }) => {
+        row!(@struct [$(#[$meta])* $vis struct $name<$life>] [$name<$life>] $life $($fields)*);
+    };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($fields:tt)* }) => {
+        row!(@struct [$(#[$meta])* $vis struct $name] [$name] 'row $($fields)*);
+    };
+    (@struct [$($head:tt)*] [$($name:tt)*] $life:lifetime
+        $($(#[$doc:meta])* $vis:vis $field:ident $(($column:literal))?: $type:ty,)*
+    ) => {
+        $($head)* { $($(#[$doc])* $vis $field: $type,)* }
+
+        impl<$life, R: sqlx::Row> sqlx::FromRow<$life, R> for $($name)*
+        where
+            &'static str: sqlx::ColumnIndex<R>,
+            $($type: sqlx::Decode<$life, R::Database> + sqlx::Type<R::Database>,)*
+        {
+            fn from_row(row: &$life R) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: row.try_get(row!(@name $field $($column)?))?,)* })
+            }
+        }
+    };
+    (@name $field:ident $column:literal) => { $column };
+    (@name $field:ident) => { stringify!($field) };
+}
+pub(super) use row;
+
+row! {
+    /// A row of the statement that reads facts of all kinds at once.
+    pub(super) struct FactRow<'r> {
+        /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
+        /// named, with its category for an owner; a purchase so named `granted` to an owner; and `version`,
+        /// which is SQLite's own.
+        pub(super) source: &'r str,
+        owner: &'r str,
+        name: Option<&'r str>,
+        pub(super) amount: i64,
+    }
 }
 
 /// What was found so far.
@@ -80,13 +108,14 @@ impl Found {
     }
 }
 
-/// A row of `idempotency_keys`.
-#[derive(FromRow)]
-pub(super) struct ReplayRow<'r> {
-    user_id: &'r str,
-    key: &'r str,
-    fingerprint: i64,
-    outcome: String,
+row! {
+    /// A row of `idempotency_keys`.
+    pub(super) struct ReplayRow<'r> {
+        user_id: &'r str,
+        key: &'r str,
+        fingerprint: i64,
+        outcome: String,
+    }
 }
 
 impl ReplayRow<'_> {

@@ -35,10 +35,10 @@ pub(crate) fn number(count: u64, one: &str, more: &str) -> String {
 pub(crate) fn holdings(counts: Option<Counts>) -> String {
     let Some(counts) = counts else { return "a file that can't be read through".to_owned() };
     [
-        number(counts.users, "user", "users"),
-        number(counts.balances, "balance", "balances"),
-        number(counts.transactions, "transaction", "transactions"),
-        number(counts.idempotency_keys, "idempotency key", "idempotency keys"),
+        number(counts.users.unsigned_abs(), "user", "users"),
+        number(counts.balances.unsigned_abs(), "balance", "balances"),
+        number(counts.transactions.unsigned_abs(), "transaction", "transactions"),
+        number(counts.idempotency_keys.unsigned_abs(), "idempotency key", "idempotency keys"),
     ]
     .join(", ")
 }

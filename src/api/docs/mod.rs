@@ -1,10 +1,8 @@
 //! `/openapi.json`, and Swagger UI at `/docs` to read and try it. Everything comes out of the binary.
 
-use std::{
-    collections::HashMap,
-    io::{Cursor, Read},
-    sync::LazyLock,
-};
+mod archive;
+
+use std::{collections::HashMap, sync::LazyLock};
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -21,7 +19,6 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
-use zip::ZipArchive;
 
 use super::{code::refusals, description::one_of, error::ApiError};
 
@@ -68,23 +65,13 @@ pub(super) fn routes() -> OpenApiRouter<Document> {
 }
 
 fn assets() -> HashMap<&'static str, (&'static str, Bytes)> {
-    let mut archive =
-        ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate holds an archive");
     let mut assets = HashMap::from([(
         STARTER,
         (JAVASCRIPT, Bytes::from_static(include_bytes!("swagger-initializer.js"))),
     )]);
     for (name, media_type) in FROM_ARCHIVE {
         let end = format!("/dist/{name}");
-        let index = archive
-            .file_names()
-            .position(|path| path.is_ok_and(|path| path.ends_with(&end)))
-            .expect("Swagger UI has this file");
-        let mut bytes = Vec::new();
-        archive
-            .by_index(index)
-            .and_then(|mut file| Ok(file.read_to_end(&mut bytes)?))
-            .expect("the archive is whole: it was when it was built in");
+        let bytes = archive::file(SWAGGER_UI_VENDORED, &end).expect("Swagger UI has this file");
         assets.insert(name, (media_type, Bytes::from(bytes)));
     }
     assets

@@ -10,7 +10,7 @@ mod save;
 mod session;
 mod write;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
@@ -22,11 +22,18 @@ pub(super) use audit::books;
 pub(crate) use read::PostgresReader;
 pub(crate) use write::{PostgresLane, PostgresTransaction};
 
-use super::{DatabaseError, FoundSchema, OpenError, describe, newest_known};
+use super::{DatabaseError, FoundSchema, OpenError, describe, migrator, newest_known};
 use session::{Session, connect_unlimited};
 
 /// The same numbers and names as SQLite's. One that was released is never edited.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator([
+        include_str!("../../../migrations/postgres/0001_schema.sql"),
+        include_str!("../../../migrations/postgres/0002_seed.sql"),
+        include_str!("../../../migrations/postgres/0003_idempotency_keys.sql"),
+        include_str!("../../../migrations/postgres/0004_ledger.sql"),
+    ])
+});
 
 /// What the server calls our connections.
 const APPLICATION_NAME: &str = "token-billing";

@@ -1,5 +1,6 @@
 //! The reads: accounts, prices, and pages of the history, on a small pool of connections.
 
+use crate::database::rows::row;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -173,12 +174,12 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
         })
 }
 
-#[derive(FromRow)]
-struct HistoryRow<'r> {
-    id: i64,
-    #[sqlx(rename = "type")]
-    kind: &'r str,
-    amount: i64,
-    model_id: Option<String>,
-    created_at: DateTime<Utc>,
+row! {
+    struct HistoryRow<'r> {
+        id: i64,
+        kind("type"): &'r str,
+        amount: i64,
+        model_id: Option<String>,
+        created_at: DateTime<Utc>,
+    }
 }

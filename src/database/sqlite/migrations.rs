@@ -1,17 +1,26 @@
 //! Brings a database's tables to what this version knows, all of them or none. What is found before, and
 //! whether it is ours, does not belong here.
 
+use std::sync::LazyLock;
+
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::SqliteConnectOptions,
 };
 
-use super::{FoundSchema, OpenError, SqliteDatabase, newest_known};
+use super::{FoundSchema, OpenError, SqliteDatabase, migrator, newest_known};
 
 /// One that was released is never edited: by its checksum every database made with it would look like
 /// another program's.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator([
+        include_str!("../../../migrations/sqlite/0001_schema.sql"),
+        include_str!("../../../migrations/sqlite/0002_seed.sql"),
+        include_str!("../../../migrations/sqlite/0003_idempotency_keys.sql"),
+        include_str!("../../../migrations/sqlite/0004_ledger.sql"),
+    ])
+});
 
 /// What there is, but for what SQLite and the migrations themselves keep.
 const SCHEMA: &str = "SELECT type, name, sql FROM sqlite_schema

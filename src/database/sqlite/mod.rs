@@ -29,9 +29,10 @@ use sqlx::{
 pub(crate) use read::SqliteReader;
 pub(crate) use write::{SqliteLane, SqliteTransaction};
 
-use super::{DatabaseError, FoundSchema, OpenError, describe, newest_known};
+use super::{DatabaseError, FoundSchema, OpenError, describe, migrator, newest_known};
 use file::{DatabaseFile, StartsWith};
-use migrations::{MIGRATIONS, newest_migration};
+pub(super) use migrations::MIGRATIONS;
+use migrations::newest_migration;
 use url::Access;
 
 /// How long a statement waits for another process's lock. Well below the deadline of a request, so

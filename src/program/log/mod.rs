@@ -13,7 +13,13 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use super::settings::LogFormat;
 
@@ -31,7 +37,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// # Errors
 /// What is wrong with the filter, or that no thread can be started.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let wanted = wanted(filter)?;
     let buffer = Arc::new(Buffer::default());
     let writing = Arc::clone(&buffer);
     thread::Builder::new()
@@ -39,15 +45,28 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogGuard, String>
         .spawn(move || writing.write_all_out())
         .map_err(|error| error.to_string())?;
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(stdout().is_terminal())
         .with_writer(Lines(Arc::clone(&buffer)));
     match format {
-        LogFormat::Text if stdout().is_terminal() => logs.init(),
-        LogFormat::Text => logs.event_format(text::PlainText).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
+        LogFormat::Text if stdout().is_terminal() => logs.finish().with(wanted).init(),
+        LogFormat::Text => logs.event_format(text::PlainText).finish().with(wanted).init(),
+        LogFormat::Json => logs.json().flatten_event(true).finish().with(wanted).init(),
     }
     Ok(LogGuard { buffer })
+}
+
+/// What is to be logged: of each target that is named what its level says, of all others what the level
+/// without a target says.
+fn wanted(filter: &str) -> Result<Targets, String> {
+    if filter.contains(['[', ']', '{', '}']) {
+        return Err("names a span or a field, of which there are none".to_owned());
+    }
+    let pieces: Vec<_> = filter.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
+    if pieces.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::ERROR));
+    }
+    pieces.join(",").parse().map_err(|error: ParseError| error.to_string())
 }
 
 /// Keeps the log going.
@@ -161,5 +180,42 @@ impl Write for LineWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_says_what_is_logged_of_whom() {
+        let would = |filter: &str, target: &str, level: &Level| {
+            wanted(filter).expect("a filter").would_enable(target, level)
+        };
+        let (service, http) = ("token_billing", "token_billing::http");
+        assert!(would("info", service, &Level::INFO));
+        assert!(!would("info", service, &Level::DEBUG));
+        for filter in ["info,token_billing::http=warn", "token_billing::http=WARN, info,"] {
+            assert!(would(filter, service, &Level::INFO), "{filter}");
+            assert!(!would(filter, http, &Level::INFO), "{filter}");
+            assert!(would(filter, http, &Level::WARN), "{filter}");
+        }
+        assert!(would("token_billing::http", http, &Level::TRACE));
+        assert!(!would("token_billing::http", service, &Level::ERROR));
+        assert!(!would("off", service, &Level::ERROR));
+        for filter in ["", ",", " "] {
+            assert!(would(filter, service, &Level::ERROR), "{filter:?}");
+            assert!(!would(filter, service, &Level::WARN), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_in_a_line() {
+        for filter in ["billing=loud", "a=info=warn", "[span]=info", "a[{user}]=info"] {
+            let reason = wanted(filter).expect_err(filter);
+            assert!(!reason.is_empty() && !reason.contains('\n'), "{filter}: {reason}");
+        }
     }
 }
