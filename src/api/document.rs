@@ -197,7 +197,6 @@ fn add_shared(components: &mut Components) {
             "The language of texts for people: Japanese or English, the better of the two",
         ))
         .schema(Some(text()))
-        .example(Some(json!("ja-JP, en;q=0.5")))
         .build();
     components.parameters.insert(ACCEPT_LANGUAGE.to_owned(), RefOr::T(language));
 
