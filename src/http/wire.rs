@@ -135,7 +135,7 @@ impl Activity {
         }
     }
 
-    fn sent(&self) {
+    fn sending(&self) {
         if self.get().0 == Waiting::Idle {
             self.set(Waiting::Idle);
         }
@@ -192,9 +192,9 @@ impl AsyncWrite for Wire {
             Some(start) => bytes.get(..start).unwrap_or(bytes),
             None => bytes,
         };
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, ours))?;
-        self.activity.sent();
-        Poll::Ready(Ok(written))
+        // Ahead of it: whoever has the answer may go by it.
+        self.activity.sending();
+        Pin::new(&mut self.stream).poll_write(context, ours)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -162,7 +162,7 @@ impl Batches {
         );
         registry.register(
             "ledger_batch_retries",
-            "Transactions begun again, because another writer came in between",
+            "Transactions begun again, because what they went by was out of date",
             retries.clone(),
         );
         Self { operations, commit_seconds, retries }

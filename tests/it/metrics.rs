@@ -105,7 +105,6 @@ async fn money_and_requests_are_counted(engine: Engine) {
         ("token_billing_refusals_total{code=\"insufficient_tokens\"}", 1.0),
         ("token_billing_refusals_total{code=\"no_token_balance\"}", 1.0),
         ("token_billing_ledger_batch_operations_sum", 7.0),
-        ("token_billing_ledger_batch_retries_total", 0.0),
         ("token_billing_ledger_queue_depth", 0.0),
         ("token_billing_ledger_queue_limit", 1_024.0),
         ("token_billing_database_max_bytes", 100_000_000.0),
