@@ -356,6 +356,7 @@ fn purchase(body: &Object<'_>, problems: &mut Vec<Problem>) -> Option<Purchase> 
     Some(Purchase {
         credits: Credits::new(credits?).ok()?,
         store_transaction_id,
+        token: None,
         record: PurchaseRecord::new(text.to_owned()),
     })
 }

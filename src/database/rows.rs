@@ -10,7 +10,7 @@ use sqlx::FromRow;
 use super::DatabaseError;
 use crate::domain::{
     Account, Category, Credits, EntryKind, Facts, Fingerprint, GrantedPurchases, IdempotencyKey,
-    ModelId, Price, Replay, StoreTransactionId, Tokens, Transaction, UserId, UserKey,
+    ModelId, Price, PurchaseName, Replay, Tokens, Transaction, UserId, UserKey,
 };
 
 /// A row of the statement that reads facts of all kinds at once.
@@ -55,9 +55,8 @@ impl Found {
                 self.prices.push((model, possible(Price::new(amount, category), "price", name)?));
             }
             "granted" => {
-                let id = possible(StoreTransactionId::new(name), "transaction_id", owner)?;
-                let user = possible(UserId::new(owner), "user_id", owner)?;
-                self.granted.insert(id, user);
+                let user = possible(UserId::new(owner), "purchase_names.user_id", owner)?;
+                self.granted.insert_kept(PurchaseName::kept(name), user);
             }
             other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
         }
