@@ -42,7 +42,7 @@ use schemas::{CategoryName, CodedError, Refused};
 
 use crate::{
     domain::{
-        Allocation, Category, Credits, ModelId, PriceList, Purchase, PurchaseRecord,
+        Allocation, Category, Credits, ModelId, PriceList, Purchase, PurchaseRecord, PurchaseToken,
         StoreTransactionId, Tokens, Transaction, Usage,
     },
     http::{self, Admission, ApiHeaders, Authentication, RateLimit, Stopping, admit},
@@ -353,10 +353,16 @@ fn purchase(body: &Object<'_>, problems: &mut Vec<Problem>) -> Option<Purchase> 
         }
         _ => None,
     };
+    let token = match record.optional("purchaseToken") {
+        Some(token) if !(token.is_null() || token.text() == "\"\"") => {
+            Some(noted(token.identifier(PurchaseToken::new), problems)?)
+        }
+        _ => None,
+    };
     Some(Purchase {
         credits: Credits::new(credits?).ok()?,
         store_transaction_id,
-        token: None,
+        token,
         record: PurchaseRecord::new(text.to_owned()),
     })
 }
