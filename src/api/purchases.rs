@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Credits, Purchase, PurchaseRecord, STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId,
+        Credits, PURCHASE_TOKEN_MAX_CHARS, Purchase, PurchaseRecord, PurchaseToken,
+        STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId,
     },
     service::Caller,
 };
@@ -35,10 +36,15 @@ body! {
 const STORE_TRANSACTION_ID: Optional<StoreTransactionId> =
     Optional(Text { max_chars: STORE_TRANSACTION_ID_MAX_CHARS, make: StoreTransactionId::new });
 
+/// The same, for a client that has no id of it yet.
+const PURCHASE_TOKEN: Optional<PurchaseToken> =
+    Optional(Text { max_chars: PURCHASE_TOKEN_MAX_CHARS, make: PurchaseToken::new });
+
 body! {
     /// What the app store said. Any object; kept to the letter.
     Record {
         transaction_id("transactionId"): Option<StoreTransactionId> = STORE_TRANSACTION_ID,
+        purchase_token("purchaseToken"): Option<PurchaseToken> = PURCHASE_TOKEN,
     }
 }
 
@@ -48,6 +54,7 @@ impl From<AddCredits> for Purchase {
         Self {
             credits: body.credits,
             store_transaction_id: record.transaction_id,
+            token: record.purchase_token,
             record: PurchaseRecord::new(text),
         }
     }
@@ -60,11 +67,12 @@ struct CreditsAdded {
     new_balance: Credits,
 }
 
-refusals!(Granted, "This store transaction was granted before.", ["purchase_already_processed"]);
+refusals!(Granted, "Somebody else got this purchase.", ["purchase_already_processed"]);
 
 /// Buy credits
 ///
-/// A store transaction grants credits once, to one user.
+/// A purchase is granted once, to one user, by its `transactionId` or its `purchaseToken`. Repeated by this user
+/// it changes nothing and is answered with `Idempotency-Replayed: true`.
 #[utoipa::path(
     post, path = "/api/billing/credits/add", tag = "changes", security(("bearer" = [])),
     request_body(content = AddCredits, example = json!({

@@ -2,8 +2,8 @@
 //! engine's business.
 
 use crate::domain::{
-    Account, Accounts, Credits, Entry, EntryKind, ModelId, Replay, Replays, StoreTransactionId,
-    Tokens, UserId, UserKey,
+    Account, Accounts, Credits, Entry, EntryKind, GrantedPurchases, ModelId, PurchaseName, Replay,
+    Replays, StoreTransactionId, Tokens, UserId, UserKey,
 };
 
 /// What is to be written.
@@ -16,6 +16,8 @@ pub(super) struct Changes<'a> {
     pub(super) credits: Vec<(&'a UserId, Credits)>,
     pub(super) tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
     pub(super) entries: Vec<EntryRow<'a>>,
+    /// Names of purchases, with who got them.
+    pub(super) names: Vec<(&'a PurchaseName, &'a UserId)>,
     pub(super) replays: Vec<(&'a UserKey, &'a Replay)>,
 }
 
@@ -38,8 +40,17 @@ pub(super) struct EntryRow<'a> {
 impl<'a> Changes<'a> {
     /// Rows are in the order of their users, whoever makes them: two who write the same ones meet at the
     /// first, and don't wait for each other.
-    pub(super) fn of(accounts: &'a Accounts, replays: &'a Replays) -> Self {
-        let mut changes = Self { replays: replays.new_ones().collect(), ..Self::default() };
+    pub(super) fn of(
+        accounts: &'a Accounts,
+        granted: &'a GrantedPurchases,
+        replays: &'a Replays,
+    ) -> Self {
+        let mut changes = Self {
+            names: granted.new_ones().collect(),
+            replays: replays.new_ones().collect(),
+            ..Self::default()
+        };
+        changes.names.sort_unstable();
         let mut accounts: Vec<&Account> = accounts.iter().collect();
         accounts.sort_unstable_by_key(|account| account.user());
         for account in accounts {

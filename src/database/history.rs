@@ -2,12 +2,25 @@
 //! an index to be read backwards on, only as far as the page needs: the cost is the page's length, however
 //! long the history is.
 
-use crate::domain::HistoryFilter;
+use crate::domain::{EntryKind, HistoryFilter};
+
+/// All that is neither consumption nor allocation is rare, and shares an index, which serves only who repeats
+/// its condition to the letter.
+const RANGES: [&str; 3] = [
+    "type = 'consumption'",
+    "type = 'allocation'",
+    "type <> 'consumption' AND type <> 'allocation'",
+];
 
 /// What holds of the rows of each range; all texts are ours. `$1` is the user, `$2` the id below which
 /// they are, `$4` the model, if one is asked for. Without ranges nothing can match.
 pub(super) fn ranges(filter: &HistoryFilter) -> Vec<String> {
     let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let range = |kind: &str| format!("user_id = $1 AND id < $2{model} AND type = '{kind}'");
-    filter.kinds().map(|kind| range(kind.name())).collect()
+    let range = |kinds: &str| format!("user_id = $1 AND id < $2{model} AND {kinds}");
+    match filter.kind {
+        None => RANGES.map(range).into(),
+        // No purchase has a model.
+        Some(EntryKind::Purchase) if filter.model.is_some() => Vec::new(),
+        Some(kind) => vec![range(&format!("type = '{}'", kind.name()))],
+    }
 }

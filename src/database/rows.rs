@@ -8,7 +8,7 @@ use std::{
 use super::DatabaseError;
 use crate::domain::{
     Account, Category, Credits, EntryKind, Facts, Fingerprint, GrantedPurchases, IdempotencyKey,
-    ModelId, Price, Replay, StoreTransactionId, Tokens, Transaction, UserId, UserKey,
+    ModelId, Price, PurchaseName, Replay, Tokens, Transaction, UserId, UserKey,
 };
 
 /// Makes a struct that a row of either engine is read into, each field from the column of its name, or of the
@@ -83,9 +83,8 @@ impl Found {
                 self.prices.push((model, possible(Price::new(amount, category), "price", name)?));
             }
             "granted" => {
-                let id = possible(StoreTransactionId::new(name), "transaction_id", owner)?;
-                let user = possible(UserId::new(owner), "user_id", owner)?;
-                self.granted.insert(id, user);
+                let user = possible(UserId::new(owner), "purchase_names.user_id", owner)?;
+                self.granted.insert_kept(PurchaseName::kept(name), user);
             }
             other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
         }

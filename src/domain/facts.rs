@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{Account, CapacityLimits, PriceList, Replays, StoreTransactionId, UserId, UserKey};
+use super::{Account, CapacityLimits, PriceList, PurchaseName, Replays, UserId, UserKey};
 
 /// What has to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub(crate) struct Wanted {
     pub users: Vec<UserId>,
     /// Whether the prices.
     pub prices: bool,
-    /// To whom these purchases were granted, if they were.
-    pub store_transaction_ids: Vec<StoreTransactionId>,
+    /// To whom the purchases of these names were granted, if they were.
+    pub purchase_names: Vec<PurchaseName>,
     /// What these requests came to, if they were carried out.
     pub keys: Vec<UserKey>,
 }
@@ -25,8 +25,8 @@ impl Wanted {
     pub(crate) fn each_once(mut self) -> Self {
         self.users.sort_unstable();
         self.users.dedup();
-        self.store_transaction_ids.sort_unstable();
-        self.store_transaction_ids.dedup();
+        self.purchase_names.sort_unstable();
+        self.purchase_names.dedup();
         self.keys.sort_unstable();
         self.keys.dedup();
         self
@@ -34,7 +34,7 @@ impl Wanted {
 
     /// How many of the things asked for are new if all goes well: purchases and requests.
     pub(crate) const fn hoped_new(&self) -> usize {
-        self.store_transaction_ids.len().saturating_add(self.keys.len())
+        self.purchase_names.len().saturating_add(self.keys.len())
     }
 }
 
@@ -84,22 +84,37 @@ impl FromIterator<Account> for Accounts {
     }
 }
 
-/// Which purchases were granted, and to whom.
+/// By which names purchases were granted, and to whom.
 #[derive(Debug, Default)]
-pub(crate) struct GrantedPurchases(HashMap<StoreTransactionId, UserId>);
+pub(crate) struct GrantedPurchases {
+    kept: HashMap<PurchaseName, UserId>,
+    new: HashMap<PurchaseName, UserId>,
+}
 
 impl GrantedPurchases {
-    /// Who got the purchase called `id`.
-    pub(crate) fn owner(&self, id: &StoreTransactionId) -> Option<&UserId> {
-        self.0.get(id)
+    /// Who got the purchase called `name`.
+    pub(crate) fn owner(&self, name: &PurchaseName) -> Option<&UserId> {
+        self.new.get(name).or_else(|| self.kept.get(name))
     }
 
-    pub(crate) fn insert(&mut self, id: StoreTransactionId, user: UserId) {
-        self.0.insert(id, user);
+    /// Takes note of a name that is kept already.
+    pub(crate) fn insert_kept(&mut self, name: PurchaseName, user: UserId) {
+        self.kept.insert(name, user);
+    }
+
+    /// Adds a name of a purchase just granted.
+    pub(crate) fn insert_new(&mut self, name: PurchaseName, user: UserId) {
+        self.new.insert(name, user);
     }
 
     /// Forgets all that was granted to `user`.
     pub(crate) fn forget(&mut self, user: &UserId) {
-        self.0.retain(|_, owner| owner != user);
+        self.kept.retain(|_, owner| owner != user);
+        self.new.retain(|_, owner| owner != user);
+    }
+
+    /// The names to keep.
+    pub(crate) fn new_ones(&self) -> impl ExactSizeIterator<Item = (&PurchaseName, &UserId)> {
+        self.new.iter()
     }
 }

@@ -15,16 +15,6 @@ pub(crate) struct HistoryFilter {
     pub model: Option<ModelId>,
 }
 
-impl HistoryFilter {
-    /// The kinds of transactions there may be on the page: no purchase has a model.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = EntryKind> {
-        EntryKind::ALL
-            .into_iter()
-            .filter(|kind| self.kind.is_none_or(|wanted| wanted == *kind))
-            .filter(|kind| self.model.is_none() || *kind != EntryKind::Purchase)
-    }
-}
-
 /// One recorded change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transaction {

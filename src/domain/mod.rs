@@ -35,8 +35,8 @@ pub(crate) use idempotency::{
     Replays, UserKey,
 };
 pub(crate) use names::{
-    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,
-    StoreTransactionId, UserId,
+    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, PURCHASE_TOKEN_MAX_CHARS, PurchaseName,
+    PurchaseToken, STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, UserId,
 };
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};

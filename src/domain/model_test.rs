@@ -6,22 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{
-    Account, Applied, Category, Facts, ModelId, Operation, Refusal, Reset,
+    Account, Applied, Category, Facts, ModelId, Operation, Refusal, Reset, UserId,
     samples::{
         Prices, allocate, consume, credits, decide, facts, first_prices, limits, model, price_list,
-        purchase, store_id, tokens, user_id,
+        purchase, purchase_name, tokens, user_id,
     },
 };
 
 const USERS: [&str; 3] = ["ann", "bob", "cid"];
 const MODELS: [&str; 6] = ["quick-a", "quick-b", "think-a", "think-b", "dear", "unknown"];
-const STORE_IDS: [&str; 4] = ["GPA.1", "GPA.2", "GPA.3", "GPA.4"];
+const NAMES: [&str; 5] = ["GPA.1", "GPA.2", "GPA.3", "token-1", "token-2"];
 const MOST: i128 = 9_007_199_254_740_991;
 
 /// One random step: what a user asks for, or what an operator changes by hand.
 #[derive(Debug, Clone)]
 enum Step {
-    Purchase { user: &'static str, credits: i64, id: Option<&'static str> },
+    Purchase { user: &'static str, credits: i64, names: Vec<&'static str> },
     Allocate { user: &'static str, items: Vec<(&'static str, i64)> },
     Consume { user: &'static str, model: &'static str, input: i64, output: i64 },
     Reset { user: &'static str },
@@ -33,7 +33,7 @@ enum Step {
 #[derive(Default)]
 struct Model {
     users: BTreeMap<&'static str, Holdings>,
-    store_ids: BTreeMap<&'static str, &'static str>,
+    names: BTreeMap<&'static str, &'static str>,
     prices: Prices,
     limits: BTreeMap<Category, i64>,
 }
@@ -50,10 +50,15 @@ impl Model {
         &mut self,
         user: &'static str,
         credits: i64,
-        id: Option<&'static str>,
-    ) -> Result<i128, Refusal> {
-        if id.is_some_and(|id| self.store_ids.contains_key(id)) {
+        names: &[&'static str],
+    ) -> Result<(i128, bool), Refusal> {
+        let known: BTreeSet<&str> =
+            names.iter().filter_map(|name| self.names.get(name).copied()).collect();
+        if known.iter().any(|owner| *owner != user) {
             return Err(Refusal::PurchaseAlreadyProcessed);
+        }
+        if !known.is_empty() {
+            return Ok((self.users.get(user).map_or(0, |holdings| holdings.credits), true));
         }
         let holdings = self.users.entry(user).or_default();
         if holdings.credits + i128::from(credits) > MOST {
@@ -61,10 +66,10 @@ impl Model {
         }
         holdings.credits += i128::from(credits);
         holdings.history.push(("purchase", i128::from(credits), None));
-        if let Some(id) = id {
-            self.store_ids.insert(id, user);
+        for name in names {
+            self.names.insert(name, user);
         }
-        Ok(holdings.credits)
+        Ok((holdings.credits, false))
     }
 
     fn allocate(
@@ -131,7 +136,7 @@ impl Model {
 
     fn reset(&mut self, user: &'static str) {
         self.users.remove(user);
-        self.store_ids.retain(|_, owner| *owner != user);
+        self.names.retain(|_, owner| *owner != user);
     }
 
     fn total(&self, holdings: &Holdings, category: Category) -> i128 {
@@ -227,10 +232,11 @@ fn run(steps: Vec<Step>) {
 
     for step in steps {
         match step {
-            Step::Purchase { user, credits, id } => {
-                let result = real.decide(user, &purchase(credits, id));
-                let balance = result.map(|applied| i128::from(applied.outcome.get()));
-                assert_eq!(balance, model.purchase(user, credits, id));
+            Step::Purchase { user, credits, names } => {
+                let result = real.decide(user, &purchase(credits, &names));
+                let told =
+                    result.map(|applied| (i128::from(applied.outcome.get()), applied.replayed));
+                assert_eq!(told, model.purchase(user, credits, &names));
             }
             Step::Allocate { user, items } => {
                 let result = real.decide(user, &allocate(&items));
@@ -271,9 +277,9 @@ fn run(steps: Vec<Step>) {
             assert_balances_follow_from_entries(account);
             assert_same_holdings(account, &model.users.get(user).cloned().unwrap_or_default());
         }
-        for id in STORE_IDS {
-            let granted = real.0.granted.owner(&store_id(id)).is_some();
-            assert_eq!(granted, model.store_ids.contains_key(id));
+        for name in NAMES {
+            let owner = real.0.granted.owner(&purchase_name(name)).map(UserId::as_str);
+            assert_eq!(owner, model.names.get(name).copied());
         }
     }
 }
@@ -287,14 +293,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => 1_i64..=1_000_000_000,
         1 => 4_000_000_000_000_000_i64..=9_007_199_254_740_991,
     ];
-    let id = prop::option::of(prop::sample::select(&STORE_IDS[..]));
+    let names = prop::collection::vec(prop::sample::select(&NAMES[..]), 0..=2);
     let used = || prop_oneof![1 => Just(0_i64), 8 => 0_i64..400_000, 1 => 0_i64..=1_000_000_000];
     let category = prop_oneof![Just(Category::Quick), Just(Category::Think)];
     let price = prop_oneof![4 => 1_i64..1_000, 1 => 1_i64..=4_000_000, 1 => 1_i64..];
     let limit = || prop_oneof![6 => 0_i64..6_000_000, 1 => 0_i64..=9_007_199_254_740_991];
     let step = prop_oneof![
-        6 => (user(), bought, id)
-            .prop_map(|(user, credits, id)| Step::Purchase { user, credits, id }),
+        6 => (user(), bought, names)
+            .prop_map(|(user, credits, names)| Step::Purchase { user, credits, names }),
         8 => (user(), prop::collection::vec((name(), spent()), 1..=4))
             .prop_map(|(user, items)| Step::Allocate { user, items }),
         5 => (user(), name(), used(), used())
@@ -319,8 +325,8 @@ proptest! {
 fn the_acceptance_run() {
     let prices = BTreeMap::from([("gemini-2.0-flash", (75, Category::Quick))]);
     let mut facts = facts(&prices, [Account::new(user_id("ann"))]);
-    assert_eq!(decide(&purchase(100, None), &mut facts), Ok(credits(100)));
-    assert_eq!(decide(&purchase(200, None), &mut facts), Ok(credits(300)));
+    assert_eq!(decide(&purchase(100, &[]), &mut facts), Ok(credits(100)));
+    assert_eq!(decide(&purchase(200, &[]), &mut facts), Ok(credits(300)));
     assert_eq!(decide(&allocate(&[("gemini-2.0-flash", 150)]), &mut facts), Ok(()));
     let remaining = decide(&consume("gemini-2.0-flash", 5_000, 2_000), &mut facts);
     assert_eq!(remaining, Ok(tokens(1_993_000)));

@@ -1,17 +1,22 @@
-//! Names given by others: users, models, and the app store's transaction ids.
+//! Names given by others: users, models, and what an app store's purchases are known by.
 //!
 //! Each is checked once, when it is made, so that no code behind the door meets an empty name or a
 //! control character (SQLite stores a NUL inside a text, and measures the text only up to it).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, fmt::Write, sync::Arc};
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Most characters of a model's name.
 pub(crate) const MODEL_ID_MAX_CHARS: usize = 128;
 /// Most characters of an app store's transaction id.
-pub(crate) const STORE_TRANSACTION_ID_MAX_CHARS: usize = 256;
+pub(crate) const STORE_TRANSACTION_ID_MAX_CHARS: usize = 2_048;
+/// Most characters of a purchase's token; Apple's is a signed payload of some 5,000.
+pub(crate) const PURCHASE_TOKEN_MAX_CHARS: usize = 16_384;
+/// Most bytes of a purchase's name that are kept as they are.
+const PURCHASE_NAME_MAX_BYTES: usize = 64;
 /// Most characters of a user's name.
 const USER_ID_MAX_CHARS: usize = 128;
 
@@ -76,13 +81,13 @@ macro_rules! identifier {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
+                serializer.serialize_str(self.as_str())
             }
         }
     };
@@ -99,8 +104,50 @@ identifier! {
 }
 
 identifier! {
-    /// The app store's own id of a purchase; it grants credits once, to one user.
+    /// The app store's own id of a purchase.
     StoreTransactionId, STORE_TRANSACTION_ID_MAX_CHARS
+}
+
+identifier! {
+    /// What the app store gives the buyer to prove a purchase by.
+    PurchaseToken, PURCHASE_TOKEN_MAX_CHARS
+}
+
+/// What a purchase is known by, for ever: its id or its token, which are names in one set. A long one is
+/// known by its hash, because an index can't hold so much.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub(crate) struct PurchaseName(Arc<str>);
+
+impl PurchaseName {
+    pub(crate) fn of_id(id: &StoreTransactionId) -> Self {
+        Self::of(id.shared())
+    }
+
+    pub(crate) fn of_token(token: &PurchaseToken) -> Self {
+        Self::of(token.shared())
+    }
+
+    /// One that was kept.
+    pub(crate) fn kept(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// How it is kept, so it may not change with the program.
+    fn of(text: Arc<str>) -> Self {
+        if text.len() <= PURCHASE_NAME_MAX_BYTES {
+            return Self(text);
+        }
+        let mut name = "sha256:".to_owned();
+        for byte in Sha256::digest(text.as_bytes()) {
+            write!(name, "{byte:02x}").expect("a text takes all");
+        }
+        Self(name.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl UserId {
@@ -121,6 +168,22 @@ mod tests {
             ModelId::new("モ".repeat(129)),
             Err(IdentifierError::TooLong { max_chars: 128 })
         );
+    }
+
+    #[test]
+    fn a_purchase_is_named_by_a_short_text_itself_and_by_the_hash_of_a_long_one() {
+        let name = |text: &str| {
+            let token = PurchaseToken::new(text).expect("a valid token");
+            let id = StoreTransactionId::new(text).expect("a valid id");
+            assert_eq!(PurchaseName::of_id(&id), PurchaseName::of_token(&token));
+            PurchaseName::of_id(&id).as_str().to_owned()
+        };
+        let short = "a".repeat(64);
+        assert_eq!(name(&short), short);
+        let long = "sha256:635361c48bb9eab14198e76ea8ab7f1a41685d6ad62aa9146d301d4f17eb0ae0";
+        assert_eq!(name(&"a".repeat(65)), long);
+        // Bytes count, not characters.
+        assert!(name(&"購".repeat(22)).starts_with("sha256:"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    Applied, Credits, Entry, Facts, Operation, Refusal, StoreTransactionId, UserId, Wanted,
+    Applied, Credits, Entry, Facts, Operation, PurchaseName, PurchaseToken, Refusal,
+    StoreTransactionId, UserId, Wanted,
 };
 
 /// Adds bought credits; tells the new balance.
@@ -13,29 +14,44 @@ pub(crate) struct Purchase {
     pub credits: Credits,
     /// The store's id of the purchase, when the store gave one.
     pub store_transaction_id: Option<StoreTransactionId>,
+    /// What the store gave the buyer to prove it by.
+    pub token: Option<PurchaseToken>,
     /// What the client sent about it.
     pub record: PurchaseRecord,
+}
+
+impl Purchase {
+    /// What it is known by; both may be the same.
+    fn names(&self) -> impl Iterator<Item = PurchaseName> {
+        let id = self.store_transaction_id.as_ref().map(PurchaseName::of_id);
+        let token = self.token.as_ref().map(PurchaseName::of_token);
+        id.into_iter().chain(token)
+    }
 }
 
 impl Operation for Purchase {
     type Outcome = Credits;
 
     fn asks(&self, wanted: &mut Wanted) {
-        wanted.store_transaction_ids.extend(self.store_transaction_id.clone());
+        wanted.purchase_names.extend(self.names());
     }
 
+    /// A purchase of which any name is known was granted before. It adds nothing then, and teaches no name.
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<Credits>, Refusal> {
         let Facts { accounts, granted, .. } = facts;
-        let id = self.store_transaction_id.as_ref();
-        if id.is_some_and(|id| granted.owner(id).is_some()) {
+        let owners: Vec<&UserId> = self.names().filter_map(|name| granted.owner(&name)).collect();
+        if owners.iter().any(|owner| *owner != user) {
             return Err(Refusal::PurchaseAlreadyProcessed);
         }
         let account = accounts.of(user);
+        if !owners.is_empty() {
+            return Ok(Applied::before(account.credits()));
+        }
         let balance =
             account.credits().checked_add(self.credits).ok_or(Refusal::BalanceOverflow)?;
 
-        if let Some(id) = id {
-            granted.insert(id.clone(), user.clone());
+        for name in self.names() {
+            granted.insert_new(name, user.clone());
         }
         account.record(Entry::Purchase {
             credits: self.credits,
@@ -73,14 +89,41 @@ impl fmt::Debug for PurchaseRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::samples::{decide, facts_of_ann, purchase};
+    use crate::domain::{
+        Account,
+        samples::{credits, decide, facts, facts_of_ann, first_prices, purchase, user_id},
+    };
 
     #[test]
     fn credits_stop_at_the_largest_amount() {
         let mut facts = facts_of_ann(Credits::MAX.get() - 1);
-        assert_eq!(decide(&purchase(2, Some("GPA.1")), &mut facts), Err(Refusal::BalanceOverflow));
+        assert_eq!(decide(&purchase(2, &["GPA.1"]), &mut facts), Err(Refusal::BalanceOverflow));
         // The refused purchase was not granted, so its store transaction is still good.
-        assert_eq!(decide(&purchase(1, Some("GPA.1")), &mut facts), Ok(Credits::MAX));
-        assert_eq!(decide(&purchase(1, None), &mut facts), Err(Refusal::BalanceOverflow));
+        assert_eq!(decide(&purchase(1, &["GPA.1"]), &mut facts), Ok(Credits::MAX));
+        assert_eq!(decide(&purchase(1, &[]), &mut facts), Err(Refusal::BalanceOverflow));
+    }
+
+    #[test]
+    fn a_purchase_of_which_a_name_is_known_adds_nothing_and_teaches_no_name() {
+        let mut facts =
+            facts(&first_prices(), ["ann", "bob"].map(|name| Account::new(user_id(name))));
+        let mut told = |user: &str, names: &[&str]| {
+            let result = purchase(300, names).decide(&user_id(user), &mut facts);
+            result.map(|applied| (applied.outcome, applied.replayed))
+        };
+        let new = |balance| Ok((credits(balance), false));
+        let repeated = |balance| Ok((credits(balance), true));
+        let another = Err(Refusal::PurchaseAlreadyProcessed);
+        // A pending purchase has its token for an id.
+        assert_eq!(told("ann", &["token", "token"]), new(300));
+        assert_eq!(told("ann", &["GPA.1", "token"]), repeated(300));
+        assert_eq!(told("bob", &["GPA.2", "token"]), another);
+        // The names beside the known one are nobody's yet.
+        assert_eq!(told("bob", &["GPA.1", "t1"]), new(300));
+        assert_eq!(told("bob", &["GPA.2", "t2"]), new(600));
+        assert_eq!(told("bob", &["GPA.1", "t2"]), repeated(600));
+        // One of somebody else's is enough.
+        assert_eq!(told("ann", &["token", "t2"]), another);
+        assert_eq!(told("ann", &[]), new(600));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Allocate, Allocation, Applied, CapacityLimits, Category, Consume, Credits, Facts,
-    ModelId, Operation, Price, PriceList, Purchase, PurchaseRecord, Refusal, StoreTransactionId,
-    Tokens, Usage, UserId,
+    ModelId, Operation, Price, PriceList, Purchase, PurchaseName, PurchaseRecord, PurchaseToken,
+    Refusal, StoreTransactionId, Tokens, Usage, UserId,
 };
 
 pub(super) type Prices = BTreeMap<&'static str, (i64, Category)>;
@@ -71,14 +71,19 @@ pub(super) fn user_id(name: &str) -> UserId {
     UserId::new(name).expect("a valid name")
 }
 
-pub(super) fn store_id(id: &str) -> StoreTransactionId {
-    StoreTransactionId::new(id).expect("a valid id")
+/// What a purchase with this id, or this token, is known by.
+pub(super) fn purchase_name(text: &str) -> PurchaseName {
+    PurchaseName::of_id(&StoreTransactionId::new(text).expect("a valid id"))
 }
 
-pub(super) fn purchase(amount: i64, id: Option<&str>) -> Purchase {
+/// A purchase known by its id, or by its id and its token.
+pub(super) fn purchase(amount: i64, names: &[&str]) -> Purchase {
     Purchase {
         credits: credits(amount.into()),
-        store_transaction_id: id.map(store_id),
+        store_transaction_id: names
+            .first()
+            .map(|id| StoreTransactionId::new(*id).expect("a valid id")),
+        token: names.get(1).map(|token| PurchaseToken::new(*token).expect("a valid token")),
         record: PurchaseRecord::new("{}".to_owned()),
     }
 }

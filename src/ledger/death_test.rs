@@ -64,7 +64,7 @@ fn start(mine: Step) -> (Ledger, WriterTasks) {
 async fn buy(ledger: &Ledger) -> Result<(), LedgerError> {
     let credits = Credits::new(1).expect("a valid amount");
     let record = PurchaseRecord::new("{}".to_owned());
-    let purchase = Purchase { credits, store_transaction_id: None, record };
+    let purchase = Purchase { credits, store_transaction_id: None, token: None, record };
     let user = UserId::new("ann").expect("a valid name");
     ledger.apply(user, None, purchase).await.map(|_| ())
 }

@@ -19,8 +19,8 @@ use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
         Account, Allocate, Allocation, Applied, CapacityLimits, Category, Credits, Entry, Facts,
-        ModelId, Operation, Price, Purchase, PurchaseRecord, Refusal, StoreTransactionId, Tokens,
-        UserId, Wanted,
+        ModelId, Operation, Price, Purchase, PurchaseName, PurchaseRecord, Refusal,
+        StoreTransactionId, Tokens, UserId, Wanted,
     },
 };
 
@@ -50,7 +50,7 @@ enum Ruin {
 #[derive(Debug, Default)]
 struct Disk {
     entries: HashMap<UserId, Vec<Entry>>,
-    granted: HashMap<StoreTransactionId, UserId>,
+    granted: HashMap<PurchaseName, UserId>,
     /// The store transactions of the operations in each call of `begin` or `save`, in order.
     steps: Vec<Vec<String>>,
     /// The step that fails, once.
@@ -84,9 +84,9 @@ impl Disk {
             let price = Price::new(1_000_000, Category::Quick).expect("a valid price");
             facts.prices = [(model(), price)].into_iter().collect();
         }
-        for id in &wanted.store_transaction_ids {
-            if let Some(owner) = self.granted.get(id) {
-                facts.granted.insert(id.clone(), owner.clone());
+        for name in &wanted.purchase_names {
+            if let Some(owner) = self.granted.get(name) {
+                facts.granted.insert_kept(name.clone(), owner.clone());
             }
         }
         Ok(facts)
@@ -112,12 +112,10 @@ impl Disk {
                 self.granted.retain(|_, owner| owner != account.user());
             }
             entries.extend_from_slice(account.entries());
-            for entry in account.entries() {
-                if let Entry::Purchase { store_transaction_id: Some(id), .. } = entry {
-                    let before = self.granted.insert(id.clone(), account.user().clone());
-                    assert_eq!(before, None, "{id} was granted twice");
-                }
-            }
+        }
+        for (name, owner) in facts.granted.new_ones() {
+            let before = self.granted.insert(name.clone(), owner.clone());
+            assert_eq!(before, None, "{name:?} was granted twice");
         }
         Ok(())
     }
@@ -139,7 +137,8 @@ impl Disk {
     }
 
     fn granted_ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self.granted.keys().map(ToString::to_string).collect();
+        let mut ids: Vec<String> =
+            self.granted.keys().map(|name| name.as_str().to_owned()).collect();
         ids.sort_unstable();
         ids
     }
@@ -176,7 +175,7 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 }
 
 fn ids(wanted: &Wanted) -> Vec<String> {
-    wanted.store_transaction_ids.iter().map(ToString::to_string).collect()
+    wanted.purchase_names.iter().map(|name| name.as_str().to_owned()).collect()
 }
 
 impl Transaction for FakeTransaction<'_> {
@@ -222,6 +221,7 @@ impl Trial {
         let purchase = Purchase {
             credits: Credits::new(2).expect("a valid amount"),
             store_transaction_id: Some(StoreTransactionId::new(id).expect("a valid id")),
+            token: None,
             record: PurchaseRecord::new("{}".to_owned()),
         };
         Self { purchase, panics: false }
@@ -402,7 +402,7 @@ async fn operations_of_a_batch_see_each_other_and_nothing_of_a_panic() {
     begun.await.expect("the writer begins");
     let panicking = queue(&ledger, "ann", Trial::panicking("t1"));
     let first = queue(&ledger, "bob", Trial::new("t1"));
-    let second = queue(&ledger, "bob", Trial::new("t1"));
+    let second = queue(&ledger, "cid", Trial::new("t1"));
     let duplicate = queue(&ledger, "cid", Trial::new("opener"));
     go_on.send(()).expect("the writer waits");
 

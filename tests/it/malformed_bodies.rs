@@ -67,7 +67,7 @@ async fn check<B: AsRef<[u8]>>(engine: Engine, path: &str, table: &[(B, &[&str])
 async fn purchases(engine: Engine) {
     const ID: &str = "body.purchase_record.transactionId";
 
-    let long = "x".repeat(257);
+    let long = "x".repeat(2_049);
     let record = |record: &str| format!(r#"{{"credits": 1, "purchase_record": {record}}}"#);
     let credits = |credits: &str| format!(r#"{{"credits": {credits}, "purchase_record": {{}}}}"#);
     check(

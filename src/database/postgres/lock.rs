@@ -9,7 +9,7 @@ use crate::{
         DatabaseError,
         rows::{FactRow, Found, ReplayRow},
     },
-    domain::{Facts, Replays, StoreTransactionId, UserId, UserKey, Wanted},
+    domain::{Facts, PurchaseName, Replays, UserId, UserKey, Wanted},
 };
 
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
@@ -18,7 +18,7 @@ const LOCK_CREDITS: &str = "
     SELECT 'credits' AS source, user_id AS owner, NULL AS name, credits AS amount
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
-/// `$1` users, `$2` whether prices are wanted, `$3` store transaction ids.
+/// `$1` users, `$2` whether prices are wanted, `$3` names of purchases.
 macro_rules! besides_credits {
     () => {
         "SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
@@ -26,8 +26,7 @@ macro_rules! besides_credits {
          UNION ALL
          SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
          UNION ALL
-         SELECT 'granted', user_id, transaction_id, 0
-         FROM transactions WHERE transaction_id = ANY($3)"
+         SELECT 'granted', user_id, name, 0 FROM purchase_names WHERE name = ANY($3)"
     };
 }
 
@@ -92,8 +91,9 @@ async fn find(
     wanted: &Wanted,
     found: &mut Found,
 ) -> Result<(), DatabaseError> {
-    let ids = wanted.store_transaction_ids.iter().map(StoreTransactionId::as_str);
-    let query = sqlx::query(sql).bind(users).bind(wanted.prices).bind(ids.collect::<Vec<_>>());
+    let purchases = wanted.purchase_names.iter().map(PurchaseName::as_str);
+    let query =
+        sqlx::query(sql).bind(users).bind(wanted.prices).bind(purchases.collect::<Vec<_>>());
     for row in query.fetch_all(connection).await? {
         found.take(&FactRow::from_row(&row)?)?;
     }

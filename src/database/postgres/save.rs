@@ -15,6 +15,7 @@ use crate::{
 /// of a statement sees what another one deletes. As many rows are changed as there are accounts.
 const RESET: &str = "
     WITH transactions AS (DELETE FROM transactions WHERE user_id = ANY($1)),
+        purchase_names AS (DELETE FROM purchase_names WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
         idempotency_keys AS (DELETE FROM idempotency_keys WHERE user_id = ANY($1))
     UPDATE credits SET credits = 0, updated_at = $2 WHERE user_id = ANY($1)";
@@ -58,7 +59,11 @@ const SAVE: &str = "
             output_tokens, price_per_m_token, credits_delta, tokens_delta, place
         )
         ORDER BY place
-        ON CONFLICT (transaction_id) WHERE transaction_id IS NOT NULL DO NOTHING RETURNING 1
+    ), names AS (
+        INSERT INTO purchase_names (name, user_id)
+        SELECT name, user_id FROM unnest($24::text[], $25::text[]) AS new (name, user_id)
+        ORDER BY name
+        ON CONFLICT (name) DO NOTHING RETURNING 1
     ), replays AS (
         INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
         SELECT user_id, key, fingerprint, outcome::jsonb, $1
@@ -68,7 +73,7 @@ const SAVE: &str = "
         ON CONFLICT (user_id, key) DO NOTHING RETURNING 1
     )
     SELECT (SELECT count(*) FROM new_credits) + (SELECT count(*) FROM changed_credits)
-        + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM entries)
+        + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM names)
         + (SELECT count(*) FROM replays)";
 
 /// Writes the changes in the open transaction, in which the accounts of `locked` were found and are locked.
@@ -108,8 +113,8 @@ fn another_was_first() -> DatabaseError {
 
 /// How many rows are written, those of new users aside.
 fn rows(changes: &Changes<'_>) -> usize {
-    let Changes { credits, tokens, entries, replays, .. } = changes;
-    [credits.len(), tokens.len(), entries.len(), replays.len()]
+    let Changes { credits, tokens, names, replays, .. } = changes;
+    [credits.len(), tokens.len(), names.len(), replays.len()]
         .into_iter()
         .fold(0, usize::saturating_add)
 }
@@ -121,7 +126,7 @@ fn bind<'q>(
     changed_credits: &'q [(&'q UserId, Credits)],
     now: DateTime<Utc>,
 ) -> QueryScalar<'q, Postgres, i64, PgArguments> {
-    let Changes { tokens, entries, replays, .. } = changes;
+    let Changes { tokens, entries, names, replays, .. } = changes;
     sqlx::query_scalar(SAVE)
         .bind(now)
         .bind(column(new_credits, |(user, _)| user.as_str()))
@@ -146,6 +151,8 @@ fn bind<'q>(
         .bind(column(replays, |(key, _)| key.key().as_str()))
         .bind(column(replays, |(_, replay)| replay.fingerprint.get()))
         .bind(column(replays, |(_, replay)| replay.outcome.as_str()))
+        .bind(column(names, |(name, _)| name.as_str()))
+        .bind(column(names, |(_, user)| user.as_str()))
 }
 
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {

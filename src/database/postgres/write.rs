@@ -106,7 +106,7 @@ impl PostgresTransaction<'_> {
 
 impl Transaction for PostgresTransaction<'_> {
     async fn save(mut self, facts: Facts, _: HopedNew) -> Result<(), DatabaseError> {
-        let changes = Changes::of(&facts.accounts, &facts.replays);
+        let changes = Changes::of(&facts.accounts, &facts.granted, &facts.replays);
         if changes.is_empty() {
             self.roll_back().await;
             return Ok(());

@@ -30,6 +30,7 @@ const RESET: &str = "
     UPDATE idempotency_indexed
     SET id = max(id, (SELECT coalesce(max(id), 0) FROM idempotency_keys));
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM purchase_names WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));
@@ -56,6 +57,9 @@ const SAVE_ACCOUNTS: &str = "
     SELECT value ->> 0, value ->> 1, value ->> 2, ? FROM jsonb_each(?) WHERE true
     ON CONFLICT (user_id, model_id) DO UPDATE
     SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
+
+    INSERT INTO purchase_names (name, user_id)
+    SELECT value ->> 0, value ->> 1 FROM jsonb_each(?);
 ";
 
 /// The time, then entries as `bind_entry` binds them. They are the many, and JSON would be taken
@@ -257,6 +261,7 @@ fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> S
         .bind(json(&changes.credits))
         .bind(now())
         .bind(json(&changes.tokens))
+        .bind(json(&changes.names))
 }
 
 /// Fills all places: what is bound after these would move into those left over.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Joined in this order (`CROSS`), so that each name is looked up in an index, and nothing is gathered
-/// first. `$1` users, `$2` whether prices are wanted, `$3` store transaction ids; lists are JSON arrays.
+/// first. `$1` users, `$2` whether prices are wanted, `$3` names of purchases; lists are JSON arrays.
 macro_rules! snapshot_sql {
     () => {
         "SELECT 'credits' AS source, c.user_id AS owner, NULL AS name, c.credits AS amount
@@ -26,9 +26,8 @@ macro_rules! snapshot_sql {
          UNION ALL
          SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
          UNION ALL
-         SELECT 'granted', t.user_id, t.transaction_id, 0
-         FROM json_each($3) AS wanted
-         CROSS JOIN transactions AS t ON t.transaction_id = wanted.value"
+         SELECT 'granted', n.user_id, n.name, 0
+         FROM json_each($3) AS wanted CROSS JOIN purchase_names AS n ON n.name = wanted.value"
     };
 }
 pub(super) use snapshot_sql;
@@ -49,7 +48,7 @@ pub(super) async fn read(
     let query = sqlx::query(sql)
         .bind(json(&wanted.users))
         .bind(wanted.prices)
-        .bind(json(&wanted.store_transaction_ids));
+        .bind(json(&wanted.purchase_names));
     let mut rows = query.fetch(connection);
     let mut found = Found::default();
     let mut data_version = None;

@@ -175,8 +175,8 @@ impl Held {
 impl Transaction for SqliteTransaction<'_> {
     async fn save(self, facts: Facts, hoped_new: HopedNew) -> Result<(), DatabaseError> {
         let Self { lane, mut held, basis } = self;
-        let Facts { accounts, replays, now, .. } = facts;
-        let changes = Changes::of(&accounts, &replays);
+        let Facts { accounts, granted, replays, now, .. } = facts;
+        let changes = Changes::of(&accounts, &granted, &replays);
         if basis == Basis::Cached && !will_be_proved(&changes, hoped_new) {
             // The accounts are not remembered any more, so they are read next.
             lane.held = Some(held);

@@ -112,14 +112,14 @@ impl Client {
     }
 }
 
-/// The body of a purchase.
+/// The body of a purchase, with a token of its own.
 pub(crate) fn purchase(credits: i64, transaction_id: &str) -> Value {
     json!({
         "credits": credits,
         "purchase_record": {
             "productId": "noteapp.credits.small",
             "transactionId": transaction_id,
-            "purchaseToken": "a-secret-token",
+            "purchaseToken": format!("a-secret-token of {transaction_id}"),
             "purchaseDate": "2026-11-23T10:30:00Z",
             "amount": credits,
             "creditsAdded": credits,

@@ -53,6 +53,7 @@ async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
 /// 1 when a purchase was granted, 0 when it had been before.
 async fn granted(client: &Client, id: &str) -> i64 {
     let reply = settled(async || client.add(1, id).await).await;
+    // It may be somebody else's.
     assert!([200, 409].contains(&reply.status), "{reply:?}");
     i64::from(reply.status == 200 && !reply.is_replayed())
 }
@@ -277,6 +278,6 @@ async fn one_that_hangs_while_it_holds_locks_loses_them() {
     assert_eq!(lost.await.expect("the call ends").status, 503);
     sessions.close().await;
     let bought = settled(async || server.client().add(10, "GPA.lost").await).await;
-    assert!([200, 409].contains(&bought.status), "{bought:?}");
+    bought.ok();
     assert_eq!(server.client().balance().await["credits"], 111);
 }
