@@ -10,6 +10,7 @@ mod found;
 mod migrate_to;
 mod opening;
 pub(crate) mod postgres;
+mod purchase_names;
 pub(crate) mod sqlite;
 
 use std::{collections::HashMap, future::Future};

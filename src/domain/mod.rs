@@ -25,7 +25,7 @@ pub(crate) use idempotency::{
     Replays, UserKey,
 };
 pub(crate) use names::{
-    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, STORE_TRANSACTION_ID_MAX_CHARS,
+    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, PurchaseName, STORE_TRANSACTION_ID_MAX_CHARS,
     StoreTransactionId, UserId,
 };
 pub(crate) use operation::{

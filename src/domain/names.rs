@@ -3,9 +3,13 @@
 //! Each is checked once, when it is made, so that no code behind the door meets an empty name or a
 //! control character (SQLite stores a NUL inside a text, and measures the text only up to it).
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Most characters of a model's name.
@@ -113,6 +117,31 @@ impl UserId {
     }
 }
 
+/// Most bytes of a text that names a purchase as it is.
+const PLAIN_NAME_MAX_BYTES: usize = 64;
+
+/// What a purchase is known by: its store's id, or its token. Long ones are kept as their digest, which no
+/// short one looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PurchaseName(Arc<str>);
+
+impl PurchaseName {
+    pub(crate) fn of(text: &str) -> Self {
+        if text.len() <= PLAIN_NAME_MAX_BYTES {
+            return Self(text.into());
+        }
+        let mut name = String::from("sha256:");
+        for byte in Sha256::digest(text) {
+            write!(name, "{byte:02x}").expect("a text takes every text");
+        }
+        Self(name.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +153,15 @@ mod tests {
             ModelId::new("モ".repeat(129)),
             Err(IdentifierError::TooLong { max_chars: 128 })
         );
+    }
+
+    #[test]
+    fn a_long_name_of_a_purchase_is_its_digest() {
+        let (short, long) = ("é".repeat(32), "a".repeat(65));
+        assert_eq!(PurchaseName::of(&short).as_str(), short);
+        // As sha256sum has it.
+        let digest = "635361c48bb9eab14198e76ea8ab7f1a41685d6ad62aa9146d301d4f17eb0ae0";
+        assert_eq!(PurchaseName::of(&long).as_str(), format!("sha256:{digest}"));
     }
 
     #[test]

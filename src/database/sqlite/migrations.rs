@@ -1,17 +1,22 @@
 //! Brings a database's tables to what this version knows, all of them or none. What is found before, and
 //! whether it is ours, does not belong here.
 
+use std::time::Duration;
+
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::SqliteConnectOptions,
 };
 
-use super::{FoundSchema, OpenError, SqliteDatabase, newest_known};
+use super::{FoundSchema, OpenError, SqliteDatabase, naming::name_purchases, newest_known};
 
 /// One that was released is never edited: by its checksum every database made with it would look like
 /// another program's.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long another process that names purchases is waited for.
+const NAMING_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What there is, but for what SQLite and the migrations themselves keep.
 const SCHEMA: &str = "SELECT type, name, sql FROM sqlite_schema
@@ -33,6 +38,13 @@ impl SqliteDatabase {
         self.check_complete(writing).await?;
         self.migrate(writing).await.map_err(|error| self.failed(&error))?;
         self.check_complete(writing).await?;
+        let named = async {
+            // Nobody is served yet who would wait.
+            let mut naming = writing.clone().busy_timeout(NAMING_TIMEOUT).connect().await?;
+            name_purchases(&mut naming).await?;
+            naming.close().await
+        };
+        named.await.map_err(|error| self.failed(&error))?;
         writing.connect().await.map_err(|error| self.failed(&error))
     }
 
