@@ -97,6 +97,14 @@ CREATE TABLE purchase_names (
 
 DROP INDEX transactions_store_id;
 
+-- Purchases up to this one were made before names were kept: two of them may share one, which is the older
+-- one's.
+CREATE TABLE old_purchases (
+    last_id BIGINT NOT NULL
+);
+
+INSERT INTO old_purchases SELECT coalesce(max(id), 0) FROM transactions;
+
 -- Purchases whose names are missing yet: the service, which hashes them the same for both engines, takes
 -- them from here before it serves.
 CREATE TABLE purchases_to_name (

@@ -6,6 +6,8 @@ use std::fmt;
 
 use sqlx::{FromRow, Row};
 
+use crate::domain::PurchaseName;
+
 /// Most differences that are told one by one; those beyond are counted.
 const DIFFERENCES_TOLD: usize = 100;
 
@@ -19,14 +21,44 @@ pub(super) const COUNTS: &str = "
 /// Transactions whose changes are not what their type and amount say. The schema refuses them, but its
 /// conditions can be switched off.
 const CHANGES: &str = "
-    SELECT id, type, amount, user_id, model_id, credits_delta, tokens_delta FROM transactions
+    SELECT id, type, amount, user_id, model_id, credits_delta, bonus_delta, tokens_delta
+    FROM transactions
     WHERE CASE type
         WHEN 'purchase' THEN
-            amount >= 1 AND credits_delta = amount AND tokens_delta = 0 AND model_id IS NULL
+            amount >= 1 AND model_id IS NULL
+            AND credits_delta = amount AND bonus_delta = 0 AND tokens_delta = 0
         WHEN 'allocation' THEN
-            amount >= 1 AND credits_delta = -amount AND tokens_delta >= 1 AND model_id IS NOT NULL
+            amount >= 1 AND model_id IS NOT NULL
+            AND credits_delta = -amount AND bonus_delta BETWEEN -amount AND 0 AND tokens_delta >= 1
         WHEN 'consumption' THEN
-            amount >= 0 AND credits_delta = 0 AND tokens_delta = -amount AND model_id IS NOT NULL
+            amount >= 0 AND model_id IS NOT NULL
+            AND amount = input_tokens + output_tokens - coalesce(shortfall_tokens, 0)
+            AND credits_delta = 0 AND bonus_delta = 0 AND tokens_delta = -amount
+        WHEN 'refund' THEN CASE
+            WHEN allocation_id IS NULL THEN
+                amount >= 1 AND model_id IS NULL
+                AND credits_delta = -amount AND bonus_delta BETWEEN -amount AND 0 AND tokens_delta = 0
+            ELSE
+                amount >= 0 AND model_id IS NOT NULL
+                AND credits_delta = 0 AND bonus_delta = 0 AND tokens_delta <= -1
+        END
+        WHEN 'reversal' THEN amount >= 1 AND CASE
+            WHEN model_id IS NULL THEN
+                credits_delta = amount AND bonus_delta BETWEEN 0 AND amount AND tokens_delta = 0
+            ELSE credits_delta = 0 AND bonus_delta = 0 AND tokens_delta = amount
+        END
+        WHEN 'return' THEN
+            amount >= 0 AND model_id IS NOT NULL
+            AND credits_delta = amount AND bonus_delta BETWEEN 0 AND amount AND tokens_delta <= -1
+        WHEN 'grant' THEN
+            amount >= 1 AND model_id IS NULL
+            AND credits_delta = amount AND bonus_delta = amount AND tokens_delta = 0
+        WHEN 'adjustment' THEN amount >= 1 AND CASE
+            WHEN model_id IS NULL THEN
+                credits_delta IN (amount, -amount) AND tokens_delta = 0
+                AND (bonus_delta = 0 OR bonus_delta BETWEEN credits_delta AND 0)
+            ELSE credits_delta = 0 AND bonus_delta = 0 AND tokens_delta IN (amount, -amount)
+        END
         ELSE false
     END IS NOT true";
 
@@ -39,7 +71,7 @@ pub(crate) enum Check {
     Owners,
     /// Every transaction's changes follow from its type and amount.
     Changes,
-    /// Every store transaction was granted once.
+    /// Every purchase was granted once: each has its names for itself, and no name is without one.
     Grants,
     /// Foreign keys lead somewhere.
     References,
@@ -105,8 +137,6 @@ impl<R: Row> Search<R> {
 pub(super) struct Texts {
     /// [`WrongBalance`]s.
     pub balances: &'static str,
-    /// [`RepeatedGrant`]s.
-    pub grants: &'static str,
     /// [`DanglingReference`]s.
     pub references: &'static str,
     /// [`UnreadableName`]s.
@@ -115,18 +145,16 @@ pub(super) struct Texts {
 
 impl Texts {
     /// Everything that is looked for with one statement.
-    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 5]
+    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 4]
     where
         WrongBalance: for<'r> FromRow<'r, R>,
         WrongChange: for<'r> FromRow<'r, R>,
-        RepeatedGrant: for<'r> FromRow<'r, R>,
         DanglingReference: for<'r> FromRow<'r, R>,
         UnreadableName: for<'r> FromRow<'r, R>,
     {
         [
             Search::of::<WrongBalance>(Check::Balances, self.balances),
             Search::of::<WrongChange>(Check::Changes, CHANGES),
-            Search::of::<RepeatedGrant>(Check::Grants, self.grants),
             Search::of::<DanglingReference>(Check::References, self.references),
             Search::of::<UnreadableName>(Check::Names, self.names),
         ]
@@ -176,6 +204,7 @@ row! {
         user_id: Option<String>,
         model_id: Option<String>,
         credits_delta: i64,
+        bonus_delta: i64,
         tokens_delta: i64,
     }
 }
@@ -183,38 +212,16 @@ row! {
 impl From<WrongChange> for Difference {
     fn from(wrong: WrongChange) -> Self {
         let WrongChange { id, kind, amount, credits_delta, tokens_delta, .. } = wrong;
+        let given = match wrong.bonus_delta {
+            0 => String::new(),
+            bonus => format!(" ({bonus} of them given)"),
+        };
         Self {
             check: Check::Changes,
             user: wrong.user_id,
             model: wrong.model_id,
             expected: format!("what a {kind:?} of {amount} changes by transaction {id}"),
-            found: format!("{credits_delta} credits, {tokens_delta} tokens"),
-        }
-    }
-}
-
-row! {
-    /// A store transaction granted more than once: to `user_id`, and perhaps to `other_id`.
-    #[derive(Debug)]
-    pub(super) struct RepeatedGrant {
-        transaction_id: String,
-        grants: i64,
-        user_id: String,
-        other_id: String,
-    }
-}
-
-impl From<RepeatedGrant> for Difference {
-    fn from(repeated: RepeatedGrant) -> Self {
-        let RepeatedGrant { transaction_id: id, grants, user_id: user, other_id: other } = repeated;
-        let others =
-            if user == other { String::new() } else { format!(", also to user {other:?}") };
-        Self {
-            check: Check::Grants,
-            user: Some(user),
-            model: None,
-            expected: format!("1 grant of store transaction {id:?}"),
-            found: format!("{grants}{others}"),
+            found: format!("{credits_delta} credits{given}, {tokens_delta} tokens"),
         }
     }
 }
@@ -284,6 +291,17 @@ impl fmt::Display for Difference {
 }
 
 impl Difference {
+    /// A name that a purchase does not have for itself.
+    pub(super) fn wrong_name(user: &str, id: i64, name: &PurchaseName, found: &str) -> Self {
+        Self {
+            check: Check::Grants,
+            user: Some(user.to_owned()),
+            model: None,
+            expected: format!("{:?} as a name of purchase {id} alone", name.as_str()),
+            found: found.to_owned(),
+        }
+    }
+
     /// Something wrong with the database's file.
     pub(super) fn damaged_file(found: String) -> Self {
         let expected = "a sound file".to_owned();

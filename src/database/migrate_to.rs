@@ -39,6 +39,7 @@ row! {
 /// Whether there is nothing but what a new database starts with.
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM transactions)
     AND NOT EXISTS (SELECT FROM token_balances) AND NOT EXISTS (SELECT FROM idempotency_keys)
+    AND NOT EXISTS (SELECT FROM purchase_names)
     AND NOT EXISTS (SELECT FROM credits WHERE credits <> 0)
     AND NOT EXISTS (SELECT FROM users WHERE user_id <> 'default_user')";
 

@@ -12,6 +12,7 @@ mod history;
 mod migrate_to;
 mod opening;
 pub(crate) mod postgres;
+mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;
 

@@ -39,6 +39,15 @@ pub(crate) enum OpenError {
         /// The newest migration known here.
         known: i64,
     },
+    /// Migrated, but not all of its older purchases have their names yet, and only to be read.
+    #[error(
+        "the database '{database}' was made by an older version of token-billing, and some of its \
+         purchases have no names yet; start the service once, which names them"
+    )]
+    Unnamed {
+        /// The database.
+        database: String,
+    },
     /// Not there, and only to be read.
     #[error("there is no database '{database}'")]
     Missing {

@@ -134,7 +134,8 @@ impl PurchaseName {
     }
 
     /// How it is kept, so it may not change with the program.
-    fn of(text: Arc<str>) -> Self {
+    pub(crate) fn of(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
         if text.len() <= PURCHASE_NAME_MAX_BYTES {
             return Self(text);
         }

@@ -35,6 +35,7 @@ mod other_writers;
 mod postgres;
 mod pricing;
 mod probes;
+mod purchase_names;
 mod purchases;
 mod races;
 mod rate_limit;

@@ -9,6 +9,7 @@ use crate::database::{
     Audit, Check,
     audit::{COUNTS, Texts},
     newest_known,
+    purchase_names::{SOME_TO_NAME, check_names},
 };
 
 /// What there is to check.
@@ -54,12 +55,6 @@ const BALANCES: &str = "
     WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0
         OR held.allocated_tokens <> coalesce(sums.sum, 0)";
 
-/// Store transactions granted more than once.
-const GRANTS: &str = "
-    SELECT transaction_id, count(*) AS grants, min(user_id) AS user_id, max(user_id) AS other_id
-    FROM transactions
-    WHERE transaction_id IS NOT NULL GROUP BY transaction_id HAVING count(*) > 1";
-
 /// Rows that refer to no user, with whose they are. The server refuses them, but for those who tell it
 /// not to.
 const REFERENCES: &str = "
@@ -81,8 +76,7 @@ const NAMES: &str = r"
     UNION ALL
     SELECT NULL, model_id FROM token_pricing WHERE model_id ~ '[\u0001-\u001f\u007f-\u009f]'";
 
-const TEXTS: Texts =
-    Texts { balances: BALANCES, grants: GRANTS, references: REFERENCES, names: NAMES };
+const TEXTS: Texts = Texts { balances: BALANCES, references: REFERENCES, names: NAMES };
 
 impl PostgresDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.
@@ -97,6 +91,13 @@ impl PostgresDatabase {
         let known = newest_known(&MIGRATIONS);
         if let Some(error) = OpenError::not_current(&self.name, &found, known) {
             return Err(error);
+        }
+        let unnamed: bool = sqlx::query_scalar(SOME_TO_NAME)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|error| self.unreadable(&error))?;
+        if unnamed {
+            return Err(OpenError::Unnamed { database: self.name.clone() });
         }
         let audit = async {
             sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
@@ -122,5 +123,7 @@ pub(in crate::database) async fn books(
             audit.add((search.difference)(&row)?);
         }
     }
+    progress(Check::Grants);
+    check_names(connection, &mut audit).await?;
     Ok(audit)
 }

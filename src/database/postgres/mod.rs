@@ -5,6 +5,7 @@
 
 mod audit;
 mod lock;
+mod naming;
 mod read;
 mod save;
 mod session;
@@ -23,6 +24,7 @@ pub(crate) use read::PostgresReader;
 pub(crate) use write::{PostgresLane, PostgresTransaction};
 
 use super::{DatabaseError, FoundSchema, OpenError, describe, migrator, newest_known};
+use naming::name_purchases;
 use session::{Session, connect_unlimited};
 
 /// The same numbers and names as SQLite's. One that was released is never edited.
@@ -127,6 +129,7 @@ impl PostgresDatabase {
             MigrateError::Execute(error) => self.failed(&error),
             error => OpenError::Failed { database: self.name.clone(), reason: error.to_string() },
         })?;
+        name_purchases(&mut connection).await.map_err(|error| self.failed(&error))?;
         Ok(connection)
     }
 

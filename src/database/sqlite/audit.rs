@@ -7,6 +7,7 @@ use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, descri
 use crate::database::{
     Audit, Check, Counts, Difference,
     audit::{COUNTS, Search, Texts},
+    purchase_names::check_names,
 };
 
 /// One transaction, so that all of its checks see one moment. The file is mapped into memory, as much of
@@ -52,12 +53,6 @@ const BALANCES: &str = "
         OR held.allocated_tokens >> 32 <> coalesce(sums.high, 0)
         OR held.allocated_tokens & 4294967295 <> coalesce(sums.low, 0)";
 
-/// Store transactions granted more than once. Read from the table: the index that forbids it may be what
-/// is broken.
-const GRANTS: &str = "
-    SELECT transaction_id, count(*) AS grants, min(user_id) AS user_id, max(user_id) AS other_id
-    FROM transactions NOT INDEXED WHERE transaction_id IS NOT NULL GROUP BY transaction_id HAVING count(*) > 1";
-
 /// Rows that refer to nothing, with whose they are.
 const REFERENCES: &str = "
     SELECT wrong.\"table\" AS origin, wrong.parent,
@@ -86,8 +81,7 @@ const NAMES: &str = "
 /// A row of `ok`, or one per flaw, of which SQLite tells at most this number.
 const FILE: &str = "PRAGMA integrity_check(10000)";
 
-const TEXTS: Texts =
-    Texts { balances: BALANCES, grants: GRANTS, references: REFERENCES, names: NAMES };
+const TEXTS: Texts = Texts { balances: BALANCES, references: REFERENCES, names: NAMES };
 
 impl SqliteDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.
@@ -124,6 +118,11 @@ async fn books(
     for search in TEXTS.searches() {
         progress(search.check);
         run(connection, &search, &mut audit).await?;
+    }
+    progress(Check::Grants);
+    match check_names(connection, &mut audit).await {
+        Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
+        checked => checked?,
     }
     Ok(audit)
 }

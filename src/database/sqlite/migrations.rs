@@ -1,7 +1,7 @@
 //! Brings a database's tables to what this version knows, all of them or none. What is found before, and
 //! whether it is ours, does not belong here.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
@@ -9,7 +9,9 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use super::{FoundSchema, OpenError, SqliteDatabase, migrator, newest_known};
+use super::{
+    FoundSchema, OpenError, SqliteDatabase, migrator, naming::name_purchases, newest_known,
+};
 
 /// One that was released is never edited: by its checksum every database made with it would look like
 /// another program's.
@@ -21,6 +23,9 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0004_ledger.sql"),
     ])
 });
+
+/// How long another process that names purchases is waited for.
+const NAMING_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What there is, but for what SQLite and the migrations themselves keep.
 const SCHEMA: &str = "SELECT type, name, sql FROM sqlite_schema
@@ -42,6 +47,13 @@ impl SqliteDatabase {
         self.check_complete(writing).await?;
         self.migrate(writing).await.map_err(|error| self.failed(&error))?;
         self.check_complete(writing).await?;
+        let named = async {
+            // Nobody is served yet who would wait.
+            let mut naming = writing.clone().busy_timeout(NAMING_TIMEOUT).connect().await?;
+            name_purchases(&mut naming).await?;
+            naming.close().await
+        };
+        named.await.map_err(|error| self.failed(&error))?;
         writing.connect().await.map_err(|error| self.failed(&error))
     }
 

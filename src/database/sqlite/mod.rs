@@ -9,6 +9,7 @@ mod cache;
 mod file;
 mod keys;
 mod migrations;
+mod naming;
 mod read;
 mod read_only;
 mod save;

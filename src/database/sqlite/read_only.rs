@@ -8,6 +8,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
+use crate::database::purchase_names::SOME_TO_NAME;
+
 use super::{
     BUSY_TIMEOUT, MIGRATIONS, OpenError, ROW_BUFFER_ROWS, SQLITE_MAGIC, SqliteDatabase, describe,
     file, file::StartsWith, newest_known, newest_migration,
@@ -72,9 +74,14 @@ impl SqliteDatabase {
             |error| OpenError::Foreign { database: self.name.clone(), reason: describe(&error) };
         let schema = newest_migration(connection).await.map_err(foreign)?;
         match OpenError::not_current(&self.name, &schema, newest_known(&MIGRATIONS)) {
-            Some(error) => Err(error),
-            None => self.check_tables(connection).await,
+            Some(error) => return Err(error),
+            None => self.check_tables(connection).await?,
         }
+        let unnamed = sqlx::query_scalar(SOME_TO_NAME).fetch_one(connection).await;
+        if unnamed.map_err(|error| self.unreadable(&error))? {
+            return Err(OpenError::Unnamed { database: self.name.clone() });
+        }
+        Ok(())
     }
 
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
