@@ -12,11 +12,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    FromRow, Row, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use sqlx_macros::FromRow;
 
 use crate::{
     bodies::{Allocated, Allocation, Allocations, Balance, Consumed, Consumption, Purchased},
@@ -281,25 +280,13 @@ async fn balance(State(pool): State<SqlitePool>) -> Result<Json<Balance>, Failed
     Ok(Json(Balance { credits, allocated_tokens: tokens.into_iter().collect() }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, FromRow)]
 struct Listed {
     id: i64,
     r#type: String,
     amount: i64,
     model_id: Option<String>,
     created_at: String,
-}
-
-impl FromRow<'_, SqliteRow> for Listed {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            r#type: row.try_get("type")?,
-            amount: row.try_get("amount")?,
-            model_id: row.try_get("model_id")?,
-            created_at: row.try_get("created_at")?,
-        })
-    }
 }
 
 async fn transactions(
