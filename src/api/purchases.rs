@@ -76,12 +76,12 @@ refusals!(Granted, "Somebody else got this purchase.", ["purchase_already_proces
 #[utoipa::path(
     post, path = "/api/billing/credits/add", tag = "changes", security(("bearer" = [])),
     request_body(content = AddCredits, example = json!({
-        "credits": 100,
+        "credits": 300,
         "purchase_record": {"productId": "noteapp.credits.small", "transactionId": "GPA.1111"},
     })),
     responses(
         (status = 200, description = "The credits are there.", body = CreditsAdded,
-            example = json!({"success": true, "new_balance": 100})),
+            example = json!({"success": true, "new_balance": 300})),
         Granted,
     ),
 )]

@@ -122,10 +122,9 @@ impl From<Transaction> for HistoryLine {
         (status = 200, description = "A page of the history.", body = Vec<HistoryLine>,
             headers(("Link" = String, description = "`<…>; rel=\"next\"` when older ones remain")),
             example = json!([
-                {"id": 4, "type": "consumption", "amount": 7000, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.299996Z"},
-                {"id": 3, "type": "allocation", "amount": 150, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.285945Z"},
-                {"id": 2, "type": "purchase", "amount": 200, "model_id": null, "created_at": "2026-11-24T10:34:59.256428Z"},
-                {"id": 1, "type": "purchase", "amount": 100, "model_id": null, "created_at": "2026-11-24T10:34:59.234600Z"},
+                {"id": 3, "type": "consumption", "amount": 7000, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.299996Z"},
+                {"id": 2, "type": "allocation", "amount": 150, "model_id": "gemini-2.0-flash", "created_at": "2026-11-24T10:34:59.285945Z"},
+                {"id": 1, "type": "purchase", "amount": 300, "model_id": null, "created_at": "2026-11-24T10:34:59.234600Z"},
             ])),
         (status = 422, description = "Malformed. Every problem is listed.",
             body = ValidationError, example = json!({"detail": [{

@@ -181,7 +181,8 @@ row! {
 
 impl NamePass {
     fn all(kept: &NamesKept) -> impl Iterator<Item = Self> {
-        let (parts, last_old_id) = (kept.names.unsigned_abs().div_ceil(NAMES_IN_A_PASS).max(1), kept.last_old_id);
+        let (parts, last_old_id) =
+            (kept.names.unsigned_abs().div_ceil(NAMES_IN_A_PASS).max(1), kept.last_old_id);
         (0..parts).map(move |part| Self { part, parts, last_old_id, kept: HashMap::new() })
     }
 

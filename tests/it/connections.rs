@@ -78,7 +78,7 @@ async fn an_early_refusal_of_a_longer_body_arrives_while_it_is_still_sent(engine
         let answer = String::from_utf8_lossy(&connection.read_to_end()).to_lowercase();
         assert!(answer.starts_with("http/1.1 413 "), "{answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-        assert!(answer.ends_with("{\"detail\":\"request body too large\"}"), "{answer}");
+        assert!(answer.contains("\r\n\r\n{\"detail\":\"") && answer.ends_with("\"}"), "{answer}");
     }
 }
 

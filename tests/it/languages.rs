@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Engine, Reply, Server, client::purchase};
+use crate::harness::{Engine, Reply, Server, client::purchase, token::SECRET};
 
 const JAPANESE: &str = "カテゴリーは 'quick' または 'think' である必要があります";
 const ENGLISH: &str = "The category must be 'quick' or 'think'";
@@ -56,10 +56,11 @@ async fn the_client_is_answered_in_its_language_or_the_one_set() {
 
 #[tokio::test]
 async fn what_programs_know_is_the_same_in_every_language() {
-    let server = start(&[]);
-    server.client().add(1, "GPA.1").await.ok();
+    let server = start(&[("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET)]);
+    server.client().of("ann").add(1, "GPA.1").await.ok();
+    let client = server.client().of("bob");
     let post = async |path: &str, body: Value| {
-        let request = server.client().request(Method::POST, &format!("/api/billing{path}"));
+        let request = client.request(Method::POST, &format!("/api/billing{path}"));
         Reply::to(request.header("accept-language", "ja").json(&body)).await
     };
     let duplicate =
@@ -82,9 +83,9 @@ async fn what_programs_know_is_the_same_in_every_language() {
         reply.is(status, &expected);
         assert_eq!(reply.header("content-language"), None, "{reply:?}");
     }
-    let balance = get(&server, "/balance", &["en"]).await;
-    balance.ok();
-    assert_eq!((balance.header("content-language"), balance.header("vary")), (None, None));
+    let pricing = get(&server, "/pricing", &["en"]).await;
+    assert_eq!((pricing.header("content-language"), pricing.header("vary")), (None, None));
+    pricing.ok();
 }
 
 #[tokio::test]

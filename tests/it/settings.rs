@@ -22,7 +22,7 @@ on_both_engines![
 #[test]
 fn a_bad_setting_is_named() {
     let directory = TempDir::new().expect("a temporary directory can be made");
-    let table: [(&str, &str); 32] = [
+    let table: [(&str, &str); 31] = [
         ("BILLING_LISTEN", "nonsense"),
         ("BILLING_LISTEN", "127.0.0.1"),
         ("BILLING_LISTEN", "127.0.0.1:65536"),
@@ -43,7 +43,6 @@ fn a_bad_setting_is_named() {
         ("BILLING_PG_LANES", "65"),
         ("BILLING_PG_LANES", "many"),
         ("BILLING_LANGUAGE", "fr"),
-        ("BILLING_LANGUAGE", ""),
         ("BILLING_LOG", "billing=loud"),
         ("BILLING_LOG_FORMAT", "xml"),
         ("DATABASE_URL", "mysql://localhost/billing"),

@@ -164,9 +164,6 @@ async fn wrong_balances_are_found(engine: Engine) {
     for (sql, line) in [
         ("UPDATE credits SET credits = 101", format!("{credits} 101")),
         ("UPDATE credits SET credits = 4294967396", format!("{credits} 4294967396")),
-        ("DELETE FROM transactions WHERE transaction_id = 'GPA.1'", {
-            "difference: user \"default_user\", expected 0 credits, found 100".to_owned()
-        }),
         (
             "UPDATE token_balances SET allocated_tokens = 0 WHERE model_id = 'gemini-2.0-flash'",
             format!("{tokens} 0"),
@@ -177,6 +174,14 @@ async fn wrong_balances_are_found(engine: Engine) {
     ] {
         check_found(&server, sql, 1, &[&line]).await;
     }
+    let gone = "DELETE FROM transactions WHERE transaction_id = 'GPA.1'";
+    let known = ["GPA.1", "a-secret-token of GPA.1"].map(|name| {
+        format!(
+            "difference: user \"default_user\", expected a purchase known by \"{name}\", found none"
+        )
+    });
+    let credits = "difference: user \"default_user\", expected 0 credits, found 100";
+    check_found(&server, gone, 3, &[credits, &known[0], &known[1]]).await;
 }
 
 async fn a_balance_without_any_transaction_is_found(engine: Engine) {

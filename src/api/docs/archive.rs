@@ -7,16 +7,16 @@ use flate2::read::DeflateDecoder;
 /// What the list of files begins with at its end, and each file's entry in it.
 const END: &[u8] = b"PK\x05\x06";
 const ENTRY: &[u8] = b"PK\x01\x02";
-/// Bytes of these, and of what stands before a file, without names and comments.
-const END_BYTES: usize = 22;
+/// Bytes of an entry, and of what stands before a file, without names and comments.
 const ENTRY_BYTES: usize = 46;
 const HEAD_BYTES: usize = 30;
 
 /// The file whose path ends with `end`. Nothing when there is none, or the archive is none that this can read.
 pub(super) fn file(archive: &[u8], end: &str) -> Option<Vec<u8>> {
-    // The archive has no comment, so its end is the last that is in it.
-    let last = archive.get(archive.len().checked_sub(END_BYTES)?..)?;
-    let mut entry = archive.get(number(last.strip_prefix(END)?, 12, 4)?..)?;
+    // Only a comment may follow the end.
+    let last = archive.windows(END.len()).rposition(|bytes| bytes == END)?;
+    let last = archive.get(last..)?.strip_prefix(END)?;
+    let mut entry = archive.get(number(last, 12, 4)?..)?;
     loop {
         let fields = entry.strip_prefix(ENTRY)?;
         let (name, extra, comment) =

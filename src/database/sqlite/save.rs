@@ -3,7 +3,7 @@
 
 use std::{
     iter::successors,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
@@ -43,7 +43,7 @@ const RESET: &str = "
 /// version compared.
 ///
 /// Every `?` is bound in its order: sqlx looks numbered ones up one by one.
-const SAVE_ACCOUNTS: &str = "
+const SAVE_CREDITS: &str = "
     INSERT INTO users (user_id, created_at)
     SELECT value, ? FROM json_each(?) WHERE true
     ON CONFLICT DO NOTHING;
@@ -52,15 +52,21 @@ const SAVE_ACCOUNTS: &str = "
     SELECT value ->> 0, value ->> 1, ? FROM jsonb_each(?) WHERE true
     ON CONFLICT (user_id) DO UPDATE
     SET credits = excluded.credits, updated_at = excluded.updated_at;
-
+";
+const SAVE_TOKENS: &str = "
     INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, ? FROM jsonb_each(?) WHERE true
     ON CONFLICT (user_id, model_id) DO UPDATE
     SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
-
+";
+const SAVE_NAMES: &str = "
     INSERT INTO purchase_names (name, user_id)
     SELECT value ->> 0, value ->> 1 FROM jsonb_each(?);
 ";
+
+/// All of them, where a batch is written in pieces.
+static SAVE_ACCOUNTS: LazyLock<String> =
+    LazyLock::new(|| [SAVE_CREDITS, SAVE_TOKENS, SAVE_NAMES].concat());
 
 /// The time, then entries as `bind_entry` binds them. They are the many, and JSON would be taken
 /// apart once for every column of each.
@@ -91,11 +97,36 @@ struct SaveStatements {
     places: usize,
     entries: String,
     replays: String,
-    /// Everything up to the commit: without replays, and with.
-    whole: [String; 2],
-    /// The same for a transaction that has to begin yet; and one that has to prove, too, that replays are
-    /// new.
-    begin_whole: [String; 3],
+    not_indexed: String,
+    /// By shape, made when it is first needed.
+    whole: [OnceLock<String>; Shape::COUNT],
+}
+
+/// What a batch's one text consists of. Each statement costs a message from SQLite's thread, so none is
+/// sent for nothing.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// The transaction has to begin yet.
+    begins: bool,
+    /// It has to be proved that replays are new.
+    proves: bool,
+    replays: bool,
+    credits: bool,
+    names: bool,
+}
+
+impl Shape {
+    const COUNT: usize = 1 << 5;
+    /// Of [`SAVE_ACCOUNTS`].
+    const ACCOUNTS: Self =
+        Self { begins: false, proves: false, replays: false, credits: true, names: true };
+
+    fn place(self) -> usize {
+        let Self { begins, proves, replays, credits, names } = self;
+        [begins, proves, replays, credits, names]
+            .into_iter()
+            .fold(0, |place, flag| (place << 1) | usize::from(flag))
+    }
 }
 
 /// For 1, 2, 4, 8 … rows: so few that each stays prepared.
@@ -104,20 +135,17 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
     let statements = |places| {
         let rows = |row| vec![row; places].join(",");
         let only_bound = "WHERE column1 IS NOT NULL;";
-        let entries = format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES));
-        let replays = format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES));
-        let indexed = format!(
-            "{FAIL_IF_INDEXED}{}) AS new CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
-            rows(DIGEST_PLACE)
-        );
-        let rest = format!("{SAVE_ACCOUNTS}{entries}COMMIT");
-        let whole = [rest.clone(), format!("{replays}{rest}")];
-        let begin_whole = [
-            format!("{BEGIN_IF_CURRENT}{rest}"),
-            format!("{BEGIN_IF_CURRENT}{replays}{rest}"),
-            format!("{BEGIN_IF_CURRENT}{indexed}{replays}{rest}"),
-        ];
-        SaveStatements { places, entries, replays, whole, begin_whole }
+        SaveStatements {
+            places,
+            entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
+            replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
+            not_indexed: format!(
+                "{FAIL_IF_INDEXED}{}) AS new
+                CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
+                rows(DIGEST_PLACE)
+            ),
+            whole: [const { OnceLock::new() }; _],
+        }
     };
     sizes.take_while(|places| *places <= PLACES_MAX).map(statements).collect()
 });
@@ -141,20 +169,21 @@ impl SaveStatements {
         Self::for_rows(changes.entries.len().max(changes.replays.len()))
     }
 
-    /// All of a batch in one text, where the transaction is open.
-    fn whole(&'static self, replays: bool) -> &'static str {
-        let [without, with] = &self.whole;
-        if replays { with } else { without }
-    }
-
-    /// The same where it is not.
-    fn begin_whole(&'static self, replays: bool, to_prove: bool) -> &'static str {
-        let [without, with, with_proof] = &self.begin_whole;
-        match (replays, to_prove) {
-            (false, _) => without,
-            (true, false) => with,
-            (true, true) => with_proof,
-        }
+    /// All of a batch in one text.
+    fn whole(&'static self, shape: Shape) -> &'static str {
+        self.whole[shape.place()].get_or_init(|| {
+            let parts = [
+                (shape.begins, BEGIN_IF_CURRENT),
+                (shape.proves, &self.not_indexed),
+                (shape.replays, &self.replays),
+                (shape.credits, SAVE_CREDITS),
+                (true, SAVE_TOKENS),
+                (shape.names, SAVE_NAMES),
+                (true, &self.entries),
+                (true, "COMMIT"),
+            ];
+            parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, text)| text).collect()
+        })
     }
 }
 
@@ -202,21 +231,28 @@ impl Save<'_> {
         connection: &mut SqliteConnection,
         statements: &'static SaveStatements,
     ) -> Result<(), sqlx::Error> {
+        let Self { changes, expected, now, .. } = self;
         let keys = self.key_rows();
-        let mut query = match &self.expected {
-            None => sqlx::query(statements.whole(!keys.is_empty())),
-            Some(Expected { version, not_indexed }) => {
-                let to_prove = !not_indexed.is_empty();
-                let query = sqlx::query(statements.begin_whole(!keys.is_empty(), to_prove));
-                let query = query.bind(*version);
-                if to_prove { bind_digests(query, statements.places, not_indexed) } else { query }
-            }
+        let not_indexed = expected.as_ref().map_or(&[][..], |expected| &expected.not_indexed);
+        let shape = Shape {
+            begins: expected.is_some(),
+            proves: !not_indexed.is_empty(),
+            replays: !keys.is_empty(),
+            credits: !changes.credits.is_empty(),
+            names: !changes.names.is_empty(),
         };
-        if !keys.is_empty() {
-            query = bind_keys(query, statements.places, &keys, &self.now);
+        let mut query = sqlx::query(statements.whole(shape));
+        if let Some(Expected { version, .. }) = expected {
+            query = query.bind(*version);
         }
-        query = bind_accounts(query, self.changes, &self.now);
-        bind_entries(query, &self.changes.entries, &self.now).execute(connection).await?;
+        if shape.proves {
+            query = bind_digests(query, statements.places, not_indexed);
+        }
+        if shape.replays {
+            query = bind_keys(query, statements.places, &keys, now);
+        }
+        query = bind_accounts(query, changes, shape, now);
+        bind_entries(query, &changes.entries, now).execute(connection).await?;
         Ok(())
     }
 
@@ -228,7 +264,8 @@ impl Save<'_> {
             query.execute(&mut *connection).await?;
         }
         if !changes.entries.is_empty() {
-            let query = bind_accounts(sqlx::query(SAVE_ACCOUNTS), changes, now);
+            let query =
+                bind_accounts(sqlx::query(SAVE_ACCOUNTS.as_str()), changes, Shape::ACCOUNTS, now);
             query.execute(&mut *connection).await?;
         }
         for keys in self.key_rows().chunks(PLACES_MAX) {
@@ -252,16 +289,23 @@ impl Save<'_> {
 
 pub(super) type SqliteQuery = Query<'static, Sqlite, SqliteArguments>;
 
-fn bind_accounts(query: SqliteQuery, changes: &Changes<'_>, now: &Arc<str>) -> SqliteQuery {
+/// What the shape says is written besides entries and replays.
+fn bind_accounts(
+    mut query: SqliteQuery,
+    changes: &Changes<'_>,
+    shape: Shape,
+    now: &Arc<str>,
+) -> SqliteQuery {
     let now = || Arc::clone(now);
+    if shape.credits {
+        query = query.bind(now()).bind(json(&changes.users));
+        query = query.bind(now()).bind(json(&changes.credits));
+    }
+    query = query.bind(now()).bind(json(&changes.tokens));
+    if shape.names {
+        query = query.bind(json(&changes.names));
+    }
     query
-        .bind(now())
-        .bind(json(&changes.users))
-        .bind(now())
-        .bind(json(&changes.credits))
-        .bind(now())
-        .bind(json(&changes.tokens))
-        .bind(json(&changes.names))
 }
 
 /// Fills all places: what is bound after these would move into those left over.

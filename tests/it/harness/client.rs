@@ -112,14 +112,18 @@ impl Client {
     }
 }
 
-/// The body of a purchase, with a token of its own.
+/// The body of a purchase, with a token of its own, or without one where it has no id.
 pub(crate) fn purchase(credits: i64, transaction_id: &str) -> Value {
+    let token = match transaction_id {
+        "" => String::new(),
+        id => format!("a-secret-token of {id}"),
+    };
     json!({
         "credits": credits,
         "purchase_record": {
             "productId": "noteapp.credits.small",
             "transactionId": transaction_id,
-            "purchaseToken": format!("a-secret-token of {transaction_id}"),
+            "purchaseToken": token,
             "purchaseDate": "2026-11-23T10:30:00Z",
             "amount": credits,
             "creditsAdded": credits,
