@@ -1,12 +1,18 @@
 //! Whether the service works: what clients ask, and what an orchestrator asks, which are whether the process
 //! answers and whether it may be sent requests.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code::refusals, error::ApiError, state::Service};
-use crate::{http::Stopping, ledger::LedgerError, service::ServiceError};
+use crate::{
+    http::{self, Admission, Stopping},
+    ledger::LedgerError,
+    service::ServiceError,
+};
 
 /// The service works.
 #[derive(Serialize, ToSchema)]
@@ -27,8 +33,8 @@ pub(super) struct Probe {
 refusals!(Unhealthy, "The database does not answer.", ["database_unavailable"], with fields);
 refusals!(
     NotReady,
-    "The database does not answer, or the service is stopping.",
-    ["database_unavailable", "shutting_down"]
+    "The database takes no writes, tokens can't be judged, or the service is stopping.",
+    ["database_unavailable", "login_unavailable", "shutting_down"]
 );
 
 const OK: Json<Probe> = Json(Probe { status: "ok" });
@@ -63,6 +69,8 @@ pub(super) async fn livez() -> Json<Probe> {
 }
 
 /// Whether requests would be carried out
+///
+/// Where nobody wrote lately, it is tried.
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
     responses(
@@ -74,12 +82,16 @@ pub(super) async fn livez() -> Json<Probe> {
 pub(super) async fn readyz(
     State(service): Service,
     State(stopping): State<Stopping>,
+    State(admission): State<Arc<Admission>>,
 ) -> Result<Json<Probe>, ApiError> {
     if stopping.has_begun() {
         return Err(ServiceError::from(LedgerError::Stopping).into());
     }
-    if !service.is_healthy().await {
+    if !service.is_ready().await {
         return Err(ApiError::DatabaseUnavailable);
+    }
+    if !admission.authentication().can_judge().await {
+        return Err(http::Refusal::LoginUnavailable.into());
     }
     Ok(OK)
 }

@@ -102,6 +102,8 @@ pub(crate) enum Chore {
     ForgetKeys { before: DateTime<Utc> },
     /// Does what an engine does for its own speed; SQLite's has its idempotency keys to put in order.
     Upkeep,
+    /// Writes something that takes room, and takes it away again: finds that it can be.
+    TryWrite,
 }
 
 /// How far a slice brought its chore.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     BATCH_LIMIT, Clock, MAX_QUEUE_WAIT,
     chores::Chores,
+    health::WriteHealth,
     job::{Fault, Job},
 };
 use crate::{
@@ -61,6 +62,7 @@ pub(super) struct Batches<L> {
     lane: L,
     limits: CapacityLimits,
     clock: Clock,
+    health: Arc<WriteHealth>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -79,14 +81,22 @@ impl<L: Lane> Batches<L> {
         lane: L,
         limits: CapacityLimits,
         clock: Clock,
+        health: Arc<WriteHealth>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { lane, limits, clock, metrics }
+        Self { lane, limits, clock, health, metrics }
     }
 
     async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
         let mut jobs = begin_in_time(jobs);
-        match self.attempt(&mut jobs).await {
+        let attempted = self.attempt(&mut jobs).await;
+        match &attempted {
+            Ok(()) if !jobs.is_empty() => self.health.note(true),
+            Err(Failure::Unavailable | Failure::Again(_)) => self.health.note(false),
+            // Nothing was written, or one operation is at fault and not the database.
+            Ok(()) | Err(Failure::Spoiled(_)) => {}
+        }
+        match attempted {
             Err(Failure::Spoiled(_)) if jobs.len() > 1 => {
                 // Nobody's neighbour shall suffer: each again, alone.
                 for job in jobs {

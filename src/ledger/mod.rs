@@ -9,6 +9,7 @@
 
 mod batches;
 mod chores;
+mod health;
 mod job;
 mod replays;
 
@@ -30,6 +31,7 @@ use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -39,6 +41,7 @@ use crate::{
 };
 use batches::Batches;
 use chores::{Asked, Chores};
+use health::WriteHealth;
 use job::{Job, Submission};
 
 /// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
@@ -51,6 +54,9 @@ pub(crate) const BATCH_LIMIT: usize = 512;
 /// (the database's busy timeout) this stays below the deadline of a request, so that an operation
 /// answered with "overloaded" is one that was never begun.
 pub(crate) const MAX_QUEUE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long trying to write may take: a lock of another process is waited for 2.5 s.
+const TRY_LIMIT: Duration = Duration::from_secs(3);
 
 /// Where the ledger reads the time from.
 pub(crate) type Clock = fn() -> DateTime<Utc>;
@@ -92,6 +98,7 @@ pub(crate) struct Ledger {
     queues: Vec<mpsc::Sender<Box<dyn Job>>>,
     /// To the first lane.
     chores: mpsc::Sender<Asked>,
+    health: Arc<WriteHealth>,
 }
 
 /// The tasks that write.
@@ -116,11 +123,12 @@ impl Ledger {
     ) -> (Self, WriterTasks) {
         let (mut queues, mut chores) = (Vec::new(), Vec::new());
         let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
+        let health = Arc::new(WriteHealth::default());
         for lane in lanes {
             let (queue, jobs) = mpsc::channel(QUEUE_LIMIT);
             let (ask, asked) = mpsc::channel(CHORE_LIMIT);
             let (stop, stopped) = oneshot::channel();
-            let batches = Batches::new(lane, limits, clock, metrics.cloned());
+            let batches = Batches::new(lane, limits, clock, Arc::clone(&health), metrics.cloned());
             let chores_of_lane = Chores::new(retention.keys, asked);
             tasks.spawn(batches::run(batches, chores_of_lane, jobs, stopped));
             queues.push(queue);
@@ -128,7 +136,7 @@ impl Ledger {
             stops.push(stop);
         }
         let chores = chores.swap_remove(0);
-        (Self { queues, chores }, WriterTasks { stops, tasks })
+        (Self { queues, chores, health }, WriterTasks { stops, tasks })
     }
 
     /// Watches how long the queues are, without keeping them open.
@@ -179,7 +187,6 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] says why it may not be.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what an operator sets comes this way"))]
     pub(crate) async fn chore(&self, chore: Chore) -> Result<(), LedgerError> {
         let (asker, answer) = oneshot::channel();
         self.chores.try_send(Asked { chore, asker }).map_err(|error| match error {
@@ -188,6 +195,21 @@ impl Ledger {
         })?;
         // Chores that were not done when the ledger stops are dropped.
         answer.await.unwrap_or(Err(LedgerError::Stopping))
+    }
+
+    /// Whether what is written arrives. Where no batch told lately it is tried, by one for all who ask.
+    pub(crate) async fn takes_writes(&self) -> bool {
+        if let Some(known) = self.health.known() {
+            return known;
+        }
+        let _trying = self.health.trying.lock().await;
+        if let Some(known) = self.health.known() {
+            return known;
+        }
+        let tried = timeout(TRY_LIMIT, self.chore(Chore::TryWrite)).await;
+        let written = matches!(tried, Ok(Ok(())));
+        self.health.note(written);
+        written
     }
 }
 

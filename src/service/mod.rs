@@ -90,6 +90,11 @@ impl BillingService {
         }
     }
 
+    /// Whether it is healthy, and what is written arrives.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.is_healthy().await && self.ledger.takes_writes().await
+    }
+
     async fn apply<O: Operation>(
         &self,
         user: &UserId,

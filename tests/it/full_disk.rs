@@ -2,10 +2,11 @@
 //!
 //! How much room there is for a PostgreSQL database is not the service's to limit, nor a test's to take.
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Database, Engine, Launch, Load, Server, eventually};
+use crate::harness::{Database, Engine, Launch, Load, Reply, Server, eventually};
 
 const MAKE_ROOM: &str = "DROP TABLE junk";
 const MODEL: &str = "gemini-2.0-flash";
@@ -21,6 +22,21 @@ async fn start_with_little_room(server: &mut Server) {
     let size = std::fs::metadata(database.path()).expect("the file is there").len();
     let cap = (size + 32_768).to_string();
     server.start_again_with(&[("BILLING_DATABASE_MAX_BYTES", &cap)]);
+}
+
+async fn ready(server: &Server) -> (u16, Value) {
+    let reply = Reply::to(server.client().request(Method::GET, "/readyz")).await;
+    (reply.status, reply.json()["code"].clone())
+}
+
+#[tokio::test]
+async fn a_full_database_to_which_nobody_writes_is_not_ready() {
+    let mut server = Server::start(Engine::Sqlite);
+    server.stop().await;
+    let size = std::fs::metadata(server.database().path()).expect("the file is there").len();
+    server.start_again_with(&[("BILLING_DATABASE_MAX_BYTES", &size.to_string())]);
+    assert_eq!(ready(&server).await, (503, json!("database_unavailable")));
+    server.client().balance().await;
 }
 
 #[tokio::test]
@@ -42,6 +58,7 @@ async fn writes_come_back_when_there_is_room_again() {
         assert!(written < MOST, "the disk never fills up");
     };
     assert_eq!(refusal.status, 503, "{refusal:?}");
+    assert_eq!(ready(&server).await, (503, json!("database_unavailable")));
     assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
     assert!(refusal.json()["code"].is_string(), "{refusal:?}");
     // Reading goes on, and shows exactly what was acknowledged.
@@ -50,6 +67,11 @@ async fn writes_come_back_when_there_is_room_again() {
     database.check_invariants().await;
 
     database.execute(MAKE_ROOM).await;
+    // Nobody else writes, so the service itself has to try.
+    eventually("the service is ready again", async || {
+        (ready(&server).await.0 == 200).then_some(())
+    })
+    .await;
     let remaining = eventually("a write succeeds again", async || {
         let reply = client.consume(MODEL, 1, 0).await;
         (reply.status == 200).then(|| reply.json()["remaining_tokens"].clone())

@@ -77,7 +77,6 @@ impl Authentication {
     }
 
     /// Whether tokens can be judged: the keys are there, or can be fetched now.
-    #[expect(dead_code, reason = "readiness is going to ask")]
     pub(crate) async fn can_judge(&self) -> bool {
         match self {
             Self::None | Self::Keys(_) => true,
