@@ -183,12 +183,18 @@ async fn a_key_set_that_can_not_be_had_judges_nobody(engine: Engine) {
         issuer.serve(status, &set);
         let server = Server::start_as(engine, issuer.known_to(Launch::new()));
         assert_unavailable(&server.client(), &by_any).await;
+        assert_eq!(ready(&server.client()).await, (503, json!("login_unavailable")));
     }
     let launch = Launch::new().set("BILLING_AUTH", "jwt");
     let launch = launch.set("BILLING_JWKS_URL", "http://127.0.0.1:1/keys");
     let server = Server::start_as(engine, launch);
     assert_unavailable(&server.client(), &by_any).await;
     server.client().get("/pricing").await.ok();
+}
+
+async fn ready(client: &Client) -> (u16, Value) {
+    let reply = Reply::to(client.request(Method::GET, "/readyz")).await;
+    (reply.status, reply.json()["code"].clone())
 }
 
 /// The app erases its login on a 401, so a token that nobody judged must not get one.
@@ -236,6 +242,7 @@ async fn a_key_set_that_could_not_be_had_is_asked_for_again_in_growing_pauses(en
     issuer.serve("200 OK", &set);
     clock.pass(passed + 61);
     assert_eq!(ask(&server.client(), &by_r).await, 200);
+    assert_eq!(ready(&server.client()).await, (200, json!(null)));
 }
 
 async fn keys_that_are_not_for_us_are_passed_over(engine: Engine) {
