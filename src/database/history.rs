@@ -6,11 +6,8 @@ use crate::domain::{EntryKind, HistoryFilter};
 
 /// All that is neither consumption nor allocation is rare, and shares an index, which serves only who repeats
 /// its condition to the letter.
-const RANGES: [&str; 3] = [
-    "type = 'consumption'",
-    "type = 'allocation'",
-    "type <> 'consumption' AND type <> 'allocation'",
-];
+const RARE: &str = "type <> 'consumption' AND type <> 'allocation'";
+const RANGES: [&str; 3] = ["type = 'consumption'", "type = 'allocation'", RARE];
 
 /// What holds of the rows of each range; all texts are ours. `$1` is the user, `$2` the id below which
 /// they are, `$4` the model, if one is asked for. Without ranges nothing can match.
@@ -21,6 +18,9 @@ pub(super) fn ranges(filter: &HistoryFilter) -> Vec<String> {
         None => RANGES.map(range).into(),
         // No purchase has a model.
         Some(EntryKind::Purchase) if filter.model.is_some() => Vec::new(),
-        Some(kind) => vec![range(&format!("type = '{}'", kind.name()))],
+        Some(kind @ (EntryKind::Consumption | EntryKind::Allocation)) => {
+            vec![range(&format!("type = '{}'", kind.name()))]
+        }
+        Some(rare) => vec![range(&format!("{RARE} AND type = '{}'", rare.name()))],
     }
 }

@@ -126,8 +126,8 @@ async fn a_database_that_is_not_what_its_migrations_make() {
         (newest, "DROP TABLE idempotency_keys", "the table 'idempotency_keys' is missing"),
         (
             newest,
-            "DROP INDEX transactions_purchases",
-            "the index 'transactions_purchases' is missing",
+            "DROP INDEX transactions_allocations",
+            "the index 'transactions_allocations' is missing",
         ),
         (newest, "DELETE FROM token_pricing", "there are no prices"),
         (2, "DROP TABLE token_balances", "the table 'token_balances' is missing"),
