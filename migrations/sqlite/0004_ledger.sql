@@ -127,7 +127,7 @@ CREATE INDEX transactions_of_allocation ON transactions (allocation_id)
 -- One purchase, one grant, whoever asks: what a purchase is known by, its store's id and its token, all in
 -- one set. Up to 64 bytes as it is, longer as sha256: and 64 hexadecimal digits.
 CREATE TABLE purchase_names (
-    name    TEXT NOT NULL PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 71),
+    name    TEXT NOT NULL PRIMARY KEY CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 71),
     user_id TEXT NOT NULL CHECK (length(user_id) BETWEEN 1 AND 128)
 ) STRICT, WITHOUT ROWID;
 

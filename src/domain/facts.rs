@@ -55,6 +55,17 @@ pub(crate) struct Facts {
     pub now: DateTime<Utc>,
 }
 
+impl Facts {
+    /// Whether the operations have left anything to be written. What was refused has not.
+    pub(crate) fn change_something(&self) -> bool {
+        self.replays.new_ones().len() > 0
+            || self
+                .accounts
+                .iter()
+                .any(|account| account.is_reset() || !account.entries().is_empty())
+    }
+}
+
 /// Accounts by their users.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts(HashMap<UserId, Account>);

@@ -27,6 +27,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes that are thrown away meanwhile.
 const LINGER_MAX_BYTES: usize = 16 * 1_024 * 1_024;
 
+/// How long a client may take none of its last answer; longer than it is listened to after that.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What a connection waits for, and since when. Shared by its socket, its requests and the server.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -45,6 +48,8 @@ enum Waiting {
     Head,
     /// For us.
     Answer,
+    /// For what was answered to arrive; then it ends.
+    End,
 }
 
 impl Activity {
@@ -69,6 +74,7 @@ impl Activity {
             self.set(Waiting::Idle);
         } else {
             self.lingers.store(true, Ordering::Release);
+            self.set(Waiting::End);
         }
     }
 
@@ -77,10 +83,10 @@ impl Activity {
         self.unwanted.notify_one();
     }
 
-    /// Since when nothing has been asked on it, where that is so.
+    /// Since when nothing more has to be done on it, where that is so.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let (waiting, since) = self.get();
-        (waiting == Waiting::Idle).then_some(since)
+        matches!(waiting, Waiting::Idle | Waiting::End).then_some(since)
     }
 
     /// Ready once it has waited for its client for too long, or was asked to close.
@@ -100,6 +106,7 @@ impl Activity {
                 Waiting::Idle => keep_alive.saturating_sub(since.elapsed()),
                 Waiting::Head => HEADER_READ_TIMEOUT.saturating_sub(since.elapsed()),
                 Waiting::Answer => look,
+                Waiting::End => END_TIMEOUT.saturating_sub(since.elapsed()),
             };
             if wait.is_zero() {
                 return;
@@ -113,7 +120,8 @@ impl Activity {
         let waiting = match state & 3 {
             0 => Waiting::Idle,
             1 => Waiting::Head,
-            _ => Waiting::Answer,
+            2 => Waiting::Answer,
+            _ => Waiting::End,
         };
         let since = self.opened.checked_add(Duration::from_millis(state >> 2));
         (waiting, since.unwrap_or(self.opened))
@@ -124,6 +132,7 @@ impl Activity {
             Waiting::Idle => 0,
             Waiting::Head => 1,
             Waiting::Answer => 2,
+            Waiting::End => 3,
         };
         let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.store((since << 2) | waiting, Ordering::Release);
@@ -132,6 +141,13 @@ impl Activity {
     fn received(&self) {
         if self.get().0 == Waiting::Idle {
             self.set(Waiting::Head);
+        }
+    }
+
+    /// Bytes of an answer have gone out.
+    fn sent(&self) {
+        if self.get().0 == Waiting::End {
+            self.set(Waiting::End);
         }
     }
 
@@ -194,7 +210,9 @@ impl AsyncWrite for Wire {
         };
         // Ahead of it: whoever has the answer may go by it.
         self.activity.sending();
-        Pin::new(&mut self.stream).poll_write(context, ours)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(context, ours));
+        self.activity.sent();
+        Poll::Ready(sent)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -244,6 +262,19 @@ fn automatic_refusal(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_only_has_to_end_makes_room_for_others() {
+        let activity = Activity::new();
+        assert!(activity.idle_since().is_some());
+        activity.asked();
+        assert_eq!(activity.idle_since(), None);
+        activity.answered(false);
+        activity.sending();
+        activity.sent();
+        assert!(activity.idle_since().is_some());
+        assert_eq!(activity.get().0, Waiting::End);
+    }
 
     #[test]
     fn what_hyper_says_by_itself_is_told_apart() {

@@ -91,9 +91,8 @@ impl<L: Lane> Batches<L> {
         let mut jobs = begin_in_time(jobs);
         let attempted = self.attempt(&mut jobs).await;
         match &attempted {
-            Ok(()) if !jobs.is_empty() => self.health.note(true),
             Err(Failure::Unavailable | Failure::Again(_)) => self.health.note(false),
-            // Nothing was written, or one operation is at fault and not the database.
+            // Noted already, or one operation is at fault and not the database.
             Ok(()) | Err(Failure::Spoiled(_)) => {}
         }
         match attempted {
@@ -138,7 +137,11 @@ impl<L: Lane> Batches<L> {
         // On the way out the transaction is dropped, which leaves nothing of it.
         let hoped_new = decide(jobs, &mut facts).map_err(Failure::Spoiled)?;
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
+        let writes = facts.change_something();
         transaction.save(facts, hoped_new).await.map_err(Failure::from)?;
+        if writes {
+            self.health.note(true);
+        }
         if let Some((metrics, started)) = started {
             metrics.batches.committed(jobs.len(), started.elapsed());
         }

@@ -61,6 +61,9 @@ async fn writes_come_back_when_there_is_room_again() {
     assert_eq!(ready(&server).await, (503, json!("database_unavailable")));
     assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
     assert!(refusal.json()["code"].is_string(), "{refusal:?}");
+    // What is refused writes nothing, and tells nothing of it.
+    assert_eq!(client.consume("no such model", 1, 0).await.status, 400);
+    assert_eq!(ready(&server).await, (503, json!("database_unavailable")));
     // Reading goes on, and shows exactly what was acknowledged.
     let tokens = client.balance().await["allocated_tokens"][MODEL].clone();
     assert_eq!(tokens, 5_000_000 - written);

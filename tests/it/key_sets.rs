@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -12,9 +15,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Engine, Launch, Reply, Server,
+    Client, Engine, Launch, RawConnection, Reply, Server,
     clock::Clock,
-    on_both_engines,
+    eventually, on_both_engines,
     token::{SECRET, claims},
 };
 
@@ -25,12 +28,21 @@ on_both_engines![
     a_key_set_that_could_not_be_had_is_asked_for_again_in_growing_pauses,
     keys_that_are_not_for_us_are_passed_over,
     what_a_token_holds_critical_must_be_understood,
+    whoever_asks_and_goes_away_breaks_off_no_fetch,
 ];
 
 /// A server of a key set, which lasts as long as the test's process.
 struct Issuer {
     url: String,
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Keeps it from answering, and tells how often it was asked by then.
+#[derive(Default)]
+struct Gate {
+    closed: AtomicBool,
+    asked: AtomicUsize,
 }
 
 /// What it answers, and how often it was asked.
@@ -47,11 +59,17 @@ impl Issuer {
         let state = State { status: "200 OK", body: set.to_string(), fetches: 0 };
         let state = Arc::new(Mutex::new(state));
         let served = Arc::clone(&state);
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 let mut request = [0; 4096];
                 assert!(stream.read(&mut request).expect("a request") > 0);
+                passed.asked.fetch_add(1, Ordering::SeqCst);
+                while passed.closed.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
                 let mut state = served.lock().unwrap_or_else(PoisonError::into_inner);
                 state.fetches += 1;
                 let State { status, body, .. } = &*state;
@@ -62,7 +80,7 @@ impl Issuer {
                 stream.write_all(answer.as_bytes()).expect("it is read");
             }
         });
-        Self { url, state }
+        Self { url, state, gate }
     }
 
     /// Has a service take this issuer's tokens.
@@ -327,4 +345,28 @@ async fn what_a_token_holds_critical_must_be_understood(engine: Engine) {
             assert_eq!(ask(&client, &format!("Bearer {token}")).await, status, "{header:?}");
         }
     }
+}
+
+async fn whoever_asks_and_goes_away_breaks_off_no_fetch(engine: Engine) {
+    let rsa = rsa();
+    let issuer = Issuer::new(&key_set(&[("r", &rsa, Algorithm::RS256)]));
+    let by_r = signed_by(&rsa, Algorithm::RS256, Some("r"));
+    let server = Server::start_as(engine, issuer.known_to(Launch::new()));
+    issuer.gate.closed.store(true, Ordering::SeqCst);
+    let mut connection = RawConnection::open(server.address());
+    connection.send(format!(
+        "GET /api/billing/balance HTTP/1.1\r\nhost: service\r\nauthorization: {by_r}\r\n\r\n"
+    ));
+    eventually("the issuer is asked", async || {
+        (issuer.gate.asked.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    drop(connection);
+    // By the time these are answered the service knows.
+    for _ in 0..20 {
+        server.client().get("/pricing").await.ok();
+    }
+    issuer.gate.closed.store(false, Ordering::SeqCst);
+    assert_eq!(ask(&server.client(), &by_r).await, 200);
+    assert_eq!(issuer.fetches(), 1);
 }

@@ -9,7 +9,8 @@ use crate::database::purchase_names::{
 };
 
 /// Of several instances that start, one after the other takes some.
-const BEGIN: &str = "BEGIN; LOCK TABLE purchases_to_name IN SHARE ROW EXCLUSIVE MODE";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
+    LOCK TABLE purchases_to_name IN SHARE ROW EXCLUSIVE MODE";
 
 /// `$1` names, `$2` users. A name belongs to whom it was granted to first.
 const INSERT: &str = "INSERT INTO purchase_names (name, user_id)

@@ -43,7 +43,7 @@ const FORGET_KEYS: &str = "
 const FORGOTTEN_AT_ONCE: i64 = 256;
 
 /// Under a name that no user can have; nobody sees the row.
-const TRY_WRITE: &str = r"BEGIN;
+const TRY_WRITE: &str = r"BEGIN ISOLATION LEVEL READ COMMITTED;
     INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
     VALUES (E'\x01', 'try', 0, '0', now());
     DELETE FROM idempotency_keys WHERE user_id = E'\x01';

@@ -105,6 +105,7 @@ struct SaveStatements {
 /// What a batch's one text consists of. Each statement costs a message from SQLite's thread, so none is
 /// sent for nothing.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a part of the text, there or not")]
 struct Shape {
     /// The transaction has to begin yet.
     begins: bool,

@@ -14,7 +14,7 @@ use jsonwebtoken::{
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::warn;
 
 use super::{
@@ -38,11 +38,17 @@ const KEY_SET_MAX_BYTES: usize = 262_144;
 /// The keys of an issuer.
 #[derive(Debug)]
 pub(crate) struct KeySet {
+    issuer: Arc<Issuer>,
+    fetches: Arc<Mutex<Fetches>>,
+}
+
+/// Where the keys are fetched, and what was.
+#[derive(Debug)]
+struct Issuer {
     url: Url,
     client: Outgoing,
     expected: Expected,
     known: RwLock<Known>,
-    fetches: Mutex<Fetches>,
 }
 
 /// The keys by their ids, of which several may share one: an issuer may give one to keys of different types.
@@ -76,8 +82,8 @@ impl KeySet {
     pub(crate) fn at(url: &str, expected: Expected) -> Result<Self, String> {
         let url = outgoing::address(url)?;
         let client = Outgoing::new()?;
-        let (known, fetches) = (RwLock::default(), Mutex::default());
-        Ok(Self { url, client, expected, known, fetches })
+        let issuer = Arc::new(Issuer { url, client, expected, known: RwLock::default() });
+        Ok(Self { issuer, fetches: Arc::default() })
     }
 
     /// Whose token it is, if it proves it.
@@ -85,7 +91,7 @@ impl KeySet {
         let Some(id) = decode_header(token).ok().and_then(|header| header.kid) else {
             return Ok(None);
         };
-        let keys = match self.known(&id) {
+        let keys = match self.issuer.known(&id) {
             Some(keys) => Some(keys),
             None if may_be_good(token) => self.fetched(&id).await?,
             None => None,
@@ -95,37 +101,44 @@ impl KeySet {
 
     /// Whether there are keys, or they can be fetched now.
     pub(super) async fn can_be_had(&self) -> bool {
-        let mut fetches = self.fetches.lock().await;
-        fetches.succeeded_at.is_some() || self.try_fetch(&mut fetches).await.is_ok()
-    }
-
-    fn known(&self, id: &str) -> Option<Arc<[Verifier]>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        let fetches = Arc::clone(&self.fetches).lock_owned().await;
+        fetches.succeeded_at.is_some() || self.try_fetch(fetches).await.is_ok()
     }
 
     /// The keys called `id`, fetched unless the last fetch brought none just now.
     async fn fetched(&self, id: &str) -> Result<Option<Arc<[Verifier]>>, Unidentified> {
         // Whoever waits here for another's fetch finds what it brought.
-        let mut fetches = self.fetches.lock().await;
-        if let Some(keys) = self.known(id) {
+        let fetches = Arc::clone(&self.fetches).lock_owned().await;
+        if let Some(keys) = self.issuer.known(id) {
             return Ok(Some(keys));
         }
         if fetches.succeeded_at.is_none_or(|at| at.elapsed() >= FETCH_INTERVAL) {
-            self.try_fetch(&mut fetches).await?;
+            self.try_fetch(fetches).await?;
         }
-        Ok(self.known(id))
+        Ok(self.issuer.known(id))
     }
 
     /// Fetches the keys, unless the last try failed just now.
-    async fn try_fetch(&self, fetches: &mut MutexGuard<'_, Fetches>) -> Result<(), Unidentified> {
+    async fn try_fetch(&self, fetches: OwnedMutexGuard<Fetches>) -> Result<(), Unidentified> {
         if fetches.failed.is_some_and(|failed| failed.at.elapsed() < failed.pause) {
             return Err(Unidentified::LoginUnavailable);
         }
-        let pause = fetches
-            .failed
-            .map_or(FIRST_PAUSE, |failed| failed.pause.saturating_mul(2).min(LONGEST_PAUSE));
-        // Ahead of it: whoever asks and goes away at once must not have it fetched again and again.
-        fetches.failed = Some(Failed { at: Instant::now(), pause });
+        // On a task of its own: whoever asked may go away, and what is fetched must not go with them.
+        let fetching = tokio::spawn(Arc::clone(&self.issuer).renew(fetches));
+        fetching.await.unwrap_or(Err(Unidentified::LoginUnavailable))
+    }
+}
+
+impl Issuer {
+    fn known(&self, id: &str) -> Option<Arc<[Verifier]>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Fetches the keys, and takes note of how that went.
+    async fn renew(
+        self: Arc<Self>,
+        mut fetches: OwnedMutexGuard<Fetches>,
+    ) -> Result<(), Unidentified> {
         match self.fetch().await {
             Ok(known) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
@@ -134,6 +147,9 @@ impl KeySet {
                 Ok(())
             }
             Err(reason) => {
+                let pause = fetches.failed.map_or(FIRST_PAUSE, |failed| {
+                    failed.pause.saturating_mul(2).min(LONGEST_PAUSE)
+                });
                 let pause_s = pause.as_secs();
                 warn!(reason, pause_s, "the keys of tokens can't be fetched; the old ones stay");
                 fetches.failed = Some(Failed { at: Instant::now(), pause });
