@@ -39,7 +39,9 @@ use program::{
     settings::{Config, ConfigError, Task},
 };
 
-/// Every request allocates dozens of small pieces, which the system's allocator is slower at.
+/// Every request allocates dozens of small pieces, which the system's allocator is slower at. It is the second
+/// version, without huge pages: of these each is kept for whatever piece is left on it, and the third version
+/// keeps what a burst of connections needed.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
