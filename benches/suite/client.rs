@@ -21,8 +21,10 @@ use tokio::{
 use crate::{
     requests::{Random, Requests, Text},
     runs::Run,
-    server::PATIENCE,
 };
+
+/// How long a start, a stop or the last answer of a measurement may take.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn send(address: SocketAddr, request: &Text) -> Result<()> {
     HttpConnection::open(address).await?.exchange(request.bytes()).await

@@ -13,10 +13,7 @@ use rustix::process::geteuid;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
-use crate::{
-    guard::guarded,
-    server::{FOLDER, PATIENCE},
-};
+use crate::{client::PATIENCE, guard::guarded, server::FOLDER};
 
 /// A user without any rights; the server refuses to run as root.
 const NOBODY: u32 = 65_534;

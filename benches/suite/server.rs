@@ -12,10 +12,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{client::send, guard::guarded, requests::Call};
-
-/// How long a start, a stop or the last answer of a measurement may take.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use crate::{
+    client::{PATIENCE, send},
+    guard::guarded,
+    requests::Call,
+};
 
 /// The release binary.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_token-billing");

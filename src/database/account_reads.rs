@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DatabaseError, engine::AnyReader};
+use super::{DatabaseError, any_reader::AnyReader};
 use crate::{
     caught::panic_message,
     domain::{Account, Facts, PriceList, UserId, Wanted},

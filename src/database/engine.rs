@@ -4,8 +4,9 @@ use super::{
     Audit, Check, Chore, DatabaseError, DatabaseSize, HopedNew, Lane, OpenError, Progress,
     Transaction,
     account_reads::{AccountReads, Prices},
-    postgres::{PostgresDatabase, PostgresLane, PostgresReader, PostgresTransaction},
-    sqlite::{SqliteDatabase, SqliteLane, SqliteReader, SqliteTransaction},
+    any_reader::AnyReader,
+    postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
+    sqlite::{SqliteDatabase, SqliteLane, SqliteTransaction},
 };
 use crate::domain::{Account, Facts, HistoryFilter, HistoryPage, PriceList, UserId, Wanted};
 
@@ -98,26 +99,6 @@ impl Database {
 pub(crate) struct Reader {
     engine: AnyReader,
     accounts: AccountReads,
-}
-
-/// A reader of either engine.
-#[derive(Debug, Clone)]
-pub(super) enum AnyReader {
-    /// From a file.
-    Sqlite(SqliteReader),
-    /// From a server.
-    Postgres(PostgresReader),
-}
-
-impl AnyReader {
-    /// The facts wanted, of one moment; replays can't be.
-    pub(super) async fn read(&self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
-        let facts = match self {
-            Self::Sqlite(reader) => reader.read(wanted).await,
-            Self::Postgres(reader) => reader.read(wanted).await,
-        };
-        facts.map_err(DatabaseError::of_read)
-    }
 }
 
 impl Reader {

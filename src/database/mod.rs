@@ -4,6 +4,7 @@
 //! write in and what a [`Reader`] reads from; what is asked of it passes through `engine`.
 
 mod account_reads;
+mod any_reader;
 mod audit;
 mod changes;
 mod engine;

@@ -23,7 +23,7 @@ use super::{
     auth::{Authentication, Unidentified},
     rate_limit::{Buckets, Limited, RateLimit, Standing, Subject},
     refusals::{Refusal, Wording},
-    request::RequestId,
+    request_id::RequestId,
 };
 use crate::domain::UserId;
 

@@ -7,7 +7,7 @@ use tower_http::cors::{AllowOrigin, Cors};
 
 use super::{
     rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY},
-    request::REQUEST_ID,
+    request_id::REQUEST_ID,
 };
 
 /// How long browsers may remember what they are told here; some do for two hours at most.

@@ -7,6 +7,7 @@ mod cors;
 mod rate_limit;
 mod refusals;
 mod request;
+mod request_id;
 mod rest;
 mod server;
 mod wire;
@@ -19,7 +20,8 @@ pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;
 pub(crate) use rate_limit::{RateLimit, Subject};
 pub(crate) use refusals::{Finish, Refusal};
-pub(crate) use request::{Api, Cause, RequestId};
+pub(crate) use request::{Api, Cause};
+pub(crate) use request_id::RequestId;
 pub(crate) use server::{Server, Stopping};
 
 /// Most bytes of a request body.

@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
     response::Response,
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -22,7 +22,6 @@ use tokio::time::timeout;
 use tower_http::cors::Cors;
 use tower_service::Service;
 use tracing::{error, info};
-use uuid::Uuid;
 
 use super::{
     BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES, REQUEST_DEADLINE,
@@ -30,18 +29,11 @@ use super::{
     cors::{ApiHeaders, Origin, shared_with},
     rate_limit::Subject,
     refusals::{Finish, Refusal, Wording},
+    request_id::{REQUEST_ID, RequestId, request_id},
     rest::Lent,
     wire::Activity,
 };
 use crate::{caught::panic_message, metrics::Metrics};
-
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Most characters of a request id that is taken over from the client.
-const REQUEST_ID_MAX_CHARS: usize = 128;
-
-/// The id of the request being answered; every request carries one in its extensions.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) Arc<str>);
 
 /// The cause of an answer, for the log; travels in the response's extensions.
 #[derive(Debug, Clone)]
@@ -154,7 +146,7 @@ pub(super) async fn handle(
     let (body, rest) = Lent::new(body, head.headers.contains_key(header::EXPECT));
     let mut request = Request::from_parts(head, body);
     let started = Instant::now();
-    let id = request_id(&request);
+    let id = request_id(request.headers());
     let method = request.method().clone();
     let uri = request.uri().clone();
 
@@ -240,19 +232,5 @@ fn header_bytes(request: &Request<Lent>) -> usize {
         sum.saturating_add(name.as_str().len())
             .saturating_add(value.len())
             .saturating_add(SEPARATORS_BYTES)
-    })
-}
-
-/// The client's id when it is harmless in a log and a header, else a new one.
-fn request_id(request: &Request<Lent>) -> HeaderValue {
-    let harmless = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=REQUEST_ID_MAX_CHARS).contains(&bytes.len())
-            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
-    };
-    request.headers().get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
-        let mut text = Uuid::encode_buffer();
-        let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
-        HeaderValue::from_str(text).expect("hexadecimal digits and hyphens fit into a header")
     })
 }
