@@ -12,7 +12,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked && cp target/release/token-billing /token-billing
 
 FROM debian:bookworm-slim
-# The authorities' certificates are for what the service itself asks over https (BILLING_JWKS_URL).
+# The authorities' certificates are for what the service itself asks over https (BILLING_JWKS_URL): the newest
+# there are.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 billing \
