@@ -1,7 +1,10 @@
 //! Brings a database's tables to what this version knows, all of them or none. What is found before, and
 //! whether it is ours, does not belong here.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
@@ -9,8 +12,11 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
+use tokio::time::sleep;
+
 use super::{
-    FoundSchema, OpenError, SqliteDatabase, migrator, naming::name_purchases, newest_known,
+    FoundSchema, OpenError, PRIMARY_CODE_MASK, SqliteDatabase, migrator, naming::name_purchases,
+    newest_known, result_code,
 };
 
 /// One that was released is never edited: by its checksum every database made with it would look like
@@ -23,6 +29,13 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0004_ledger.sql"),
     ])
 });
+
+/// SQLite's primary result code for a database that others hold.
+const SQLITE_BUSY: i32 = 5;
+/// How long others that open or migrate the database at the same time are waited for.
+const OTHERS_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long until the next look.
+const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long another process that names purchases is waited for.
 const NAMING_TIMEOUT: Duration = Duration::from_mins(1);
@@ -65,11 +78,14 @@ impl SqliteDatabase {
     async fn migrate(&self, writing: &SqliteConnectOptions) -> Result<(), MigrateError> {
         let mut attempts = MIGRATIONS.iter().count();
         loop {
-            let mut connection = writing.connect().await?;
-            let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
-            let closed = connection.close().await;
-            match migrated {
-                Ok(()) => return Ok(closed?),
+            let migrated = past_others(async || {
+                let mut connection = writing.connect().await?;
+                let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+                let closed = connection.close().await;
+                migrated.and(closed.map_err(MigrateError::from))
+            });
+            match migrated.await {
+                Ok(()) => return Ok(()),
                 Err(error) if attempts == 0 => return Err(error),
                 Err(_) => attempts = attempts.saturating_sub(1),
             }
@@ -80,12 +96,12 @@ impl SqliteDatabase {
     /// The list of them alone does not tell: earlier versions could write it without the tables, on a full
     /// disk.
     async fn check_complete(&self, options: &SqliteConnectOptions) -> Result<(), OpenError> {
-        let flaw = async {
+        let flaw = past_others(async || {
             let mut connection = options.connect().await?;
             let flaw = flaw(&mut connection).await;
             connection.close().await?;
             flaw
-        };
+        });
         self.incomplete(flaw.await)
     }
 
@@ -103,6 +119,28 @@ impl SqliteDatabase {
             None => Ok(()),
         }
     }
+}
+
+/// Tries again while other processes hold the database: SQLite waits for some of their locks, and for
+/// others, such as when a new file is made a database with a log, it does not.
+async fn past_others<T>(
+    mut attempt: impl AsyncFnMut() -> Result<T, MigrateError>,
+) -> Result<T, MigrateError> {
+    let started = Instant::now();
+    loop {
+        match attempt().await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+                if is_busy(&error) && started.elapsed() < OTHERS_TIMEOUT =>
+            {
+                sleep(OTHERS_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    result_code(error).is_some_and(|code| code & PRIMARY_CODE_MASK == SQLITE_BUSY)
 }
 
 /// A table, an index or a trigger: type, name and text.
