@@ -209,6 +209,15 @@ impl Running {
         assert!(status.success(), "the service can be signalled");
     }
 
+    /// Whether each of its threads stands still, as far as this system tells.
+    pub(crate) fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return true };
+        threads.flatten().all(|thread| {
+            let told = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            told.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
+    }
+
     /// Ends it at once, with no chance to tidy up.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

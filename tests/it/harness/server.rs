@@ -122,6 +122,10 @@ impl Server {
     /// Lets it do nothing at all until [`Self::resume`].
     pub(crate) fn pause(&self) {
         self.running().signal("-STOP");
+        // Its threads stop one after the other, and one may do much in that time.
+        while !self.running().stands_still() {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on.
