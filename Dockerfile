@@ -1,5 +1,5 @@
 # The service as a container: docker build -t token-billing . && docker run -p 8000:8000 -v billing:/data
-# -e BILLING_AUTH=jwt -e BILLING_JWT_SECRET=… token-billing
+# -e BILLING_AUTH=jwt -e BILLING_JWT_SECRET=… -e BILLING_RECEIPTS=off token-billing
 
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
@@ -12,8 +12,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked && cp target/release/token-billing /token-billing
 
 FROM debian:bookworm-slim
-# The authorities' certificates are for what the service itself asks over https (BILLING_JWKS_URL): the newest
-# there are.
+# The authorities' certificates are for what the service itself asks over https (BILLING_JWKS_URL, the app stores):
+# the newest there are.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
@@ -24,7 +24,8 @@ COPY --from=build /token-billing /usr/local/bin/token-billing
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# Others can connect, so BILLING_AUTH must be chosen, or the start stops with a line that says so.
+# Others can connect, so BILLING_AUTH and BILLING_RECEIPTS must be chosen, or the start stops with a line that says
+# so.
 ENV BILLING_LISTEN=0.0.0.0:8000 DATABASE_URL=sqlite:///data/billing.db
 EXPOSE 8000
 # A stop takes at most 10 s, as long as Docker waits.

@@ -21,6 +21,7 @@ mod metrics;
 mod outgoing;
 mod program;
 mod service;
+mod stores;
 
 use std::{
     env,
@@ -36,7 +37,7 @@ use tokio::runtime::{Builder, Runtime};
 use database::{Database, OpenError, postgres::PostgresDatabase};
 use program::{
     Differs, env_file, log,
-    settings::{Config, ConfigError, Task},
+    settings::{Config, ConfigError, PurchasesTask, Task},
 };
 
 /// Every request allocates dozens of small pieces, which the system's allocator is slower at. It is the second
@@ -61,42 +62,54 @@ fn main() -> ExitCode {
         }
         Err(ConfigError::Invalid(line)) => return usage(&line),
     };
-    let database = match Database::from_url(&config.database_url, config.engine_settings()) {
-        Ok(database) => database,
-        Err(error) => return failure(&config, &error.into()),
-    };
-    let ran = match &config.task {
-        None | Some(Task::Serve) => {
-            let authentication = match config.authentication() {
-                Ok(authentication) => authentication,
-                Err(line) => return usage(&line),
-            };
-            let _logs = match log::start(&config.log, config.log_format) {
-                Ok(guard) => guard,
-                Err(reason) => return usage(&format!("BILLING_LOG: {reason}")),
-            };
-            let serving = program::serve(&config, authentication, &database);
-            runtime().and_then(|runtime| runtime.block_on(serving))
-        }
-        Some(Task::Verify) => {
-            runtime().and_then(|runtime| runtime.block_on(program::verify(&database)))
-        }
-        Some(Task::Backup { file }) => {
-            runtime().and_then(|runtime| runtime.block_on(program::backup(&database, file)))
-        }
-        Some(Task::MigrateTo { url }) => {
-            let target = match migration_target(url, &config) {
-                Ok(target) => target,
-                Err(line) => return usage(&line),
-            };
-            let migrating = program::migrate_to(&database, &target);
-            runtime().and_then(|runtime| runtime.block_on(migrating))
-        }
-    };
-    match ran {
+    match carry_out(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&config, &error),
+        Err(Ended::Usage(line)) => usage(&line),
+        Err(Ended::Failed(error)) => failure(&config, &error),
     }
+}
+
+/// Why something was not carried out.
+enum Ended {
+    /// Its settings can't be used: a line that names one.
+    Usage(String),
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Ended {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Does what was asked for.
+fn carry_out(config: &Config) -> Result<(), Ended> {
+    let database = || {
+        let database = Database::from_url(&config.database_url, config.engine_settings());
+        database.map_err(anyhow::Error::from)
+    };
+    match &config.task {
+        None | Some(Task::Serve) => {
+            let database = database()?;
+            let authentication = config.authentication().map_err(Ended::Usage)?;
+            let receipts = config.receipts().map_err(Ended::Usage)?;
+            let _logs = log::start(&config.log, config.log_format)
+                .map_err(|reason| Ended::Usage(format!("BILLING_LOG: {reason}")))?;
+            runtime()?.block_on(program::serve(config, authentication, receipts, &database))?;
+        }
+        Some(Task::Verify) => runtime()?.block_on(program::verify(&database()?))?,
+        Some(Task::Backup { file }) => runtime()?.block_on(program::backup(&database()?, file))?,
+        Some(Task::MigrateTo { url }) => {
+            let database = database()?;
+            let target = migration_target(url, config).map_err(Ended::Usage)?;
+            runtime()?.block_on(program::migrate_to(&database, &target))?;
+        }
+        Some(Task::Purchases(PurchasesTask::Check)) => {
+            let receipts = config.receipts().map_err(Ended::Usage)?;
+            runtime()?.block_on(program::purchases_check(receipts))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints what was asked for. A reader who has seen enough is no failure.

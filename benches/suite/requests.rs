@@ -179,8 +179,8 @@ pub(crate) fn numbered_user(number: u64) -> String {
 pub(crate) const SECRET: &str = "a secret of more than 32 bytes for a load only";
 
 /// The settings of a service that takes them.
-pub(crate) const WITH_TOKENS: [(&str, &str); 2] =
-    [("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET)];
+pub(crate) const WITH_TOKENS: [(&str, &str); 3] =
+    [("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET", SECRET), ("BILLING_RECEIPTS", "off")];
 
 /// A token of `user` that lasts longer than a measurement.
 pub(crate) fn token(user: &str) -> Result<String> {

@@ -100,6 +100,7 @@ pub(crate) fn configured(
         .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
         .env("BILLING_LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", database)
+        .env("BILLING_RECEIPTS", "off")
         .env("BILLING_CAPACITY_QUICK", "9000000000000000")
         .env("NO_COLOR", "1")
         .envs(settings.iter().copied());

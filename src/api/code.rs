@@ -7,7 +7,11 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder, example::ExampleBuilder};
 
-use super::{error::ApiError, language::Language, problem::Problems};
+use super::{
+    error::{ApiError, RETRY_AFTER_SECONDS},
+    language::Language,
+    problem::Problems,
+};
 use crate::{
     database::DatabaseError,
     domain::{Category, Credits, ModelId, Refusal, Tokens},
@@ -213,6 +217,27 @@ impl Entry {
                 "クレジット残高が上限に達するため、今は追加できません。残高を使ってからもう一度お試しください",
                 "The credit balance would pass its limit, so nothing can be added now. Use some credits and try again",
             ),
+            Refusal::InvalidReceipt => Self::machine(StatusCode::BAD_REQUEST, "Invalid receipt"),
+            Refusal::PurchasePending => Self::unavailable(
+                "お支払いがまだ完了していません。完了するとクレジットが追加されます",
+                "The payment is not completed yet; the credits are added as soon as it is",
+            ),
+            Refusal::PurchaseInReview { .. } => Self::unavailable(
+                "購入を確認しています。確認が終わるとクレジットが追加されます",
+                "The purchase is being checked; the credits are added as soon as that is done",
+            ),
+            Refusal::StoreUnavailable => Self::unavailable(
+                "ただいまストアに購入を確認できません。確認が取れるとクレジットが追加されます",
+                "The store can't confirm the purchase now; the credits are added as soon as it does",
+            ),
+            Refusal::SandboxRefused => Self::unavailable(
+                "テスト購入はこのサービスでは受け付けていません",
+                "Test purchases are not accepted by this service",
+            ),
+            Refusal::StoreNotConfigured => Self::unavailable(
+                "このストアでの購入は、まだ確認できるように設定されていません",
+                "This service is not set up yet to confirm purchases of this store",
+            ),
             Refusal::InsufficientCredits { required, available } => no(
                 "クレジット不足: 必要={required}, 残高={available}",
                 "Not enough credits: {required} required, {available} available",
@@ -251,6 +276,18 @@ impl Entry {
             )
             .with(fields! { "required": required, "available": available }),
         }
+    }
+
+    /// What `Retry-After` tells, in seconds. Stores change their minds slowly, people and slow cards more so.
+    pub(super) fn retry_after_seconds(&self) -> Option<u16> {
+        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
+        Some(match self.code {
+            Some("store_unavailable" | "store_not_configured") => 30,
+            Some("purchase_pending" | "purchase_in_review" | "sandbox_refused") => 3_600,
+            _ => RETRY_AFTER_SECONDS,
+        })
     }
 
     /// Whether its text depends on the language.
@@ -349,6 +386,12 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         http::Refusal::TooManyRequests(Subject::Address).into(),
         ServiceError::ResetDisabled.into(),
         refused(Refusal::PurchaseAlreadyProcessed),
+        refused(Refusal::InvalidReceipt),
+        refused(Refusal::PurchasePending),
+        refused(Refusal::StoreUnavailable),
+        refused(Refusal::PurchaseInReview { for_operator: false }),
+        refused(Refusal::SandboxRefused),
+        refused(Refusal::StoreNotConfigured),
         ApiError::InvalidIdempotencyKey,
         ServiceError::from(LedgerError::KeyReused).into(),
         ApiError::InvalidCategory,

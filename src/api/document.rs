@@ -134,7 +134,7 @@ fn add_headers(status: &str, response: &mut Response) {
         "405" => ("Allow", text(), "The methods that the path has"),
         "429" | "503" => (
             "Retry-After",
-            text().pattern(Some("^[0-9]+$")).examples([RETRY_AFTER_SECONDS]),
+            text().pattern(Some("^[0-9]+$")).examples([RETRY_AFTER_SECONDS.to_string()]),
             "Seconds until another try",
         ),
         _ => return,

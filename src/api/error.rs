@@ -18,8 +18,8 @@ use crate::{
     service::ServiceError,
 };
 
-/// What `Retry-After` tells clients, in seconds.
-pub(super) const RETRY_AFTER_SECONDS: &str = "1";
+/// What `Retry-After` tells clients, in seconds, unless there is a reason to wait longer.
+pub(super) const RETRY_AFTER_SECONDS: u16 = 1;
 
 /// Why a request gets no success.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl IntoResponse for ApiError {
         if entry.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if entry.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = entry.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(cause) = cause {
             response.extensions_mut().insert(cause);

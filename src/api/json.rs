@@ -7,7 +7,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     description::Names,
@@ -69,6 +69,30 @@ impl<'a> Members<'a> {
         let mut canonical = String::with_capacity(CANONICAL_BYTES);
         self.write_canonical(1, &mut canonical).ok()?;
         Some(canonical)
+    }
+
+    /// The object with all members that are the text `secret` replaced by `stand_in`. Everything else stays as it
+    /// was sent, but for the white space between the members.
+    pub(super) fn without(&self, secret: &str, stand_in: &str) -> String {
+        let is_secret = |value: &RawValue| {
+            serde_json::from_str::<Cow<'_, str>>(value.get()).is_ok_and(|text| text == secret)
+        };
+        let mut out = String::new();
+        for (key, value) in &self.0 {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(&Value::from(&**key).to_string());
+            out.push(':');
+            if is_secret(value) {
+                out.push_str(&Value::from(stand_in).to_string());
+            } else {
+                out.push_str(value.get());
+            }
+        }
+        if out.is_empty() {
+            out.push('{');
+        }
+        out.push('}');
+        out
     }
 
     fn write_canonical(&self, depth: usize, out: &mut String) -> Result<(), Invalid> {

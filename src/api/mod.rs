@@ -18,6 +18,7 @@ mod json;
 mod language;
 mod pricing;
 mod problem;
+mod products;
 mod purchases;
 mod reset;
 mod schemas;
@@ -101,6 +102,7 @@ fn limited_routes() -> OpenApiRouter<Api> {
         .routes(routes!(balance::balance))
         .routes(routes!(balance::category_total))
         .routes(routes!(pricing::pricing))
+        .routes(routes!(products::products))
         .routes(routes!(purchases::add_credits))
         .routes(routes!(allocations::allocate))
         .routes(routes!(consumptions::consume))

@@ -73,6 +73,9 @@ pub(crate) enum Check {
     Changes,
     /// Every purchase was granted once: each has its names for itself, and no name is without one.
     Grants,
+    /// Every purchase that its store confirmed has its grant, of what its products are worth, and what waits is
+    /// asked for.
+    Purchases,
     /// Foreign keys lead somewhere.
     References,
     /// Names are such as can be read: the schema takes more than the service.
@@ -83,11 +86,12 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Balances,
         Self::Owners,
         Self::Changes,
         Self::Grants,
+        Self::Purchases,
         Self::References,
         Self::Names,
         Self::File,
@@ -100,6 +104,7 @@ impl Check {
             Self::Owners => "every transaction belongs to a balance",
             Self::Changes => "every change follows from its transaction",
             Self::Grants => "every store transaction is granted once",
+            Self::Purchases => "every confirmed purchase has its grant",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
             Self::File => "the file is sound",
@@ -137,6 +142,8 @@ impl<R: Row> Search<R> {
 pub(super) struct Texts {
     /// [`WrongBalance`]s.
     pub balances: &'static str,
+    /// [`WrongPurchase`]s.
+    pub purchases: &'static str,
     /// [`DanglingReference`]s.
     pub references: &'static str,
     /// [`UnreadableName`]s.
@@ -145,16 +152,18 @@ pub(super) struct Texts {
 
 impl Texts {
     /// Everything that is looked for with one statement.
-    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 4]
+    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 5]
     where
         WrongBalance: for<'r> FromRow<'r, R>,
         WrongChange: for<'r> FromRow<'r, R>,
+        WrongPurchase: for<'r> FromRow<'r, R>,
         DanglingReference: for<'r> FromRow<'r, R>,
         UnreadableName: for<'r> FromRow<'r, R>,
     {
         [
             Search::of::<WrongBalance>(Check::Balances, self.balances),
             Search::of::<WrongChange>(Check::Changes, CHANGES),
+            Search::of::<WrongPurchase>(Check::Purchases, self.purchases),
             Search::of::<DanglingReference>(Check::References, self.references),
             Search::of::<UnreadableName>(Check::Names, self.names),
         ]
@@ -223,6 +232,61 @@ impl From<WrongChange> for Difference {
             expected: format!("what a {kind:?} of {amount} changes by transaction {id}"),
             found: format!("{credits_delta} credits{given}, {tokens_delta} tokens"),
         }
+    }
+}
+
+/// Purchases that are not as they must be, in the brackets where the engines differ: what the items of one are
+/// worth together.
+macro_rules! wrong_purchases {
+    ($worth:literal) => {
+        concat!(
+            "SELECT id, user_id, expected, found FROM (
+                SELECT id, user_id, 'an entry of its credits for its user' AS expected,
+                    'another or none' AS found
+                FROM purchases
+                WHERE granted_at IS NOT NULL AND NOT EXISTS (
+                    SELECT * FROM transactions AS entry
+                    WHERE entry.id = purchases.entry_id AND entry.type = 'purchase'
+                        AND entry.user_id = purchases.user_id AND entry.amount = purchases.credits)
+                UNION ALL
+                SELECT id, user_id, 'no entry before it is granted', 'one'
+                FROM purchases WHERE granted_at IS NULL AND entry_id IS NOT NULL
+                UNION ALL
+                SELECT id, user_id, 'the credits of its items', 'others'
+                FROM purchases WHERE granted_at IS NOT NULL AND coalesce(credits <> ",
+            $worth,
+            ", true)
+                UNION ALL
+                SELECT id, user_id, 'its key among the keys', 'none'
+                FROM purchases WHERE NOT EXISTS (
+                    SELECT * FROM purchase_keys
+                    WHERE purchase_keys.key = purchases.key AND purchase_id = purchases.id)
+                UNION ALL
+                SELECT id, user_id, 'when its store is asked or told next', 'never'
+                FROM purchases
+                WHERE (due_at IS NULL OR token IS NULL) AND (state IN ('received', 'pending')
+                    OR (store = 'google' AND granted_at IS NOT NULL AND acknowledged_at IS NULL))
+            ) AS wrong"
+        )
+    };
+}
+pub(super) use wrong_purchases;
+
+row! {
+    /// A purchase that is not as it must be.
+    #[derive(Debug)]
+    pub(super) struct WrongPurchase {
+        id: i64,
+        user_id: Option<String>,
+        expected: String,
+        found: String,
+    }
+}
+
+impl From<WrongPurchase> for Difference {
+    fn from(WrongPurchase { id, user_id: user, expected, found }: WrongPurchase) -> Self {
+        let expected = format!("{expected} of purchase {id}");
+        Self { check: Check::Purchases, user, model: None, expected, found }
     }
 }
 

@@ -2,8 +2,9 @@
 //! engine's business.
 
 use crate::domain::{
-    Account, Accounts, Credits, Entry, EntryKind, GrantedPurchases, ModelId, PurchaseName, Replay,
-    Replays, StoreTransactionId, Tokens, UserId, UserKey,
+    Account, Accounts, Credits, Entry, EntryKind, GrantedPurchases, ModelId, PurchaseKey,
+    PurchaseName, Replay, Replays, StoreTransactionId, Tokens, TrackedPurchase, TrackedPurchases,
+    UserId, UserKey,
 };
 
 /// What is to be written.
@@ -19,6 +20,12 @@ pub(super) struct Changes<'a> {
     /// Names of purchases, with who got them.
     pub(super) names: Vec<(&'a PurchaseName, &'a UserId)>,
     pub(super) replays: Vec<(&'a UserKey, &'a Replay)>,
+    /// Purchases that the stores confirm, as they are now.
+    pub(super) purchases: Vec<&'a TrackedPurchase>,
+    /// What they are known by, with the first key of each.
+    pub(super) purchase_keys: Vec<(&'a PurchaseKey, &'a PurchaseKey)>,
+    /// Those of them that the entries tell of, by first key, user and store id.
+    pub(super) granted: Vec<(&'a PurchaseKey, &'a UserId, &'a StoreTransactionId)>,
 }
 
 /// A row of `transactions`, but for its id and its time.
@@ -44,13 +51,20 @@ impl<'a> Changes<'a> {
         accounts: &'a Accounts,
         granted: &'a GrantedPurchases,
         replays: &'a Replays,
+        purchases: &'a TrackedPurchases,
     ) -> Self {
         let mut changes = Self {
             names: granted.new_ones().collect(),
             replays: replays.new_ones().collect(),
+            purchases: purchases.changed().collect(),
+            purchase_keys: purchases.new_keys().collect(),
             ..Self::default()
         };
         changes.names.sort_unstable();
+        changes.purchases.sort_unstable_by_key(|purchase| &purchase.key);
+        changes.purchase_keys.sort_unstable();
+        let granted = purchases.granted().iter();
+        changes.granted = granted.map(|it| (&it.key, &it.user, &it.store_transaction_id)).collect();
         let mut accounts: Vec<&Account> = accounts.iter().collect();
         accounts.sort_unstable_by_key(|account| account.user());
         for account in accounts {
@@ -61,7 +75,10 @@ impl<'a> Changes<'a> {
 
     /// Whether nothing is to be written.
     pub(super) const fn is_empty(&self) -> bool {
-        self.resets.is_empty() && self.entries.is_empty() && self.replays.is_empty()
+        self.resets.is_empty()
+            && self.entries.is_empty()
+            && self.replays.is_empty()
+            && self.purchases.is_empty()
     }
 
     fn add(&mut self, account: &'a Account) {

@@ -1,14 +1,18 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
 use super::{
-    Audit, Check, Chore, DatabaseError, DatabaseSize, HopedNew, Lane, OpenError, Progress,
-    Transaction,
+    Audit, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew, Lane, OpenError,
+    Progress, PurchaseCounts, Transaction,
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
     postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
     sqlite::{SqliteDatabase, SqliteLane, SqliteTransaction},
 };
-use crate::domain::{Account, Facts, HistoryFilter, HistoryPage, PriceList, UserId, Wanted};
+use chrono::{DateTime, Utc};
+
+use crate::domain::{
+    Account, Facts, HistoryFilter, HistoryPage, PriceList, ProductList, UserId, Wanted,
+};
 
 /// A database that may not exist yet.
 #[derive(Debug, Clone)]
@@ -133,6 +137,46 @@ impl Reader {
     pub(crate) async fn prices(&self) -> Result<PriceList, DatabaseError> {
         let wanted = Wanted { prices: true, ..Wanted::default() };
         Ok(self.engine.read(&wanted).await?.prices)
+    }
+
+    /// What is sold, and what of it is not offered any more.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn products(&self) -> Result<ProductList, DatabaseError> {
+        let products = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.products().await,
+            AnyReader::Postgres(reader) => reader.products().await,
+        };
+        products.map_err(DatabaseError::of_read)
+    }
+
+    /// Purchases whose store is to be asked or told by now, at most `limit`, the longest due first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn due_purchases(
+        &self,
+        now: DateTime<Utc>,
+        limit: u16,
+    ) -> Result<Vec<DuePurchase>, DatabaseError> {
+        let due = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.due_purchases(now, limit).await,
+            AnyReader::Postgres(reader) => reader.due_purchases(now, limit).await,
+        };
+        due.map_err(DatabaseError::of_read)
+    }
+
+    /// How many purchases there are that the stores confirm.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchase_counts(&self) -> Result<PurchaseCounts, DatabaseError> {
+        let counts = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchase_counts().await,
+            AnyReader::Postgres(reader) => reader.purchase_counts().await,
+        };
+        counts.map_err(DatabaseError::of_read)
     }
 
     /// A page of the user's history, newest first.

@@ -16,14 +16,15 @@ use super::{
 const CHUNK_BYTES: usize = 65_536;
 
 /// Every table of the new database with its columns, in an order in which each row finds those it refers to:
-/// all refer to users. SQLite has the same tables and columns, and more.
+/// all refer to users, and keys to purchases. SQLite has the same tables and columns, and more.
 const TABLES: &str = "
     SELECT table_name::text AS name,
         string_agg(column_name::text, ', ' ORDER BY ordinal_position) AS columns,
         bool_or(column_name = 'id') AS has_id
     FROM information_schema.columns
     WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'
-    GROUP BY table_name ORDER BY table_name <> 'users', table_name";
+    GROUP BY table_name
+    ORDER BY table_name <> 'users', table_name = 'purchase_keys', table_name";
 
 row! {
     /// A table of [`TABLES`].
@@ -39,7 +40,7 @@ row! {
 /// Whether there is nothing but what a new database starts with.
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM transactions)
     AND NOT EXISTS (SELECT FROM token_balances) AND NOT EXISTS (SELECT FROM idempotency_keys)
-    AND NOT EXISTS (SELECT FROM purchase_names)
+    AND NOT EXISTS (SELECT FROM purchase_names) AND NOT EXISTS (SELECT FROM purchases)
     AND NOT EXISTS (SELECT FROM credits WHERE credits <> 0)
     AND NOT EXISTS (SELECT FROM users WHERE user_id <> 'default_user')";
 

@@ -16,6 +16,7 @@ pub(crate) mod postgres;
 mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;
+mod tracked;
 
 use std::future::Future;
 
@@ -29,6 +30,7 @@ pub(crate) use error::DatabaseError;
 pub(crate) use migrate_to::{MigrateError, migrate_to};
 pub(crate) use opening::OpenError;
 use opening::{FoundSchema, describe, migrator, newest_known};
+pub(crate) use tracked::{DuePurchase, PurchaseCounts};
 
 /// How much room the database takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,8 @@ pub(crate) enum Chore {
     ForgetKeys { before: DateTime<Utc> },
     /// Does what an engine does for its own speed; SQLite's has its idempotency keys to put in order.
     Upkeep,
+    /// Has the stores of all purchases that wait asked at once, and those of all that were not acknowledged told.
+    MakeDue { now: DateTime<Utc> },
     /// Writes something that takes room, and takes it away again: finds that it can be.
     TryWrite,
 }

@@ -159,7 +159,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 4] = ["schema", "seed", "idempotency keys", "ledger"];
+const MIGRATIONS: [&str; 5] = ["schema", "seed", "idempotency keys", "ledger", "purchases"];
 
 /// The migrations of an engine, of which the SQL is given.
 ///

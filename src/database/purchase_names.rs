@@ -5,12 +5,11 @@ use super::rows::row;
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Database, Executor, FromRow};
 
 use super::{Audit, Check, Difference};
-use crate::domain::PurchaseName;
+use crate::domain::{PurchaseName, PurchaseRecord};
 
 /// [`NamesKept`].
 const NAMES_KEPT: &str = "
@@ -40,8 +39,6 @@ pub(super) const NAMED: &str = "DELETE FROM purchases_to_name WHERE id <= $1";
 /// How many purchases get their names in one transaction. Names are random: of a million purchases a thousand
 /// at a time each name would write a page of its own.
 pub(super) const NAMED_AT_ONCE: i64 = 20_000;
-/// Most characters of a purchase token.
-const TOKEN_MAX_CHARS: usize = 16_384;
 /// Names that are compared in one pass: 1,048,576 take 70 MB.
 const NAMES_IN_A_PASS: u64 = 1 << 20;
 
@@ -59,10 +56,9 @@ row! {
 impl RecordedPurchase {
     /// Its names, each once.
     pub(super) fn names(&self) -> Vec<PurchaseName> {
-        let token = token(&self.metadata);
-        let texts = [self.transaction_id.as_deref(), token.as_deref()];
-        let mut names: Vec<_> =
-            texts.into_iter().flatten().filter(is_name).map(PurchaseName::of).collect();
+        let id = self.transaction_id.as_deref().filter(|id| !id.is_empty() && !id.contains('\0'));
+        let token = PurchaseRecord::new(self.metadata.clone()).token_name();
+        let mut names: Vec<_> = id.map(PurchaseName::of).into_iter().chain(token).collect();
         names.dedup();
         names
     }
@@ -98,19 +94,6 @@ impl NewNames {
     pub(super) fn done_up_to(&self) -> i64 {
         self.last_id.unwrap_or(i64::MAX)
     }
-}
-
-/// An empty text names nothing, and one with a NUL can't be kept.
-fn is_name(text: &&str) -> bool {
-    !text.is_empty() && !text.contains('\0')
-}
-
-/// The purchase token in what a client sent, which may be anything that is JSON: of several the last, and
-/// none that is no string or too long.
-fn token(metadata: &str) -> Option<String> {
-    let members: HashMap<String, &RawValue> = serde_json::from_str(metadata).ok()?;
-    let token: String = serde_json::from_str(members.get("purchaseToken")?.get()).ok()?;
-    (token.chars().count() <= TOKEN_MAX_CHARS).then_some(token)
 }
 
 row! {
@@ -250,6 +233,7 @@ fn digest(text: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::PURCHASE_TOKEN_MAX_CHARS;
 
     fn names(transaction_id: Option<&str>, metadata: &str) -> Vec<String> {
         let transaction_id = transaction_id.map(str::to_owned);
@@ -285,7 +269,7 @@ mod tests {
             assert_eq!(names(Some(""), metadata), expected, "{metadata:.80}");
             assert_eq!(names(Some("t"), metadata), ["t"], "{metadata:.80}");
         }
-        assert_eq!(names(Some("a"), &long(TOKEN_MAX_CHARS)).len(), 2);
-        assert_eq!(names(Some("a"), &long(TOKEN_MAX_CHARS + 1)), ["a"]);
+        assert_eq!(names(Some("a"), &long(PURCHASE_TOKEN_MAX_CHARS)).len(), 2);
+        assert_eq!(names(Some("a"), &long(PURCHASE_TOKEN_MAX_CHARS + 1)), ["a"]);
     }
 }

@@ -1,11 +1,14 @@
 //! What operations ask to know before they decide, and what they are told. A new fact is a field in
 //! each, and a statement an engine that reads it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Account, CapacityLimits, PriceList, PurchaseName, Replays, UserId, UserKey};
+use super::{
+    Account, CapacityLimits, PriceList, ProductList, PurchaseKey, PurchaseName, Replays,
+    TrackedPurchases, UserId, UserKey,
+};
 
 /// What has to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,9 +21,22 @@ pub(crate) struct Wanted {
     pub purchase_names: Vec<PurchaseName>,
     /// What these requests came to, if they were carried out.
     pub keys: Vec<UserKey>,
+    /// The purchases that the stores know by these.
+    pub purchase_keys: Vec<PurchaseKey>,
+    /// Whether the products.
+    pub products: bool,
+    /// Which of these are users.
+    pub user_ids: Vec<UserId>,
+    /// How many purchases of each of the users wait for their store.
+    pub waiting: bool,
 }
 
 impl Wanted {
+    /// Whether anything of it is about purchases that the stores confirm.
+    pub(crate) const fn is_about_stores(&self) -> bool {
+        !self.purchase_keys.is_empty() || self.products || !self.user_ids.is_empty() || self.waiting
+    }
+
     /// The same, each once and in order.
     pub(crate) fn each_once(mut self) -> Self {
         self.users.sort_unstable();
@@ -29,6 +45,10 @@ impl Wanted {
         self.purchase_names.dedup();
         self.keys.sort_unstable();
         self.keys.dedup();
+        self.purchase_keys.sort_unstable();
+        self.purchase_keys.dedup();
+        self.user_ids.sort_unstable();
+        self.user_ids.dedup();
         self
     }
 
@@ -51,14 +71,44 @@ pub(crate) struct Facts {
     pub granted: GrantedPurchases,
     /// The replays of those of the requests that were carried out.
     pub replays: Replays,
+    /// The purchases asked for that are kept, and new ones.
+    pub purchases: TrackedPurchases,
+    /// The products, if asked for.
+    pub products: ProductList,
+    /// Those of the names asked for that are users'.
+    pub user_ids: HashSet<UserId>,
+    /// How many purchases of a user wait for their store.
+    pub waiting: HashMap<UserId, u64>,
     /// When all of the batch happens.
     pub now: DateTime<Utc>,
 }
 
 impl Facts {
+    /// Whether something was granted to one of the accounts that was not there yet when they were read.
+    pub(crate) fn tell_of_unread_accounts(&self, is_read: impl Fn(&UserId) -> bool) -> bool {
+        let unread = |user: &UserId| self.accounts.get(user).is_some() && !is_read(user);
+        self.granted.owners().any(unread) || self.purchases.owners_of_granted().any(unread)
+    }
+
+    /// How many purchases of `user` wait for their store.
+    pub(super) fn waiting_of(&self, user: &UserId) -> u64 {
+        self.waiting.get(user).copied().unwrap_or(0)
+    }
+
+    /// One more waits.
+    pub(super) fn add_waiting(&mut self, user: &UserId) {
+        let waiting = self.waiting.entry(user.clone()).or_default();
+        *waiting = waiting.saturating_add(1);
+    }
+
+    /// Whether a name is a user's.
+    pub(super) fn knows(&self, name: &UserId) -> bool {
+        self.user_ids.contains(name)
+    }
     /// Whether the operations have left anything to be written. What was refused has not.
     pub(crate) fn change_something(&self) -> bool {
         self.replays.new_ones().len() > 0
+            || self.purchases.changed().next().is_some()
             || self
                 .accounts
                 .iter()
@@ -106,6 +156,11 @@ impl GrantedPurchases {
     /// Who got the purchase called `name`.
     pub(crate) fn owner(&self, name: &PurchaseName) -> Option<&UserId> {
         self.new.get(name).or_else(|| self.kept.get(name))
+    }
+
+    /// Who got those that are kept.
+    fn owners(&self) -> impl Iterator<Item = &UserId> {
+        self.kept.values()
     }
 
     /// Takes note of a name that is kept already.

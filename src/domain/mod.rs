@@ -8,18 +8,27 @@ mod allocation;
 mod amount;
 mod consumption;
 mod entry;
+mod errand;
 mod facts;
+mod grant;
 mod history;
 mod idempotency;
 mod names;
 mod operation;
 mod pricing;
+mod product;
 mod purchase;
+mod receipt;
 mod refusal;
 mod reset;
+mod store_purchase;
+mod token_form;
+mod tracked;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod receipts_test;
 #[cfg(test)]
 mod samples;
 
@@ -28,18 +37,29 @@ pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
 pub(crate) use consumption::Consume;
 pub(crate) use entry::{Entry, EntryKind};
+pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, Facts, GrantedPurchases, Wanted};
+pub(crate) use grant::Grant;
 pub(crate) use history::{HistoryFilter, HistoryPage, Transaction};
 pub(crate) use idempotency::{
     BuildDigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, Keyed, Replay,
     Replays, UserKey,
 };
 pub(crate) use names::{
-    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, PURCHASE_TOKEN_MAX_CHARS, PurchaseName,
-    PurchaseToken, STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, UserId,
+    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, PURCHASE_TOKEN_MAX_CHARS, ProductId,
+    PurchaseName, PurchaseToken, STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, UserId, hash,
 };
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
+pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};
+pub(crate) use receipt::{LookUp, Note, NoteOutcome, Noted, Receive, Received};
 pub(crate) use refusal::Refusal;
 pub(crate) use reset::Reset;
+pub(crate) use store_purchase::{
+    Environment, PaidPurchase, PurchasedItem, SandboxRule, Store, StoreWord,
+};
+pub(crate) use token_form::TokenForm;
+pub(crate) use tracked::{
+    Granted, PurchaseKey, PurchaseState, Reason, TrackedPurchase, TrackedPurchases,
+};

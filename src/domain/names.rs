@@ -5,7 +5,7 @@
 
 use std::{fmt, fmt::Write, sync::Arc};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -17,6 +17,8 @@ pub(crate) const STORE_TRANSACTION_ID_MAX_CHARS: usize = 2_048;
 pub(crate) const PURCHASE_TOKEN_MAX_CHARS: usize = 16_384;
 /// Most bytes of a purchase's name that are kept as they are.
 const PURCHASE_NAME_MAX_BYTES: usize = 64;
+/// Most characters of a product's name in an app store.
+const PRODUCT_ID_MAX_CHARS: usize = 255;
 /// Most characters of a user's name.
 const USER_ID_MAX_CHARS: usize = 128;
 
@@ -72,11 +74,6 @@ macro_rules! identifier {
             pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
-
-            /// The text, shared and not copied.
-            pub(crate) fn shared(&self) -> Arc<str> {
-                Arc::clone(&self.0)
-            }
         }
 
         impl fmt::Display for $name {
@@ -90,8 +87,27 @@ macro_rules! identifier {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(String::deserialize(deserializer)?).map_err(D::Error::custom)
+            }
+        }
     };
 }
+
+/// Those whose texts are passed on.
+macro_rules! shared {
+    ($($name:ident)*) => {
+        $(impl $name {
+            /// The text, shared and not copied.
+            pub(crate) fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        })*
+    };
+}
+shared! { UserId ModelId StoreTransactionId PurchaseToken }
 
 identifier! {
     /// Whose account it is.
@@ -101,6 +117,11 @@ identifier! {
 identifier! {
     /// An LLM, as its provider names it.
     ModelId, MODEL_ID_MAX_CHARS
+}
+
+identifier! {
+    /// What is sold, as the app stores call it.
+    ProductId, PRODUCT_ID_MAX_CHARS
 }
 
 identifier! {
@@ -133,22 +154,36 @@ impl PurchaseName {
         Self(name.into())
     }
 
-    /// How it is kept, so it may not change with the program.
+    /// How it is kept, so it may not change with the program. A hash that stands for a token, as in the
+    /// record of a verified purchase, is the name of that token.
     pub(crate) fn of(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        if text.len() <= PURCHASE_NAME_MAX_BYTES {
+        if text.len() <= PURCHASE_NAME_MAX_BYTES || is_hash(&text) {
             return Self(text);
         }
-        let mut name = "sha256:".to_owned();
-        for byte in Sha256::digest(text.as_bytes()) {
-            write!(name, "{byte:02x}").expect("a text takes all");
-        }
-        Self(name.into())
+        Self(hash(&text).into())
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What begins a hash.
+const HASH_PREFIX: &str = "sha256:";
+
+/// The text that stands for another one that is long, or secret: `sha256:` and 64 hexadecimal digits.
+pub(crate) fn hash(text: &str) -> String {
+    let mut hash = HASH_PREFIX.to_owned();
+    for byte in Sha256::digest(text.as_bytes()) {
+        write!(hash, "{byte:02x}").expect("a text takes all");
+    }
+    hash
+}
+
+fn is_hash(text: &str) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.strip_prefix(HASH_PREFIX).is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
 }
 
 impl UserId {

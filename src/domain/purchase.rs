@@ -1,10 +1,12 @@
 //! A purchase: credits bought in an app store, added once.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
+
+use serde_json::value::RawValue;
 
 use super::{
-    Applied, Credits, Entry, Facts, Operation, PurchaseName, PurchaseToken, Refusal,
-    StoreTransactionId, UserId, Wanted,
+    Applied, Credits, Entry, Facts, Operation, PURCHASE_TOKEN_MAX_CHARS, PurchaseName,
+    PurchaseToken, Refusal, StoreTransactionId, UserId, Wanted,
 };
 
 /// Adds bought credits; tells the new balance.
@@ -77,6 +79,21 @@ impl PurchaseRecord {
     /// The text as it was sent.
     pub(crate) fn as_json(&self) -> &str {
         &self.0
+    }
+
+    /// The token in it, which may be anything that is JSON: of several the last, and none that is no string or
+    /// too long.
+    pub(crate) fn token(&self) -> Option<String> {
+        let members: HashMap<String, &RawValue> = serde_json::from_str(&self.0).ok()?;
+        let token: String = serde_json::from_str(members.get("purchaseToken")?.get()).ok()?;
+        (token.chars().count() <= PURCHASE_TOKEN_MAX_CHARS).then_some(token)
+    }
+
+    /// What the purchase is known by through its token. An empty text names nothing, and one with a NUL can't be
+    /// kept.
+    pub(crate) fn token_name(&self) -> Option<PurchaseName> {
+        let token = self.token().filter(|token| !token.is_empty() && !token.contains('\0'))?;
+        Some(PurchaseName::of(token))
     }
 }
 

@@ -10,6 +10,21 @@ pub(crate) enum Refusal {
     PurchaseAlreadyProcessed,
     /// Credits would pass [`Credits::MAX`].
     BalanceOverflow,
+    /// The purchase can never become valid.
+    InvalidReceipt,
+    /// The purchase is not paid yet.
+    PurchasePending,
+    /// The purchase is paid, and something has to be cleared up first.
+    PurchaseInReview {
+        /// Whether only a person can.
+        for_operator: bool,
+    },
+    /// The store's word is missing.
+    StoreUnavailable,
+    /// It is a test purchase, and those are not granted.
+    SandboxRefused,
+    /// The store is not asked, or not about this kind of proof.
+    StoreNotConfigured,
     /// An allocation costs more credits than the account has.
     InsufficientCredits {
         /// Credits asked for, all items together. It may pass [`Credits::MAX`].
@@ -58,6 +73,12 @@ impl Refusal {
         match self {
             Self::PurchaseAlreadyProcessed => "purchase_already_processed",
             Self::BalanceOverflow => "balance_overflow",
+            Self::InvalidReceipt => "invalid_receipt",
+            Self::PurchasePending => "purchase_pending",
+            Self::PurchaseInReview { .. } => "purchase_in_review",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::SandboxRefused => "sandbox_refused",
+            Self::StoreNotConfigured => "store_not_configured",
             Self::InsufficientCredits { .. } => "insufficient_credits",
             Self::ModelNotPriced { .. } => "model_not_priced",
             Self::CapacityExceeded { .. } => "capacity_exceeded",

@@ -92,8 +92,8 @@ pub(crate) struct Retention {
     pub keys: TimeDelta,
 }
 
-/// The lanes to the writers.
-#[derive(Debug)]
+/// The lanes to the writers. Clones are the same ledger.
+#[derive(Debug, Clone)]
 pub(crate) struct Ledger {
     queues: Vec<mpsc::Sender<Box<dyn Job>>>,
     /// To the first lane.

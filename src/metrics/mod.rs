@@ -6,7 +6,9 @@
 
 mod labelled;
 mod listener;
+mod purchases;
 mod requests;
+mod stores;
 
 use std::time::Duration;
 
@@ -18,7 +20,11 @@ use prometheus_client::{
 
 use labelled::Labelled;
 pub(crate) use listener::Listener;
+use purchases::PurchaseGauges;
+pub(crate) use purchases::SampledPurchases;
 use requests::Requests;
+pub(crate) use stores::StoreCall;
+use stores::StoreRequests;
 
 /// What every name begins with.
 const PREFIX: &str = "token_billing";
@@ -37,9 +43,11 @@ const COMMIT_BUCKETS: [f64; 12] =
 pub(crate) struct Metrics {
     registry: Registry,
     sampled: SampledGauges,
+    purchases: PurchaseGauges,
     pub(crate) requests: Requests,
     pub(crate) batches: Batches,
     pub(crate) operations: Operations,
+    pub(crate) stores: StoreRequests,
 }
 
 /// What the writer of the ledger does.
@@ -61,7 +69,7 @@ pub(crate) struct Operations {
 }
 
 /// What is not counted but looked at when somebody asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sample {
     /// Operations that wait for the writer.
     pub queue_depth: usize,
@@ -69,6 +77,8 @@ pub(crate) struct Sample {
     pub database_bytes: u64,
     /// Size of its write-ahead log.
     pub wal_bytes: u64,
+    /// Purchases, where the stores confirm them.
+    pub purchases: Option<SampledPurchases>,
 }
 
 /// What does not change while the service runs.
@@ -93,18 +103,23 @@ impl Metrics {
     pub(crate) fn new(limits: Limits, paths: Vec<String>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let sampled = SampledGauges::registered(&mut registry, limits);
+        let purchases = PurchaseGauges::registered(&mut registry);
         let requests = Requests::registered(&mut registry, paths);
         let batches = Batches::registered(&mut registry);
         let operations = Operations::registered(&mut registry);
-        Self { registry, sampled, requests, batches, operations }
+        let stores = StoreRequests::registered(&mut registry);
+        Self { registry, sampled, purchases, requests, batches, operations, stores }
     }
 
     /// All of it in Prometheus' text format.
     fn render(&self, sample: Sample) -> String {
-        let Sample { queue_depth, database_bytes, wal_bytes } = sample;
+        let Sample { queue_depth, database_bytes, wal_bytes, purchases } = sample;
         self.sampled.queue_depth.set(count(queue_depth));
         self.sampled.database_bytes.set(count(database_bytes));
         self.sampled.wal_bytes.set(count(wal_bytes));
+        if let Some(purchases) = &purchases {
+            self.purchases.show(purchases);
+        }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry).expect("a String takes all text");
         text

@@ -6,6 +6,8 @@ pub(crate) mod env_file;
 pub(crate) mod log;
 mod migrate_to;
 mod progress;
+mod purchases_check;
+pub(crate) mod receipts;
 mod report;
 mod serve;
 pub(crate) mod settings;
@@ -13,6 +15,7 @@ mod verify;
 
 pub(crate) use backup::backup;
 pub(crate) use migrate_to::migrate_to;
+pub(crate) use purchases_check::purchases_check;
 pub(crate) use report::{Differs, complain};
 pub(crate) use serve::serve;
 pub(crate) use verify::verify;

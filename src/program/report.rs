@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::database::{Audit, Counts};
 
-/// That books were looked through, and are not as they must be: another failure than not to have looked.
+/// That books or settings were looked through, and are not as they must be: another failure than not to have
+/// looked.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Differs(pub(crate) String);

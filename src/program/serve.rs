@@ -2,23 +2,25 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
     time::timeout,
 };
 use tracing::{error, info, warn};
 
-use super::settings::Config;
+use super::{receipts::ReceiptSettings, settings::Config};
 use crate::{
     api,
     database::{Database, Opened, Reader},
+    domain::{PurchaseState, Store},
     http::{Authentication, CONNECTION_LIMIT, Server, Stopping},
     ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
-    metrics::{Limits, Listener, Metrics, Sample},
-    service::BillingService,
+    metrics::{Limits, Listener, Metrics, Sample, SampledPurchases},
+    service::{BillingService, Errands, Receipts},
 };
 
 /// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was
@@ -37,22 +39,26 @@ const OTHER_FILES: usize = 64;
 pub(crate) async fn serve(
     config: &Config,
     authentication: Authentication,
+    receipts: Option<ReceiptSettings>,
     database: &Database,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
-    let Started { server, reader, mut writer_tasks } =
-        start(config, authentication, database).await?;
+    let Started { server, reader, mut writer_tasks, mut errands } =
+        start(config, authentication, receipts, database).await?;
     let died = {
         let serving = server.run(stop.requested());
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => false,
             () = writer_tasks.died() => true,
+            _ = errands.join_next(), if !errands.is_empty() => true,
         }
     };
     if died {
-        error!("nothing can be written any more; the service ends so that it can be started again");
-        anyhow::bail!("the ledger's writer died; see the log");
+        error!(
+            "a task that never ends has ended; the service ends so that it can be started again"
+        );
+        anyhow::bail!("the ledger's writer or the stores' errands died; see the log");
     }
     close(reader, writer_tasks).await;
     Ok(())
@@ -63,6 +69,8 @@ struct Started {
     server: Server,
     reader: Reader,
     writer_tasks: WriterTasks,
+    /// What is left to do at the stores, if they confirm purchases.
+    errands: JoinSet<()>,
 }
 
 /// Takes the sockets, opens the database, and puts together all that serves.
@@ -70,6 +78,7 @@ struct Started {
 async fn start(
     config: &Config,
     authentication: Authentication,
+    receipts: Option<ReceiptSettings>,
     database: &Database,
 ) -> anyhow::Result<Started> {
     let listener = listen("BILLING_LISTEN", config.listen)?;
@@ -87,9 +96,14 @@ async fn start(
         Ledger::start(lanes, capacity, retention, Utc::now, metrics.as_ref());
     let scrapes = scraped
         .zip(metrics.clone())
-        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader));
-    let service =
-        BillingService::new(ledger, reader.clone(), config.allow_reset).counting(metrics.clone());
+        .map(|(socket, metrics)| scrapes(socket, metrics, &ledger, &reader, receipts.is_some()));
+    let confirming = receipts
+        .as_ref()
+        .map(|settings| confirming(settings, &ledger, &reader, metrics.as_ref()))
+        .transpose()?;
+    let service = BillingService::new(ledger, reader.clone(), config.allow_reset)
+        .counting(metrics.clone())
+        .confirming(confirming.clone());
     let unprotected =
         matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
@@ -103,6 +117,16 @@ async fn start(
     for note in &config.notes {
         warn!("{note}");
     }
+    let mut errands = JoinSet::new();
+    if let Some(confirming) = confirming {
+        errands.spawn(Errands::of(confirming).run());
+    }
+    if let Some(receipts) = &receipts {
+        info!(stores = receipts.stores().join(","), "purchases are confirmed");
+    }
+    for warning in config.receipt_warnings() {
+        warn!("{warning}");
+    }
     let server = server.with_connections(allow_connections()).counting(metrics);
     if let Some(scrapes) = scrapes {
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
@@ -111,7 +135,20 @@ async fn start(
     if unprotected {
         warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
     }
-    Ok(Started { server, reader, writer_tasks })
+    Ok(Started { server, reader, writer_tasks, errands })
+}
+
+/// What has the stores confirm purchases.
+#[expect(clippy::disallowed_methods, reason = "the stores get their clock where the ledger does")]
+fn confirming(
+    settings: &ReceiptSettings,
+    ledger: &Ledger,
+    reader: &Reader,
+    metrics: Option<&Arc<Metrics>>,
+) -> anyhow::Result<Arc<Receipts>> {
+    let stores = settings.asked(Utc::now, metrics).map_err(anyhow::Error::msg)?;
+    let (ledger, reader, sandbox) = (ledger.clone(), reader.clone(), settings.sandbox.clone());
+    Ok(Arc::new(Receipts::new(ledger, reader, stores, sandbox, Utc::now, metrics.cloned())))
 }
 
 /// Writes what is queued, and closes the database.
@@ -146,6 +183,7 @@ fn scrapes(
     metrics: Arc<Metrics>,
     ledger: &Ledger,
     reader: &Reader,
+    confirms: bool,
 ) -> Listener {
     let (queue, reader) = (ledger.queue_gauge(), reader.clone());
     Listener::new(socket, metrics, move || {
@@ -156,8 +194,40 @@ fn scrapes(
                 queue_depth: queue.depth(),
                 database_bytes: size.file_bytes,
                 wal_bytes: size.wal_bytes,
+                purchases: if confirms { sampled_purchases(&reader).await } else { None },
             }
         }
+    })
+}
+
+/// How many purchases there are now; where that can't be seen, what was seen the last time counts.
+#[expect(clippy::disallowed_methods, reason = "ages are told as of now")]
+async fn sampled_purchases(reader: &Reader) -> Option<SampledPurchases> {
+    let counts = match reader.purchase_counts().await {
+        Ok(counts) => counts,
+        Err(error) => {
+            warn!(%error, "purchases can't be counted");
+            return None;
+        }
+    };
+    let now = Utc::now();
+    let age = |since: Option<DateTime<Utc>>| {
+        let age = since.map(|since| now.signed_duration_since(since).num_seconds());
+        age.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0)
+    };
+    let of = |store, state| {
+        let found = counts.by_state.iter().find(|(one, other, _)| (*one, *other) == (store, state));
+        found.map_or(0, |(.., purchases)| *purchases)
+    };
+    let all =
+        Store::ALL.into_iter().flat_map(|store| PurchaseState::ALL.map(|state| (store, state)));
+    Some(SampledPurchases {
+        by_state: all
+            .map(|(store, state)| (store.name(), state.name(), of(store, state)))
+            .collect(),
+        oldest_waiting_seconds: age(counts.oldest_waiting),
+        acknowledgements_due: counts.unacknowledged,
+        acknowledgements_oldest_seconds: age(counts.oldest_unacknowledged),
     })
 }
 

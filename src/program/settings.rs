@@ -11,6 +11,7 @@ use clap::{
 
 use chrono::TimeDelta;
 
+use super::receipts::{ReceiptArguments, ReceiptSettings, Receipts};
 use crate::{
     api::Language,
     database::EngineSettings,
@@ -163,6 +164,10 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_CAPACITY_THINK", default_value = "1000000", value_parser = tokens)]
     pub capacity_think: Tokens,
 
+    /// Purchases that the stores confirm.
+    #[command(flatten)]
+    pub receipts: ReceiptArguments,
+
     /// What the log must tell about how the settings were read.
     #[arg(skip)]
     pub notes: Vec<String>,
@@ -195,6 +200,20 @@ pub(crate) enum Task {
         /// The new database, such as `postgres://user@host/database`; the password may be in PGPASSWORD.
         url: String,
     },
+    /// What has to do with the app stores.
+    #[command(subcommand, arg_required_else_help = false)]
+    Purchases(PurchasesTask),
+}
+
+/// What the program can do about the app stores.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum PurchasesTask {
+    /// Try the settings against the stores, without touching a purchase or the database: a line for each thing
+    /// tried.
+    ///
+    /// Exit status 0 when all of it is right or receipts are off, 1 when something is wrong, 2 when the
+    /// settings can't be used, 3 when that could not be found out or told.
+    Check,
 }
 
 /// Why the program does not go on with its settings.
@@ -305,6 +324,34 @@ impl Config {
         KeySet::at(self.jwks_url.as_deref().unwrap_or_default(), expected)
             .map(|keys| Authentication::KeySet(Box::new(keys)))
             .map_err(|reason| format!("BILLING_JWKS_URL: {reason}"))
+    }
+
+    /// The stores that confirm purchases, with all that is needed to ask them; none if receipts are off.
+    ///
+    /// # Errors
+    /// A line that says which variable to set, or what is wrong with it.
+    pub(crate) fn receipts(&self) -> Result<Option<ReceiptSettings>, String> {
+        match &self.receipts.receipts {
+            Some(receipts) => self.receipts.settings(receipts),
+            None if self.auth != Some(AuthMode::Jwt) && self.listen.ip().is_loopback() => Ok(None),
+            None => Err("BILLING_RECEIPTS: it must be chosen; set it to google, apple or google,apple (the \
+                         stores confirm purchases) or to off (they are believed on the client's word)"
+                .to_owned()),
+        }
+    }
+
+    /// What an operator must not forget about purchases.
+    pub(crate) fn receipt_warnings(&self) -> impl Iterator<Item = &'static str> {
+        let off = self.receipts.receipts.as_ref().is_none_or(Receipts::are_off);
+        let believed = (off && self.auth == Some(AuthMode::Jwt)).then_some(
+            "purchases are believed on the client's word (BILLING_RECEIPTS=off): whoever logs in can have any \
+             credits",
+        );
+        let root = self.receipts.judges_by_test_root().then_some(
+            "the App Store's purchases are judged by a root for tests (BILLING_APPLE_ROOT): real ones are not \
+             verified, and whoever has its key can make some",
+        );
+        believed.into_iter().chain(root)
     }
 
     /// What only one of the engines cares about.
@@ -460,6 +507,7 @@ mod tests {
             (&["backup"][..], "<FILE> is missing"),
             (&["backup", "a", "b"], "unexpected argument 'b'"),
             (&["verfy"], "unrecognized subcommand 'verfy'"),
+            (&["purchases"], "'token-billing purchases' requires a subcommand"),
         ] {
             let Err(ConfigError::Invalid(line)) = read(arguments) else {
                 panic!("{arguments:?} was taken");

@@ -5,6 +5,7 @@ mod accounts;
 mod allocations;
 mod consumptions;
 mod purchases;
+mod receipts;
 
 use std::sync::Arc;
 
@@ -13,10 +14,12 @@ use tracing::error;
 
 use crate::{
     database::{DatabaseError, Reader},
-    domain::{Applied, Keyed, Operation, PriceList, UserId},
+    domain::{Applied, Keyed, Operation, PriceList, ProductList, UserId},
     ledger::{Ledger, LedgerError},
     metrics::{Metrics, Operations},
 };
+
+pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.
 #[derive(Debug, Error)]
@@ -55,12 +58,14 @@ pub(crate) struct BillingService {
     reader: Reader,
     allow_reset: bool,
     metrics: Option<Arc<Metrics>>,
+    /// Who has the stores confirm purchases, if they do.
+    receipts: Option<Arc<Receipts>>,
 }
 
 impl BillingService {
     /// A service on an opened database. `allow_reset` lets users erase their own data.
     pub(crate) const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
-        Self { ledger, reader, allow_reset, metrics: None }
+        Self { ledger, reader, allow_reset, metrics: None, receipts: None }
     }
 
     /// The same, counting what becomes of operations.
@@ -69,6 +74,21 @@ impl BillingService {
             metrics.operations.expect_unavailable(MAY_PASS.map(|error| error.code()));
         }
         Self { metrics, ..self }
+    }
+
+    /// The same, with purchases that the stores confirm. Then nobody can reset an account: what was bought with
+    /// money would be forgotten.
+    pub(crate) fn confirming(self, receipts: Option<Arc<Receipts>>) -> Self {
+        let allow_reset = self.allow_reset && receipts.is_none();
+        Self { allow_reset, receipts, ..self }
+    }
+
+    /// The products.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read.
+    pub(crate) async fn products(&self) -> Result<ProductList, ServiceError> {
+        Ok(self.reader.products().await?)
     }
 
     /// The current prices.

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::{BillingService, Caller, ServiceError, code};
+use super::{BillingService, Brought, Caller, ServiceError, code};
 use crate::domain::{Applied, Credits, Keyed, Purchase};
 
 impl BillingService {
@@ -30,6 +30,39 @@ impl BillingService {
             balance,
             result = code(&result),
             id = &*request_id,
+            "purchase"
+        );
+        result
+    }
+
+    /// Whether the stores confirm purchases.
+    pub(crate) const fn confirms_purchases(&self) -> bool {
+        self.receipts.is_some()
+    }
+
+    /// Adds the credits of a purchase that its store confirms; returns the new balance.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`], with a [`Refusal`](crate::domain::Refusal) where it is not confirmed.
+    ///
+    /// # Panics
+    /// Where the stores don't confirm purchases.
+    pub(crate) async fn add_confirmed(
+        &self,
+        caller: Caller,
+        keyed: Option<Keyed>,
+        brought: Brought,
+    ) -> Result<Applied<Credits>, ServiceError> {
+        let receipts = self.receipts.as_ref().expect("the caller asked whether they do");
+        let result = receipts.add(&caller.user, keyed, brought).await;
+        // Its credits are counted where they are granted.
+        self.count(&result, |_| {});
+        let balance = result.as_ref().ok().map(|applied| applied.outcome.get());
+        info!(
+            user = caller.user.as_str(),
+            balance,
+            result = code(&result),
+            id = &*caller.request_id,
             "purchase"
         );
         result

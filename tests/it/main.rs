@@ -39,6 +39,8 @@ mod purchase_names;
 mod purchases;
 mod races;
 mod rate_limit;
+mod receipt_settings;
+mod receipts;
 mod routing;
 mod rude_clients;
 mod schemas;

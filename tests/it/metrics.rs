@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, net::TcpListener};
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
     Client, Database, Engine, Launch, Reply, Server, eventually, on_both_engines,
+    stores::{Flaw, GooglePurchase, StandIn, consumable, google_token},
 };
 
 on_both_engines![
@@ -17,6 +18,7 @@ on_both_engines![
     repeated_requests_count_no_money_twice,
     what_the_database_prevents_is_counted_by_code,
     requests_over_the_limit_are_counted_by_policy,
+    purchases_and_requests_to_the_stores_are_counted,
     they_are_read_at_a_socket_of_their_own_only,
     dashboard_and_alerts_ask_for_what_is_there,
 ];
@@ -182,6 +184,50 @@ async fn requests_over_the_limit_are_counted_by_policy(engine: Engine) {
     }
 }
 
+/// A service that asks the stores, which has granted a purchase of Google's and looked up one of Apple's whose
+/// certificates lead nowhere.
+async fn asked_stores(engine: Engine) -> (Server, StandIn) {
+    const SMALL: &str = "noteapp.credits.small";
+    let stores = StandIn::new();
+    let launch = stores.known_to(Launch::new());
+    let launch = SETTINGS.iter().fold(launch, |launch, (name, value)| launch.set(name, *value));
+    let server = Server::start_as(engine, launch);
+    let bring = async |token: &str| {
+        let record = json!({"purchaseToken": token});
+        let body = json!({"credits": 300, "purchase_record": record});
+        server.client().post("/credits/add", &body).await
+    };
+    let token = google_token("a");
+    stores.google.sell(GooglePurchase::paid(&token, SMALL));
+    bring(&token).await.ok();
+    let leads_nowhere = stores.apple.authority.flawed(Flaw::OtherRoot);
+    assert_eq!(bring(&leads_nowhere.sign(&consumable("1001", SMALL))).await.status, 503);
+    (server, stores)
+}
+
+async fn purchases_and_requests_to_the_stores_are_counted(engine: Engine) {
+    let (server, _stores) = asked_stores(engine).await;
+    let scraper = scraper(&server);
+    for (series, expected) in [
+        ("token_billing_purchases{store=\"google\",state=\"granted\"}", 1.0),
+        ("token_billing_purchases{store=\"apple\",state=\"received\"}", 1.0),
+        ("token_billing_purchases{store=\"apple\",state=\"review\"}", 0.0),
+        ("token_billing_acknowledgements_due", 0.0),
+        ("token_billing_acknowledgements_oldest_seconds", 0.0),
+    ] {
+        reaches(&scraper, series, expected).await;
+    }
+    let requests = |labels: &str| format!("token_billing_store_requests_total{{{labels}}}");
+    for (labels, expected) in [
+        ("store=\"google\",call=\"purchase\",outcome=\"ok\"", 1.0),
+        ("store=\"google\",call=\"acknowledge\",outcome=\"ok\"", 1.0),
+        ("store=\"google\",call=\"purchase\",outcome=\"refused\"", 0.0),
+        ("store=\"apple\",call=\"verify\",outcome=\"chain\"", 1.0),
+    ] {
+        reaches(&scraper, &requests(labels), expected).await;
+    }
+}
+
 async fn they_are_read_at_a_socket_of_their_own_only(engine: Engine) {
     let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
@@ -212,7 +258,9 @@ async fn dashboard_and_alerts_ask_for_what_is_there(engine: Engine) {
     let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
     work(&server.client()).await;
-    let emitted = names(&scrape(&scraper).await);
+    let mut emitted = names(&scrape(&scraper).await);
+    let (asking, _stores) = asked_stores(engine).await;
+    emitted.extend(names(&scrape(&self::scraper(&asking)).await));
     let dashboard: Value = serde_json::from_str(include_str!("../../ops/grafana.json"))
         .expect("the dashboard is JSON");
     let shown: BTreeSet<String> =

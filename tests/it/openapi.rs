@@ -117,6 +117,7 @@ async fn who_has_to_log_in_is_said_where_somebody_has_to(engine: Engine) {
     let mut with_tokens = document(&start_with_tokens(engine)).await;
     let open = [
         "/api/billing/pricing",
+        "/api/billing/products",
         "/api/billing/health",
         "/livez",
         "/readyz",

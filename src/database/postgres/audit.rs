@@ -7,17 +7,18 @@ use sqlx::{Connection, PgConnection};
 use super::{MIGRATIONS, OpenError, PostgresDatabase, newest_migration};
 use crate::database::{
     Audit, Check,
-    audit::{COUNTS, Texts},
+    audit::{COUNTS, Texts, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
 };
 
 /// What there is to check.
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     Check::Balances,
     Check::Owners,
     Check::Changes,
     Check::Grants,
+    Check::Purchases,
     Check::References,
     Check::Names,
 ];
@@ -65,7 +66,10 @@ const REFERENCES: &str = "
     WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = token_balances.user_id)
     UNION ALL
     SELECT 'transactions', 'users', user_id, model_id FROM transactions
-    WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = transactions.user_id)";
+    WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = transactions.user_id)
+    UNION ALL
+    SELECT 'purchase_keys', 'purchases', NULL, NULL FROM purchase_keys
+    WHERE NOT EXISTS (SELECT FROM purchases WHERE purchases.id = purchase_keys.purchase_id)";
 
 /// Users, and models of a balance or with a price, whose names hold a control character. There is no NUL
 /// in a text.
@@ -76,7 +80,13 @@ const NAMES: &str = r"
     UNION ALL
     SELECT NULL, model_id FROM token_pricing WHERE model_id ~ '[\u0001-\u001f\u007f-\u009f]'";
 
-const TEXTS: Texts = Texts { balances: BALANCES, references: REFERENCES, names: NAMES };
+const PURCHASES: &str = wrong_purchases!(
+    "(SELECT sum((item ->> 1)::bigint * (item ->> 2)::bigint)
+      FROM jsonb_array_elements(items::jsonb) AS item)"
+);
+
+const TEXTS: Texts =
+    Texts { balances: BALANCES, purchases: PURCHASES, references: REFERENCES, names: NAMES };
 
 impl PostgresDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.

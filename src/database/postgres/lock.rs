@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::{FromRow, PgConnection, Row};
 
+use super::purchases;
 use crate::{
     database::{
         DatabaseError,
@@ -78,6 +79,13 @@ pub(super) async fn lock(
     let locked: Vec<&str> = users.iter().map(String::as_str).collect();
     find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
     let mut facts = found.into_facts(&wanted.users);
+    if wanted.is_about_stores() {
+        purchases::lock(connection, wanted).await?.add_to(&mut facts);
+    }
+    if facts.tell_of_unread_accounts(|user| users.contains(user.as_str())) {
+        let reason = "an account was opened after it was looked for".to_owned();
+        return Err(DatabaseError::Retry(reason));
+    }
     if !wanted.keys.is_empty() {
         facts.replays = replays(connection, &wanted.keys).await?;
     }

@@ -6,6 +6,7 @@
 mod audit;
 mod lock;
 mod naming;
+mod purchases;
 mod read;
 mod save;
 mod session;
@@ -34,6 +35,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0002_seed.sql"),
         include_str!("../../../migrations/postgres/0003_idempotency_keys.sql"),
         include_str!("../../../migrations/postgres/0004_ledger.sql"),
+        include_str!("../../../migrations/postgres/0005_purchases.sql"),
     ])
 });
 

@@ -50,7 +50,7 @@ impl PostgresReader {
     }
 
     /// Reads on a connection of the pool.
-    async fn read_on<T>(
+    pub(super) async fn read_on<T>(
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {

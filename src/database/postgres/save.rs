@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 
+use super::purchases;
 use crate::{
     database::{DatabaseError, changes::Changes},
     domain::{Credits, ModelId, StoreTransactionId, UserId},
@@ -16,6 +17,9 @@ use crate::{
 const RESET: &str = "
     WITH transactions AS (DELETE FROM transactions WHERE user_id = ANY($1)),
         purchase_names AS (DELETE FROM purchase_names WHERE user_id = ANY($1)),
+        purchase_keys AS (DELETE FROM purchase_keys WHERE purchase_id IN (
+            SELECT id FROM purchases WHERE user_id = ANY($1))),
+        purchases AS (DELETE FROM purchases WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
         idempotency_keys AS (DELETE FROM idempotency_keys WHERE user_id = ANY($1))
     UPDATE credits SET credits = 0, updated_at = $2 WHERE user_id = ANY($1)";
@@ -98,9 +102,23 @@ pub(super) async fn save(
         }
     }
     let expected = rows(changes);
-    if expected == 0 {
-        return Ok(());
+    if expected > 0 {
+        save_accounts(connection, changes, is_locked, expected, now).await?;
     }
+    if changes.purchases.is_empty() || purchases::save(connection, changes, now).await? {
+        Ok(())
+    } else {
+        Err(another_was_first())
+    }
+}
+
+async fn save_accounts(
+    connection: &mut PgConnection,
+    changes: &Changes<'_>,
+    is_locked: impl Fn(&UserId) -> bool,
+    expected: usize,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
     let (changed, new): (Vec<_>, Vec<_>) =
         changes.credits.iter().copied().partition(|(user, _)| is_locked(user));
     let written = bind(changes, &new, &changed, now).fetch_one(connection).await?;

@@ -16,7 +16,11 @@ use super::{
     session::{STATEMENT_TIMEOUT, Session},
 };
 use crate::{
-    database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction, changes::Changes},
+    database::{
+        Chore, DatabaseError, HopedNew, Lane, Progress, Transaction,
+        changes::Changes,
+        tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
+    },
     domain::{Facts, Wanted},
 };
 
@@ -99,6 +103,14 @@ impl PostgresLane {
         Ok(Progress::Done)
     }
 
+    async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut connection = self.take().await?;
+        let query = sqlx::query(MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
+        let made = query.execute(&mut connection).await?.rows_affected();
+        self.connection = Some(connection);
+        Ok(if made == 0 { Progress::Done } else { Progress::More })
+    }
+
     async fn forget_keys(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
         let mut connection = self.take().await?;
         let query = sqlx::query(FORGET_KEYS).bind(before).bind(FORGOTTEN_AT_ONCE);
@@ -120,7 +132,8 @@ impl PostgresTransaction<'_> {
 
 impl Transaction for PostgresTransaction<'_> {
     async fn save(mut self, facts: Facts, _: HopedNew) -> Result<(), DatabaseError> {
-        let changes = Changes::of(&facts.accounts, &facts.granted, &facts.replays);
+        let changes =
+            Changes::of(&facts.accounts, &facts.granted, &facts.replays, &facts.purchases);
         if changes.is_empty() {
             self.roll_back().await;
             return Ok(());
@@ -165,6 +178,7 @@ impl Lane for PostgresLane {
             match chore {
                 Chore::ForgetKeys { before } => self.forget_keys(*before).await,
                 Chore::Upkeep => Ok(Progress::Done),
+                Chore::MakeDue { now } => self.make_due(*now).await,
                 Chore::TryWrite => self.try_write().await,
             }
         };

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
 use crate::database::{
     Audit, Check, Counts, Difference,
-    audit::{COUNTS, Search, Texts},
+    audit::{COUNTS, Search, Texts, wrong_purchases},
     purchase_names::check_names,
 };
 
@@ -81,7 +81,12 @@ const NAMES: &str = "
 /// A row of `ok`, or one per flaw, of which SQLite tells at most this number.
 const FILE: &str = "PRAGMA integrity_check(10000)";
 
-const TEXTS: Texts = Texts { balances: BALANCES, references: REFERENCES, names: NAMES };
+const PURCHASES: &str = wrong_purchases!(
+    "(SELECT sum((item.value ->> 1) * (item.value ->> 2)) FROM json_each(items) AS item)"
+);
+
+const TEXTS: Texts =
+    Texts { balances: BALANCES, purchases: PURCHASES, references: REFERENCES, names: NAMES };
 
 impl SqliteDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.

@@ -27,6 +27,7 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0002_seed.sql"),
         include_str!("../../../migrations/sqlite/0003_idempotency_keys.sql"),
         include_str!("../../../migrations/sqlite/0004_ledger.sql"),
+        include_str!("../../../migrations/sqlite/0005_purchases.sql"),
     ])
 });
 

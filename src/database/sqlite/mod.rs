@@ -10,6 +10,7 @@ mod file;
 mod keys;
 mod migrations;
 mod naming;
+mod purchases;
 mod read;
 mod read_only;
 mod save;

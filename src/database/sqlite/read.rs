@@ -5,7 +5,8 @@ use std::{borrow::Cow, cmp::Reverse, time::Duration};
 
 use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, SqlitePool,
+    AssertSqlSafe, Sqlite, SqlitePool,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
@@ -37,13 +38,18 @@ impl SqliteReader {
         Self { pool, file }
     }
 
+    /// A connection of the pool, if the file is there.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Sqlite>, DatabaseError> {
+        self.file.check_present()?;
+        Ok(self.pool.acquire().await?)
+    }
+
     /// What the database holds of what is wanted; replays can't be.
     ///
     /// # Errors
     /// Any [`DatabaseError`] but `Constraint`.
     pub(in crate::database) async fn read(&self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
-        self.file.check_present()?;
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let snapshot = snapshot::read(&mut connection, snapshot_sql!(), wanted).await?;
         Ok(snapshot.facts)
     }

@@ -8,7 +8,7 @@ use std::{
 
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
-use super::snapshot::json;
+use super::{purchases, snapshot::json};
 use crate::{
     database::changes::{Changes, EntryRow},
     domain::{ModelId, Replay, StoreTransactionId, UserKey},
@@ -31,6 +31,9 @@ const RESET: &str = "
     SET id = max(id, (SELECT coalesce(max(id), 0) FROM idempotency_keys));
     DELETE FROM transactions WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM purchase_names WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM purchase_keys WHERE purchase_id IN (
+        SELECT id FROM purchases WHERE user_id IN (SELECT value FROM json_each($1)));
+    DELETE FROM purchases WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));
@@ -165,7 +168,9 @@ impl SaveStatements {
 
     /// Those for what nearly every batch comes to, if this one does.
     fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
-        let usual = changes.resets.is_empty() && !changes.entries.is_empty();
+        let usual = changes.resets.is_empty()
+            && changes.purchases.is_empty()
+            && !changes.entries.is_empty();
         usual.then_some(())?;
         Self::for_rows(changes.entries.len().max(changes.replays.len()))
     }
@@ -277,6 +282,9 @@ impl Save<'_> {
         for entries in changes.entries.chunks(PLACES_MAX) {
             let query = sqlx::query(SaveStatements::for_chunk(entries).entries.as_str());
             bind_entries(query, entries, now).execute(&mut *connection).await?;
+        }
+        if !changes.purchases.is_empty() {
+            purchases::save(connection, changes, now).await?;
         }
         sqlx::query("COMMIT").execute(connection).await?;
         Ok(())

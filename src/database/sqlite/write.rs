@@ -18,13 +18,18 @@ use super::{
     DatabaseError, DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR,
     cache::Recent,
     keys::Keys,
-    result_code,
+    purchases, result_code,
     save::{Expected, Save, are_usual},
     snapshot,
     snapshot::{Snapshot, snapshot_sql},
 };
 use crate::{
-    database::{Chore, HopedNew, Lane, Progress, Transaction, changes::Changes, timestamp},
+    database::{
+        Chore, HopedNew, Lane, Progress, Transaction,
+        changes::Changes,
+        timestamp,
+        tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
+    },
     domain::{Facts, Wanted},
 };
 
@@ -128,6 +133,14 @@ impl SqliteLane {
         Ok(Progress::Done)
     }
 
+    async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let query = sqlx::query(MAKE_DUE).bind(timestamp(now)).bind(MADE_DUE_AT_ONCE);
+        let made = query.execute(&mut held.connection).await?.rows_affected();
+        self.held = Some(held);
+        Ok(if made == 0 { Progress::Done } else { Progress::More })
+    }
+
     async fn keep_up(&mut self) -> Result<Progress, DatabaseError> {
         let Some(mut held) = self.held.take() else { return Ok(Progress::Done) };
         let Held { connection, keys, .. } = &mut *held;
@@ -144,6 +157,9 @@ impl Held {
 
     /// The facts wanted, if nothing has to be read for them.
     fn remembered(&mut self, wanted: &Wanted) -> Option<Facts> {
+        if wanted.is_about_stores() {
+            return None;
+        }
         let all_new = self.keys.has_none_of(&wanted.keys, self.recent.version());
         if all_new { self.recent.take(wanted) } else { None }
     }
@@ -154,6 +170,9 @@ impl Held {
         let Snapshot { mut facts, data_version } =
             snapshot::read(connection, BEGIN_AND_READ, wanted).await?;
         let version = data_version.expect("the statement asks for the version");
+        if wanted.is_about_stores() {
+            purchases::read(connection, wanted).await?.add_to(&mut facts);
+        }
         if !wanted.keys.is_empty() {
             facts.replays = keys.find(connection, &wanted.keys, version).await?;
         }
@@ -189,8 +208,8 @@ impl Held {
 impl Transaction for SqliteTransaction<'_> {
     async fn save(self, facts: Facts, hoped_new: HopedNew) -> Result<(), DatabaseError> {
         let Self { lane, mut held, basis } = self;
-        let Facts { accounts, granted, replays, now, .. } = facts;
-        let changes = Changes::of(&accounts, &granted, &replays);
+        let Facts { accounts, granted, replays, purchases, now, .. } = facts;
+        let changes = Changes::of(&accounts, &granted, &replays, &purchases);
         if basis == Basis::Cached && !will_be_proved(&changes, hoped_new) {
             // The accounts are not remembered any more, so they are read next.
             lane.held = Some(held);
@@ -253,6 +272,7 @@ impl Lane for SqliteLane {
         match chore {
             Chore::ForgetKeys { before } => self.forget_keys(*before).await,
             Chore::Upkeep => self.keep_up().await,
+            Chore::MakeDue { now } => self.make_due(*now).await,
             Chore::TryWrite => self.try_write().await,
         }
     }

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
-const VIOLATIONS: [(&str, &str); 6] = [
+const VIOLATIONS: [(&str, &str); 8] = [
     (
         "credits are the sum of their changes",
         "SELECT user_id || ': ' || credits FROM credits WHERE credits <> (
@@ -46,6 +46,20 @@ const VIOLATIONS: [(&str, &str); 6] = [
         "a store transaction is granted once",
         "SELECT transaction_id FROM transactions WHERE transaction_id IS NOT NULL
          GROUP BY transaction_id HAVING COUNT(*) > 1",
+    ),
+    (
+        "a granted purchase has its entry",
+        "SELECT key FROM purchases WHERE state = 'granted' AND NOT EXISTS (
+             SELECT * FROM transactions AS entry
+             WHERE entry.id = purchases.entry_id AND entry.type = 'purchase'
+               AND entry.user_id = purchases.user_id
+               AND entry.credits_delta = purchases.credits)",
+    ),
+    (
+        "a purchase is known by its first key",
+        "SELECT key FROM purchases WHERE NOT EXISTS (
+             SELECT * FROM purchase_keys AS known
+             WHERE known.key = purchases.key AND known.purchase_id = purchases.id)",
     ),
     (
         "an idempotency key is used once",

@@ -5,7 +5,7 @@
 //! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the database
 //! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
 //! [`clock::Clock`] is the time of day the service is made to see, [`token`] signs who is asking.
-//! [`Cluster`] is a PostgreSQL of our own.
+//! [`Cluster`] is a PostgreSQL of our own, and [`stores::StandIn`] both app stores.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
@@ -22,6 +22,7 @@ mod process;
 pub(crate) mod raw;
 mod server;
 pub(crate) mod sessions;
+pub(crate) mod stores;
 pub(crate) mod token;
 
 use std::{

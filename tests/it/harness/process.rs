@@ -55,11 +55,12 @@ pub(crate) fn closed() -> Stdio {
 }
 
 impl Launch {
-    /// A free port, and the database `billing.db` in the working directory.
+    /// A free port, the database `billing.db` in the working directory, and purchases that are believed.
     pub(crate) fn new() -> Self {
         Self { settings: Vec::new(), unprivileged: false, limit: None }
             .set("BILLING_LISTEN", "127.0.0.1:0")
             .set("DATABASE_URL", "sqlite://billing.db")
+            .set("BILLING_RECEIPTS", "off")
     }
 
     /// Sets an environment variable; the last value counts.

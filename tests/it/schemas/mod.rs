@@ -6,7 +6,11 @@ use std::{collections::BTreeSet, fs};
 
 use sqlx::error::ErrorKind;
 
+use samples::{SAMPLES, Sample};
+
 use crate::harness::{Connection, Engine, Server, on_postgres};
+
+mod samples;
 
 on_postgres![
     tables_and_columns_are_the_same,
@@ -26,7 +30,7 @@ const ONLY_SQLITE: [&str; 5] = [
 /// What only PostgreSQL has: there it is an index like any other.
 const ONLY_POSTGRES: [&str; 1] = ["unique idempotency_keys (user_id, key)"];
 /// Columns which are text in SQLite, and the types that PostgreSQL has for what is in them.
-const TYPES: [(&str, &str); 8] = [
+const TYPES: [(&str, &str); 18] = [
     ("users.created_at", "timestamp with time zone"),
     ("credits.updated_at", "timestamp with time zone"),
     ("token_balances.updated_at", "timestamp with time zone"),
@@ -35,6 +39,28 @@ const TYPES: [(&str, &str); 8] = [
     ("transactions.metadata", "json"),
     ("idempotency_keys.created_at", "timestamp with time zone"),
     ("idempotency_keys.outcome", "jsonb"),
+    ("products.updated_at", "timestamp with time zone"),
+    ("purchases.received_at", "timestamp with time zone"),
+    ("purchases.purchased_at", "timestamp with time zone"),
+    ("purchases.granted_at", "timestamp with time zone"),
+    ("purchases.acknowledged_at", "timestamp with time zone"),
+    ("purchases.consumed_at", "timestamp with time zone"),
+    ("purchases.due_at", "timestamp with time zone"),
+    ("purchases.unknown_since", "timestamp with time zone"),
+    ("purchases.refund_told_at", "timestamp with time zone"),
+    ("purchases.updated_at", "timestamp with time zone"),
+];
+/// Columns of which each engine has its own type, or its own way to say the same default.
+const DIFFERENT: [(&str, &str); 2] = [
+    (
+        "column products.active bigint not null default 1",
+        "column products.active boolean not null default true",
+    ),
+    (
+        "column products.updated_at timestamp with time zone not null default \
+         strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')",
+        "column products.updated_at timestamp with time zone not null default now()",
+    ),
 ];
 
 const SQLITE_COLUMNS: &str = "
@@ -151,6 +177,10 @@ async fn tables_and_columns_are_the_same() {
         sqlite.remove(&line);
         sqlite.insert(line.replace(" text", &format!(" {postgres_type}")));
     }
+    for (of_sqlite, of_postgres) in DIFFERENT {
+        assert!(sqlite.remove(of_sqlite), "{of_sqlite} in {sqlite:#?}");
+        sqlite.insert(of_postgres.to_owned());
+    }
     assert_eq!(postgres, sqlite);
     assert!(sqlite.len() > 30, "{sqlite:?}");
 }
@@ -165,333 +195,18 @@ async fn keys_and_references_are_the_same() {
     }
 }
 
-/// A table, and a row that it takes, by columns; but for the ids, which the engines give.
-type Sample = (&'static str, &'static [(&'static str, &'static str)]);
-
-const SAMPLES: [Sample; 20] = [
-    ("users", &[("user_id", "'bob'"), NOW]),
-    ("credits", &[ANN, ("credits", "5"), UPDATED]),
-    ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
-    (
-        "token_pricing",
-        &[
-            MODEL,
-            ("price_per_m_token", "5"),
-            ("category", "'quick'"),
-            ("exchange_rate", "5"),
-            ("margin_percent", "5"),
-            UPDATED,
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'purchase'"),
-            ("amount", "5"),
-            ("model_id", "NULL"),
-            ("transaction_id", "'t'"),
-            ("metadata", "'{}'"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "5"),
-            ("tokens_delta", "0"),
-            NOW,
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'allocation'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "7"),
-            ("credits_delta", "-5"),
-            ("tokens_delta", "7"),
-            NOW,
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'consumption'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "5"),
-            ("output_tokens", "0"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "0"),
-            ("tokens_delta", "-5"),
-            NOW,
-        ],
-    ),
-    ("idempotency_keys", &[ANN, ("key", "'k'"), ("fingerprint", "5"), ("outcome", "'{}'"), NOW]),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'consumption'"),
-            ("amount", "7"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "5"),
-            ("output_tokens", "7"),
-            ("price_per_m_token", "7"),
-            ("credits_delta", "0"),
-            ("tokens_delta", "-7"),
-            NOW,
-            ("bonus_delta", "0"),
-            ("shortfall_tokens", "5"),
-            ("reverses", "NULL"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "'ann'"),
-            ("reason", "NULL"),
-            ("actor", "'backend'"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'allocation'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "7"),
-            ("credits_delta", "-5"),
-            ("tokens_delta", "7"),
-            NOW,
-            ("bonus_delta", "-1"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "NULL"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "NULL"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'refund'"),
-            ("amount", "5"),
-            ("model_id", "NULL"),
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "-5"),
-            ("tokens_delta", "0"),
-            NOW,
-            ("bonus_delta", "-1"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "7"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "NULL"),
-            ("actor", "'store'"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'refund'"),
-            ("amount", "0"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "0"),
-            ("tokens_delta", "-5"),
-            NOW,
-            ("bonus_delta", "0"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "7"),
-            ("allocation_id", "7"),
-            ("hold_id", "NULL"),
-            ("reason", "NULL"),
-            ("actor", "'operator'"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'reversal'"),
-            ("amount", "5"),
-            ("model_id", "NULL"),
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "5"),
-            ("tokens_delta", "0"),
-            NOW,
-            ("bonus_delta", "1"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "7"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "NULL"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'reversal'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "0"),
-            ("tokens_delta", "5"),
-            NOW,
-            ("bonus_delta", "0"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "7"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "'ann'"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'return'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "5"),
-            ("tokens_delta", "-7"),
-            NOW,
-            ("bonus_delta", "1"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "NULL"),
-            ("allocation_id", "7"),
-            ("hold_id", "NULL"),
-            ("reason", "NULL"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'grant'"),
-            ("amount", "5"),
-            ("model_id", "NULL"),
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "5"),
-            ("tokens_delta", "0"),
-            NOW,
-            ("bonus_delta", "5"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "NULL"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "'ann'"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'adjustment'"),
-            ("amount", "5"),
-            ("model_id", "NULL"),
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "-5"),
-            ("tokens_delta", "0"),
-            NOW,
-            ("bonus_delta", "-1"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "NULL"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "'ann'"),
-            ("actor", "NULL"),
-        ],
-    ),
-    (
-        "transactions",
-        &[
-            ANN,
-            ("type", "'adjustment'"),
-            ("amount", "5"),
-            MODEL,
-            ("transaction_id", "NULL"),
-            ("metadata", "NULL"),
-            ("input_tokens", "NULL"),
-            ("output_tokens", "NULL"),
-            ("price_per_m_token", "NULL"),
-            ("credits_delta", "0"),
-            ("tokens_delta", "5"),
-            NOW,
-            ("bonus_delta", "0"),
-            ("shortfall_tokens", "NULL"),
-            ("reverses", "NULL"),
-            ("allocation_id", "NULL"),
-            ("hold_id", "NULL"),
-            ("reason", "'ann'"),
-            ("actor", "NULL"),
-        ],
-    ),
-    ("purchase_names", &[("name", "'t'"), ANN]),
-    ("old_purchases", &[("last_id", "5")]),
-];
 /// Every column but those.
 const SAMPLED: &str = "
     SELECT table_name || '.' || column_name FROM information_schema.columns
     WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'
         AND column_name <> 'id'";
-const ANN: (&str, &str) = ("user_id", "'ann'");
-const MODEL: (&str, &str) = ("model_id", "'m'");
-const NOW: (&str, &str) = ("created_at", "CURRENT_TIMESTAMP");
-const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// There before each row is.
 const BEFORE: &str = "BEGIN;
-    INSERT INTO users (user_id, created_at) VALUES ('ann', CURRENT_TIMESTAMP)";
+    INSERT INTO users (user_id, created_at) VALUES ('ann', CURRENT_TIMESTAMP);
+    INSERT INTO purchases (id, key, store, state, user_id, received_at, updated_at)
+    VALUES (9007199254740991, 'another', 'apple', 'received', 'ann', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)";
 
-const NUMERIC: [&str; 16] = [
+const NUMERIC: [&str; 25] = [
     "credits",
     "allocated_tokens",
     "price_per_m_token",
@@ -508,6 +223,15 @@ const NUMERIC: [&str; 16] = [
     "reverses",
     "allocation_id",
     "last_id",
+    "quantity",
+    "price_milliunits",
+    "entry_id",
+    "attempts",
+    "refund_store",
+    "refund_operator",
+    "taken_credits",
+    "shortfall_credits",
+    "purchase_id",
 ];
 /// What a column is set to in turn; what is no constraint's business is the same on both.
 const NUMBERS: [&str; 10] = [
@@ -522,7 +246,7 @@ const NUMBERS: [&str; 10] = [
     "9007199254740991",
     "9007199254740992",
 ];
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 25] = [
     "NULL",
     "''",
     "'ann'",
@@ -539,9 +263,18 @@ const WORDS: [&str; 16] = [
     "'backend'",
     "'operator'",
     "'store'",
+    "'google'",
+    "'apple'",
+    "'production'",
+    "'sandbox'",
+    "'received'",
+    "'granted'",
+    "'refused'",
+    "'unclaimed'",
+    "'refunded'",
 ];
 /// Lengths of texts, in characters of two bytes.
-const LENGTHS: [usize; 10] = [1, 35, 36, 128, 129, 200, 201, 255, 256, 257];
+const LENGTHS: [usize; 14] = [1, 8, 9, 35, 36, 128, 129, 200, 201, 255, 256, 257, 2_048, 2_049];
 
 /// Which of them a column can have that has `value` in a sample.
 fn values(column: &str, value: &str) -> Vec<String> {
@@ -549,8 +282,12 @@ fn values(column: &str, value: &str) -> Vec<String> {
         return NUMBERS.map(str::to_owned).to_vec();
     }
     match column {
-        "metadata" | "outcome" | "created_at" | "updated_at" => {
+        "metadata" | "outcome" => {
             vec!["NULL".to_owned(), if value == "NULL" { "'{}'" } else { value }.to_owned()]
+        }
+        "active" => ["NULL", "true", "false"].map(str::to_owned).to_vec(),
+        time if time.ends_with("_at") || time == "unknown_since" => {
+            ["NULL", "CURRENT_TIMESTAMP"].map(str::to_owned).to_vec()
         }
         _ => {
             let long = LENGTHS.map(|length| format!("'{}'", "é".repeat(length)));
@@ -630,12 +367,13 @@ async fn the_same_values_are_refused() {
 }
 
 /// Everything but times.
-const SEEDS: [&str; 3] = [
+const SEEDS: [&str; 4] = [
     "SELECT CAST(id AS TEXT) || ' ' || user_id FROM users",
     "SELECT user_id || ' ' || CAST(credits AS TEXT) FROM credits",
     "SELECT model_id || ' ' || CAST(price_per_m_token AS TEXT) || ' ' || category || ' '
         || CAST(exchange_rate AS TEXT) || ' ' || CAST(margin_percent AS TEXT)
      FROM token_pricing ORDER BY model_id",
+    "SELECT product_id || ' ' || CAST(credits AS TEXT) FROM products WHERE active ORDER BY product_id",
 ];
 
 async fn new_databases_hold_the_same() {

@@ -1,0 +1,215 @@
+//! Purchases that the stores confirm, as either engine finds and writes them: as JSON, whose members are the
+//! columns. The statements are the engines'.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::de::DeserializeOwned;
+
+use super::{DatabaseError, rows::row};
+use crate::domain::{
+    Credits, Facts, Product, ProductId, ProductList, PurchaseKey, PurchaseState, Store,
+    TrackedPurchase, TrackedPurchases, UserId,
+};
+
+/// The columns that a [`TrackedPurchase`] is kept in, but for its id.
+pub(super) const COLUMNS: [&str; 25] = [
+    "key",
+    "store",
+    "state",
+    "reason",
+    "user_id",
+    "token",
+    "record",
+    "environment",
+    "store_id",
+    "original_id",
+    "product_id",
+    "quantity",
+    "items",
+    "credits",
+    "price_milliunits",
+    "currency",
+    "verified",
+    "received_at",
+    "purchased_at",
+    "granted_at",
+    "acknowledged_at",
+    "consumed_at",
+    "due_at",
+    "unknown_since",
+    "attempts",
+];
+
+row! {
+    /// A row of the statement that reads what operations on purchases must know.
+    pub(super) struct StoreFactRow<'r> {
+        /// The kind: a `purchase` by one of its keys, a `product`, a `user`, and how many purchases of a user are
+        /// `waiting`.
+        source: &'r str,
+        name: &'r str,
+        /// JSON.
+        value: &'r str,
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct StoreFacts {
+    purchases: TrackedPurchases,
+    products: Vec<(ProductId, Product)>,
+    users: HashSet<UserId>,
+    waiting: HashMap<UserId, u64>,
+}
+
+impl StoreFacts {
+    pub(super) fn take(&mut self, row: &StoreFactRow<'_>) -> Result<(), DatabaseError> {
+        let StoreFactRow { source, name, value } = *row;
+        let user = || UserId::new(name).map_err(|error| impossible(source, name, &error));
+        match source {
+            "purchase" => {
+                let purchase: TrackedPurchase = parsed(source, name, value)?;
+                self.purchases.insert_kept(PurchaseKey::kept(name), purchase);
+            }
+            "product" => self.products.push(product(name, value)?),
+            "user" => drop(self.users.insert(user()?)),
+            "waiting" => drop(self.waiting.insert(user()?, parsed(source, name, value)?)),
+            other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
+        }
+        Ok(())
+    }
+
+    /// Adds all of it to `facts`.
+    pub(super) fn add_to(self, facts: &mut Facts) {
+        facts.purchases = self.purchases;
+        facts.products = self.products.into_iter().collect();
+        facts.user_ids = self.users;
+        facts.waiting = self.waiting;
+    }
+
+    /// The products.
+    pub(super) fn into_products(self) -> ProductList {
+        self.products.into_iter().collect()
+    }
+}
+
+fn product(name: &str, value: &str) -> Result<(ProductId, Product), DatabaseError> {
+    let (credits, active): (Credits, bool) = parsed("product", name, value)?;
+    let id = ProductId::new(name).map_err(|error| impossible("product", name, &error))?;
+    Ok((id, Product { credits, active }))
+}
+
+fn parsed<T: DeserializeOwned>(what: &str, name: &str, json: &str) -> Result<T, DatabaseError> {
+    serde_json::from_str(json).map_err(|error| impossible(what, name, &error))
+}
+
+fn impossible(what: &str, name: &str, error: &dyn std::fmt::Display) -> DatabaseError {
+    DatabaseError::Corrupt(format!("{what} '{name}': {error}"))
+}
+
+/// A purchase whose store is to be asked or told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DuePurchase {
+    /// Its first key.
+    pub key: PurchaseKey,
+    /// Whose it is.
+    pub user: UserId,
+}
+
+row! {
+    /// [`DuePurchase`].
+    pub(super) struct DueRow<'r> {
+        key: &'r str,
+        user_id: &'r str,
+    }
+}
+
+impl DueRow<'_> {
+    pub(super) fn into_due(self) -> Result<DuePurchase, DatabaseError> {
+        let user = UserId::new(self.user_id)
+            .map_err(|error| impossible("purchases.user_id", self.user_id, &error))?;
+        Ok(DuePurchase { key: PurchaseKey::kept(self.key), user })
+    }
+}
+
+/// Those that are due at `$1`, at most `$2`, the longest due first. Nothing is put off beyond `$3`: there the clock
+/// was ahead.
+pub(super) const DUE: &str = "
+    SELECT key, user_id FROM purchases
+    WHERE due_at IS NOT NULL AND (due_at <= $1 OR due_at > $3) AND user_id IS NOT NULL
+    ORDER BY due_at LIMIT $2";
+
+/// Makes those due at `$1` that are to be asked for or acknowledged, at most `$2`.
+pub(super) const MAKE_DUE: &str = "
+    UPDATE purchases SET due_at = $1 WHERE id IN (
+        SELECT id FROM purchases
+        WHERE due_at IS NOT NULL AND due_at > $1
+            AND (granted_at IS NULL OR acknowledged_at IS NULL)
+        LIMIT $2)";
+/// How many are made due at once.
+pub(super) const MADE_DUE_AT_ONCE: i64 = 256;
+
+/// How many purchases there are of each store and state, and since when the oldest waits; and of those granted
+/// whose store was not told yet.
+pub(super) const COUNTS: &str = "
+    SELECT store, state, count(*) AS purchases, CAST(min(received_at) AS TEXT) AS oldest
+    FROM purchases GROUP BY store, state
+    UNION ALL
+    SELECT store, 'unacknowledged', count(*), CAST(min(granted_at) AS TEXT)
+    FROM purchases
+    WHERE store = 'google' AND granted_at IS NOT NULL AND acknowledged_at IS NULL
+    GROUP BY store";
+
+row! {
+    /// A row of [`COUNTS`].
+    pub(super) struct CountRow {
+        store: String,
+        state: String,
+        purchases: i64,
+        oldest: Option<String>,
+    }
+}
+
+/// How many purchases there are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PurchaseCounts {
+    /// Of each store and state that there are any of.
+    pub by_state: Vec<(Store, PurchaseState, u64)>,
+    /// When the oldest of those came that wait for their store's word, or for somebody to look.
+    pub oldest_waiting: Option<chrono::DateTime<chrono::Utc>>,
+    /// Granted purchases whose store was not told that they were delivered.
+    pub unacknowledged: u64,
+    /// When the oldest of those was granted.
+    pub oldest_unacknowledged: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl PurchaseCounts {
+    pub(super) fn of(rows: impl IntoIterator<Item = CountRow>) -> Self {
+        let mut counts = Self::default();
+        for CountRow { store, state, purchases, oldest } in rows {
+            let oldest = oldest.as_deref().and_then(time);
+            let earlier = |one: Option<_>| one.into_iter().chain(oldest).min();
+            if state == "unacknowledged" {
+                counts.unacknowledged =
+                    counts.unacknowledged.saturating_add(purchases.unsigned_abs());
+                counts.oldest_unacknowledged = earlier(counts.oldest_unacknowledged);
+                continue;
+            }
+            let store = Store::from_name(&store);
+            let state = PurchaseState::ALL.into_iter().find(|known| known.name() == state);
+            let (Some(store), Some(state)) = (store, state) else { continue };
+            counts.by_state.push((store, state, purchases.unsigned_abs()));
+            if state.is_open() {
+                counts.oldest_waiting = earlier(counts.oldest_waiting);
+            }
+        }
+        counts
+    }
+}
+
+/// A time as either engine writes it.
+fn time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+    use chrono::DateTime;
+    let iso = DateTime::parse_from_rfc3339(text);
+    let postgres = || DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z");
+    iso.or_else(|_| postgres()).ok().map(|time| time.to_utc())
+}
