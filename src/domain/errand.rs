@@ -24,6 +24,8 @@ pub(crate) struct TakeTurn {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Turn {
     pub errand: Errand,
+    /// The purchase's id.
+    pub id: Option<i64>,
     pub store: Store,
     /// The store's name of what was bought, where it is known. Of several the first.
     pub product: Option<String>,
@@ -85,6 +87,7 @@ impl Operation for TakeTurn {
         let product = product.and_then(|names| names.split(',').next()).map(str::to_owned);
         Ok(Applied::now(Some(Turn {
             errand,
+            id: purchase.id,
             store: purchase.store,
             product,
             token: purchase.token.clone(),

@@ -42,11 +42,13 @@ pub(crate) struct GrantOutcome {
     pub balance: Credits,
     /// What was added; nothing when it is told again.
     pub granted: Credits,
+    /// The purchase's id, if it was written down before.
+    pub id: Option<i64>,
 }
 
 impl From<Credits> for GrantOutcome {
     fn from(balance: Credits) -> Self {
-        Self { balance, granted: Credits::ZERO }
+        Self { balance, granted: Credits::ZERO, id: None }
     }
 }
 
@@ -92,8 +94,8 @@ impl Operation for Grant {
         })?;
         let balance = facts.accounts.of(user).credits().checked_add(credits);
         let balance = balance.ok_or(Refusal::BalanceOverflow)?;
-        self.carry_out(user, credits, facts, &found);
-        Ok(Applied::now(GrantOutcome { balance, granted: credits }))
+        let id = self.carry_out(user, credits, facts, &found);
+        Ok(Applied::now(GrantOutcome { balance, granted: credits, id }))
     }
 }
 
@@ -154,7 +156,14 @@ impl Grant {
         Ok(())
     }
 
-    fn carry_out(&self, user: &UserId, credits: Credits, facts: &mut Facts, found: &[usize]) {
+    /// Returns the purchase's id, if it has one already.
+    fn carry_out(
+        &self,
+        user: &UserId,
+        credits: Credits,
+        facts: &mut Facts,
+        found: &[usize],
+    ) -> Option<i64> {
         let now = facts.now;
         let Facts { purchases, products, granted, accounts, .. } = facts;
         let (place, others) = if let Some((first, others)) = found.split_first() {
@@ -174,16 +183,18 @@ impl Grant {
         purchase.attempts = 0;
         let record =
             purchase.record.take().map_or_else(|| self.record.clone(), PurchaseRecord::new);
-        purchase.acknowledged_at = self.paid.acknowledged.then_some(now);
+        // Whoever consumed it acknowledged it.
+        let is_acknowledged = self.paid.acknowledged || self.paid.consumed;
+        purchase.acknowledged_at = is_acknowledged.then_some(now);
         purchase.consumed_at = self.paid.consumed.then_some(now);
         let is_google = self.paid.store == Store::Google;
-        purchase.due_at = match (self.paid.acknowledged, self.paid.consumed) {
+        purchase.due_at = match (is_acknowledged, self.paid.consumed) {
             (false, _) if is_google => Some(now),
             (true, false) if is_google => now.checked_add_signed(CONSUME_AFTER),
             _ => None,
         };
         purchase.token = self.token.clone().filter(|_| purchase.due_at.is_some());
-        let key = purchase.key.clone();
+        let (key, id) = (purchase.key.clone(), purchase.id);
         for key in &self.keys {
             purchases.add_key(key.clone(), place);
         }
@@ -205,6 +216,7 @@ impl Grant {
             store_transaction_id: Some(self.store_transaction_id.clone()),
             record,
         });
+        id
     }
 
     /// What the entry is known by from now on: the store's id, and what the record calls the token.

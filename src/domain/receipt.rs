@@ -113,6 +113,8 @@ impl fmt::Debug for Receive {
 pub(crate) struct Received {
     /// Whose it is, if it comes to be granted.
     pub owner: UserId,
+    /// Its id, if it was written down before.
+    pub id: Option<i64>,
     /// Whether it is granted meanwhile.
     pub is_granted: bool,
 }
@@ -141,8 +143,8 @@ impl Operation for Receive {
         let known = facts.purchases.at(place);
         if known.is_granted() || known.state == PurchaseState::Review {
             let owner = known.user.clone().unwrap_or_else(|| user.clone());
-            let is_granted = known.is_granted();
-            return Ok(Applied::before(Received { owner, is_granted }));
+            let (id, is_granted) = (known.id, known.is_granted());
+            return Ok(Applied::before(Received { owner, id, is_granted }));
         }
         let purchase = facts.purchases.change(place);
         if !purchase.is_waiting() {
@@ -153,7 +155,8 @@ impl Operation for Receive {
         purchase.record.get_or_insert_with(|| self.record.as_json().to_owned());
         purchase.lease(now);
         let owner = purchase.user.clone().unwrap_or_else(|| user.clone());
-        Ok(Applied::now(Received { owner, is_granted: false }))
+        let id = purchase.id;
+        Ok(Applied::now(Received { owner, id, is_granted: false }))
     }
 }
 

@@ -113,7 +113,8 @@ impl Receipts {
                 let known = KnownBy { keys: vec![key.clone()], names };
                 let (environment, doubt) = (None, None);
                 let proof = Proof { store: turn.store, key, token, environment, doubt };
-                let asked = Asked { proof, known, owner, keyed: None, record, label: None };
+                let (keyed, label) = (None, None);
+                let asked = Asked { id: turn.id, proof, known, owner, keyed, record, label };
                 self.fly_again(asked).settled().await;
             }
             (None, Some(paid)) => {
@@ -148,8 +149,12 @@ impl Receipts {
         let told = timeout(ERRAND_LIMIT, telling).await.unwrap_or_else(|_| late());
         let purchase = key.short_hash();
         match &told {
-            Ok(()) => info!(purchase, errand = ?turn.errand, "its store was told"),
-            Err(error) => warn!(purchase, errand = ?turn.errand, %error, "its store was not told"),
+            Ok(()) => {
+                info!(purchase, purchase_id = turn.id, errand = ?turn.errand, "its store was told");
+            }
+            Err(error) => {
+                warn!(purchase, purchase_id = turn.id, errand = ?turn.errand, %error, "its store was not told");
+            }
         }
         let is_forgotten = told == Err(StoreError::Unknown) && self.is_long_ago(turn.granted_at);
         let noted = Told { key, errand: turn.errand, done: told.is_ok() || is_forgotten };

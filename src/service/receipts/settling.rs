@@ -38,6 +38,8 @@ pub(super) struct Bought {
 
 /// A purchase whose store is asked.
 pub(super) struct Asked {
+    /// The purchase's id, if it was written down before.
+    pub(super) id: Option<i64>,
     pub(super) proof: Proof,
     pub(super) known: KnownBy,
     /// Whose it is.
@@ -107,16 +109,17 @@ impl Receipts {
             record: record.clone(),
         };
         let received = self.apply(user, None, receive).await;
-        let Received { owner, is_granted } =
+        let Received { owner, id, is_granted } =
             received.map_err(|error| not_settled(&proof.key, &error))?.outcome;
         if is_granted {
             return Err(Settled::Granted { owner, is_news: Arc::default() });
         }
         let purchase = proof.key.short_hash();
-        info!(purchase, store = proof.store.name(), user = owner.as_str(), "purchase received");
         let is_own = owner == *user;
+        let (store, user) = (proof.store.name(), owner.as_str());
+        info!(purchase, purchase_id = id, store, user, "purchase received");
         let (keyed, label) = (keyed.filter(|_| is_own), is_own.then_some(label));
-        Ok(Asked { proof, known, owner, keyed, record, label })
+        Ok(Asked { id, proof, known, owner, keyed, record, label })
     }
 
     /// Asks the store, and does what follows from its word.
@@ -125,24 +128,24 @@ impl Receipts {
         let asking = timeout(ASK_LIMIT, self.stores.ask(&asked.proof, self.now()));
         let late = || Err(StoreError::Unreachable("it takes too long".to_owned()));
         let word = asking.await.unwrap_or_else(|_| late());
-        let purchase = key.short_hash();
+        let (purchase, purchase_id) = (key.short_hash(), asked.id);
         match word {
             Ok(StoreWord::Paid(paid)) => return self.settle_paid(asked, *paid).await,
             Ok(StoreWord::Unpaid) => {
-                info!(purchase, "its store says that it is not paid yet");
+                info!(purchase, purchase_id, "its store says that it is not paid yet");
                 self.note(&asked, Noted::Unpaid, Refusal::PurchasePending).await
             }
             Ok(StoreWord::Never(why)) => {
-                info!(purchase, why, "its store says that it is not valid");
+                info!(purchase, purchase_id, why, "its store says that it is not valid");
                 self.note(&asked, Noted::Never, Refusal::InvalidReceipt).await
             }
             Err(StoreError::Unknown) => {
-                info!(purchase, "its store does not know it, or not yet");
+                info!(purchase, purchase_id, "its store does not know it, or not yet");
                 self.note(&asked, Noted::Unknown, Refusal::StoreUnavailable).await
             }
             Err(error) => {
                 self.count_chain(&error);
-                warn!(purchase, %error, "its store does not confirm it now");
+                warn!(purchase, purchase_id, %error, "its store does not confirm it now");
                 self.count_chain(&error);
                 let refusal = match error {
                     StoreError::NotConfigured(_) => Refusal::StoreNotConfigured,
@@ -227,7 +230,14 @@ impl Receipts {
             Ok(Applied { outcome, replayed }) => {
                 let (user, credits) = (owner.as_str(), outcome.granted.get());
                 if !replayed {
-                    info!(purchase, user, credits, is_test, "purchase granted");
+                    info!(
+                        purchase,
+                        purchase_id = outcome.id,
+                        user,
+                        credits,
+                        is_test,
+                        "purchase granted"
+                    );
                     warn_of_label(&purchase, label.as_ref(), &paid, &token_hash, outcome.granted);
                     if let (Some(metrics), false) = (&self.metrics, is_test) {
                         metrics.operations.credits_purchased.inc_by(credits.unsigned_abs());

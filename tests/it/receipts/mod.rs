@@ -4,6 +4,7 @@
 mod apple_chains;
 mod apple_ids;
 mod apple_payloads;
+mod books;
 mod checks;
 mod google_answers;
 mod grants;
