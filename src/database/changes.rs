@@ -127,7 +127,8 @@ impl<'a> EntryRow<'a> {
             Entry::Allocation { price_per_m_token, .. } => {
                 Self { price_per_m_token: Some(*price_per_m_token), ..row }
             }
-            Entry::Consumption { usage, .. } => Self {
+            Entry::Consumption { usage, price_per_m_token, .. } => Self {
+                price_per_m_token: *price_per_m_token,
                 input_tokens: Some(usage.input().get()),
                 output_tokens: Some(usage.output().get()),
                 ..row

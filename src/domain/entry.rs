@@ -63,6 +63,8 @@ pub(crate) enum Entry {
         model: ModelId,
         /// Tokens used.
         usage: Usage,
+        /// Credits per million tokens at that moment, if the model had a price.
+        price_per_m_token: Option<i64>,
     },
 }
 

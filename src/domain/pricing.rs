@@ -2,7 +2,7 @@
 //!
 //! Exact integer arithmetic; products are made in `i128`, where they can't overflow.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ impl Price {
 /// The price of every model that can be bought.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct PriceList(BTreeMap<ModelId, Price>);
+pub(crate) struct PriceList(Arc<BTreeMap<ModelId, Price>>);
 
 impl PriceList {
     /// The price of `model`, if it can be bought.
@@ -118,7 +118,7 @@ impl PriceList {
 
 impl FromIterator<(ModelId, Price)> for PriceList {
     fn from_iter<I: IntoIterator<Item = (ModelId, Price)>>(prices: I) -> Self {
-        Self(prices.into_iter().collect())
+        Self(Arc::new(prices.into_iter().collect()))
     }
 }
 

@@ -4,7 +4,11 @@ use serde_json::json;
 
 use crate::harness::{Engine, Server, on_both_engines};
 
-on_both_engines![a_changed_price_counts_from_the_next_call, new_and_moved_and_removed_models];
+on_both_engines![
+    a_changed_price_counts_from_the_next_call,
+    new_and_moved_and_removed_models,
+    a_consumption_keeps_its_price,
+];
 
 async fn a_changed_price_counts_from_the_next_call(engine: Engine) {
     let server = Server::start(engine);
@@ -47,4 +51,21 @@ async fn new_and_moved_and_removed_models(engine: Engine) {
     assert_eq!((reply.status, &reply.json()["code"]), (400, &json!("model_not_priced")));
     let remaining = json!({"success": true, "remaining_tokens": 99_999});
     client.consume("new-model", 1, 0).await.is(200, &remaining);
+}
+
+async fn a_consumption_keeps_its_price(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens("gemini-2.0-flash", 75).await;
+    let database = server.database();
+    for change in ["price_per_m_token = 75", "price_per_m_token = 80", "model_id = 'another'"] {
+        let sql = format!("UPDATE token_pricing SET {change} WHERE model_id = 'gemini-2.0-flash'");
+        database.execute(&sql).await;
+        for tokens in [1, 2] {
+            client.consume("gemini-2.0-flash", tokens, 0).await.ok();
+        }
+    }
+    let kept = "SELECT COALESCE(CAST(price_per_m_token AS TEXT), 'none') FROM transactions
+        WHERE type = 'consumption' ORDER BY id";
+    assert_eq!(database.texts(kept).await, ["75", "75", "80", "80", "none", "none"]);
 }
