@@ -354,12 +354,15 @@ pub(super) fn with_member<K: Kind>(object: ObjectBuilder, name: &str, kind: &K) 
 }
 
 /// Declares the parameters of a query, each as `field: type = kind`, or `field("name"): type = kind`, and
-/// `or default` where one that is missing means something. Of a parameter given twice the last counts, unknown
+/// `or default` where one that is missing means something, `and required` where it has to be there. Of a parameter given twice the last counts, unknown
 /// ones are ignored.
 macro_rules! query {
     (
         #[doc = $about:literal]
-        $query:ident { $($field:ident $(($name:literal))?: $type:ty = $kind:expr $(, or $default:expr)?;)+ }
+        $query:ident {
+            $($field:ident $(($name:literal))?: $type:ty = $kind:expr
+                $(, or $default:expr)? $(, and $required:ident)?;)+
+        }
     ) => {
         #[doc = $about]
         #[derive(Debug)]
@@ -371,10 +374,14 @@ macro_rules! query {
             fn read(query: &str) -> Result<Self, $crate::api::problem::Problems> {
                 use $crate::api::{description::{parameter, wire_name}, problem::Problems};
                 let mut noted = None;
-                $(let $field = Problems::note(
-                    &mut noted,
-                    parameter(query, wire_name!($field $($name)?), &$kind),
-                );)+
+                $(let $field = {
+                    let name = wire_name!($field $($name)?);
+                    let read = parameter(query, name, &$kind);
+                    $(let read = read.and_then(|value| {
+                        $crate::api::description::$required(value, name)
+                    });)?
+                    Problems::note(&mut noted, read)
+                };)+
                 match noted {
                     Some(problems) => Err(problems),
                     None => Ok(Self { $($field: $field.expect("what has no value has a problem"),)+ }),
@@ -391,6 +398,7 @@ macro_rules! query {
                     wire_name!($field $($name)?),
                     &$kind,
                     None::<serde_json::Value>$(.or(Some($default.into())))?,
+                    [$(stringify!($required))?].contains(&"required"),
                 )),+]
             }
         }
@@ -411,10 +419,17 @@ pub(super) fn parameter<P: Parsed>(
     Ok(last.map(|(_, text)| kind.parse(text, loc())).transpose()?)
 }
 
+/// A parameter that has to be there.
+pub(super) fn required<T>(value: Option<T>, name: &'static str) -> Result<Option<T>, Problems> {
+    let missing = || Problem::missing(vec![Step::from("query"), Step::from(name)]);
+    value.map(Some).ok_or_else(|| missing().into())
+}
+
 pub(super) fn described_parameter<P: Parsed>(
     name: &str,
     kind: &P,
     default: Option<Value>,
+    is_required: bool,
 ) -> Parameter {
     let mut schema = kind.parameter_schema();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
@@ -423,7 +438,7 @@ pub(super) fn described_parameter<P: Parsed>(
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
-        .required(Required::False)
+        .required(if is_required { Required::True } else { Required::False })
         .schema(Some(schema))
         .build()
 }

@@ -20,6 +20,7 @@ mod pricing;
 mod problem;
 mod products;
 mod purchases;
+mod quote;
 mod reset;
 mod schemas;
 mod state;
@@ -101,6 +102,7 @@ fn limited_routes() -> OpenApiRouter<Api> {
         .layer(long_answers)
         .routes(routes!(balance::balance))
         .routes(routes!(balance::category_total))
+        .routes(routes!(quote::quote))
         .routes(routes!(pricing::pricing))
         .routes(routes!(products::products))
         .routes(routes!(purchases::add_credits))

@@ -86,6 +86,17 @@ impl Price {
         Tokens::new(i64::try_from(tokens).ok()?).ok()
     }
 
+    /// The fewest credits that buy at least so many tokens: ceil(tokens × price / 1,000,000).
+    pub(crate) fn credits_for(self, tokens: Tokens) -> Credits {
+        let product = i128::from(tokens.get()).checked_mul(i128::from(self.price_per_m_token));
+        let rounded_up = product
+            .and_then(|product| product.checked_add(TOKENS_PER_PRICE_UNIT))
+            .and_then(|product| product.checked_sub(1))
+            .and_then(|product| product.checked_div(TOKENS_PER_PRICE_UNIT))
+            .and_then(|credits| i64::try_from(credits).ok());
+        rounded_up.and_then(|credits| Credits::new(credits).ok()).unwrap_or(Credits::MAX)
+    }
+
     /// The largest amount of credits whose tokens still fit into `free`, zero when not even the
     /// tokens of one credit do. The inverse of [`Self::tokens_for`]: the largest `c` with
     /// c × 1,000,000 < (free + 1) × price.

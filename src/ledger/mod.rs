@@ -99,6 +99,7 @@ pub(crate) struct Ledger {
     /// To the first lane.
     chores: mpsc::Sender<Asked>,
     health: Arc<WriteHealth>,
+    limits: CapacityLimits,
 }
 
 /// The tasks that write.
@@ -136,7 +137,12 @@ impl Ledger {
             stops.push(stop);
         }
         let chores = chores.swap_remove(0);
-        (Self { queues, chores, health }, WriterTasks { stops, tasks })
+        (Self { queues, chores, health, limits }, WriterTasks { stops, tasks })
+    }
+
+    /// Most tokens per category.
+    pub(crate) const fn limits(&self) -> CapacityLimits {
+        self.limits
     }
 
     /// Watches how long the queues are, without keeping them open.

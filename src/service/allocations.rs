@@ -3,7 +3,12 @@
 use tracing::info;
 
 use super::{BillingService, Caller, ServiceError, code};
-use crate::domain::{Allocate, Allocation, Applied, Keyed};
+use crate::{
+    domain::{
+        Allocate, Allocation, Applied, Asked, Credits, Keyed, ModelId, Quote, Quotes, UserId,
+    },
+    ledger::LedgerError,
+};
 
 impl BillingService {
     /// Turns credits into tokens, all items or none.
@@ -33,5 +38,23 @@ impl BillingService {
             "allocation"
         );
         result
+    }
+
+    /// What an allocation to `model` of at most so many credits would come to.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read, and [`ServiceError::Ledger`] with a
+    /// [`Refusal`](crate::domain::Refusal) where the model has no price.
+    pub(crate) async fn quote(
+        &self,
+        user: &UserId,
+        model: &ModelId,
+        asked: Asked,
+        most: Credits,
+    ) -> Result<Quote, ServiceError> {
+        let (account, prices) = self.reader.account_and_prices(user).await?;
+        let limits = self.ledger.limits();
+        let quotes = Quotes { account: &account, prices: &prices, limits, most };
+        Ok(quotes.quote(model, asked).map_err(LedgerError::Refused)?)
     }
 }

@@ -37,6 +37,7 @@ mod pricing;
 mod probes;
 mod purchase_names;
 mod purchases;
+mod quotes;
 mod races;
 mod rate_limit;
 mod receipt_settings;
