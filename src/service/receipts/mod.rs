@@ -97,7 +97,7 @@ impl Receipts {
             known => return Ok(known?),
         };
         match judged {
-            Err(error) => Err(self.not_judged(&known, &error).into()),
+            Err(error) => Err(self.not_judged(&brought.token, &error).into()),
             Ok(Judged::Said(StoreWord::Paid(paid))) => {
                 let settled = self.settle_signed(user, keyed, &known, *paid, &brought).await?;
                 Ok(settled)
@@ -179,9 +179,10 @@ impl Receipts {
     }
 
     /// Why nobody can be asked about a proof.
-    fn not_judged(&self, known: &KnownBy, error: &StoreError) -> LedgerError {
+    fn not_judged(&self, token: &PurchaseToken, error: &StoreError) -> LedgerError {
         self.count_chain(error);
-        warn!(purchase = known.short_hash(), %error, "a purchase can't be confirmed");
+        let purchase = PurchaseKey::of_unknown(token).short_hash();
+        warn!(purchase, %error, "a purchase can't be confirmed");
         LedgerError::Refused(match error {
             StoreError::NotConfigured(_) => Refusal::StoreNotConfigured,
             _ => Refusal::StoreUnavailable,
