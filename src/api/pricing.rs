@@ -5,8 +5,8 @@ use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Object, ObjectBuilder, Ref, RefOr,
-        schema::{AdditionalProperties, Schema, Type},
+        ObjectBuilder, Ref, RefOr,
+        schema::{Schema, Type},
     },
 };
 
@@ -14,7 +14,7 @@ use super::{
     description::integer,
     error::ApiError,
     problem::{Lowest, Range},
-    schemas::CategoryName,
+    schemas::{CategoryName, map_of},
     state::Service,
 };
 use crate::domain::PriceList;
@@ -28,13 +28,7 @@ pub(super) struct Prices(PriceList);
 
 impl PartialSchema for Prices {
     fn schema() -> RefOr<Schema> {
-        let price = Ref::from_schema_name("ModelPrice");
-        ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .description(Some("Prices by model."))
-            .additional_properties(Some(AdditionalProperties::RefOr(price.into())))
-            .property_names(Some(Schema::from(Object::with_type(Type::String))))
-            .into()
+        map_of("ModelPrice", "Prices by model.").into()
     }
 }
 

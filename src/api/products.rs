@@ -7,12 +7,14 @@ use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Object, ObjectBuilder, Ref, RefOr,
-        schema::{AdditionalProperties, Schema, Type},
+        ObjectBuilder, RefOr,
+        schema::{Schema, Type},
     },
 };
 
-use super::{allocations::CREDITS, description::Kind, error::ApiError, state::Service};
+use super::{
+    allocations::CREDITS, description::Kind, error::ApiError, schemas::map_of, state::Service,
+};
 use crate::domain::{Credits, ProductId};
 
 #[derive(Serialize)]
@@ -26,13 +28,7 @@ struct Offer {
 
 impl PartialSchema for Products {
     fn schema() -> RefOr<Schema> {
-        let offer = Ref::from_schema_name("Product");
-        ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .description(Some("Products by the name that the app stores know them by."))
-            .additional_properties(Some(AdditionalProperties::RefOr(offer.into())))
-            .property_names(Some(Schema::from(Object::with_type(Type::String))))
-            .into()
+        map_of("Product", "Products by the name that the app stores know them by.").into()
     }
 }
 

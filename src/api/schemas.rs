@@ -5,7 +5,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         KnownFormat, Object, ObjectBuilder, Ref, RefOr, SchemaFormat,
-        schema::{ArrayBuilder, OneOfBuilder, Schema, SchemaType, Type},
+        schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, Schema, SchemaType, Type},
     },
 };
 
@@ -41,6 +41,18 @@ impl PartialSchema for CategoryName {
 }
 
 impl ToSchema for CategoryName {}
+
+/// An object with any names, each with what has the schema of this name.
+pub(super) fn map_of(schema: &str, about: &str) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(about))
+        .additional_properties(Some(AdditionalProperties::RefOr(
+            Ref::from_schema_name(schema).into(),
+        )))
+        .property_names(Some(Schema::from(Object::with_type(Type::String))))
+        .build()
+}
 
 /// Everything that is wrong with a request, as pydantic v2 words it.
 pub(super) struct ValidationError;

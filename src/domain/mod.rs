@@ -18,6 +18,8 @@ mod operation;
 mod pricing;
 mod product;
 mod purchase;
+mod purchase_key;
+mod purchase_state;
 mod quote;
 mod receipt;
 mod refusal;
@@ -25,6 +27,7 @@ mod reset;
 mod store_purchase;
 mod token_form;
 mod tracked;
+mod tracked_purchases;
 
 #[cfg(test)]
 mod model_test;
@@ -54,6 +57,8 @@ pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};
+pub(crate) use purchase_key::PurchaseKey;
+pub(crate) use purchase_state::{PurchaseState, Reason};
 pub(crate) use quote::{Asked, Limit, Quote, Quotes};
 pub(crate) use receipt::{LookUp, Note, NoteOutcome, Noted, Receive, Received};
 pub(crate) use refusal::Refusal;
@@ -62,6 +67,5 @@ pub(crate) use store_purchase::{
     Environment, PaidPurchase, PurchasedItem, SandboxRule, Store, StoreWord,
 };
 pub(crate) use token_form::TokenForm;
-pub(crate) use tracked::{
-    Granted, PurchaseKey, PurchaseState, Reason, TrackedPurchase, TrackedPurchases,
-};
+pub(crate) use tracked::TrackedPurchase;
+pub(crate) use tracked_purchases::{Granted, TrackedPurchases};

@@ -1,15 +1,15 @@
-//! A store's purchase as it is kept, from the moment somebody brings it: its state, and all that it is known by.
-//! What moves it from one state to the next is in `receipt`, `grant` and `errand`.
+//! A store's purchase as it is kept, from the moment somebody brings it, and when its store is asked again. What moves
+//! it from one state to the next is in `receipt`, `grant` and `errand`.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseName, PurchaseToken,
-    PurchasedItem, Store, StoreTransactionId, UserId, names::hash,
+    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseState,
+    PurchaseToken, PurchasedItem, Reason, Store, UserId,
 };
 
 /// How long to wait before a store is asked again the first time. Each further time doubles it.
@@ -29,155 +29,6 @@ const UNKNOWN_FOR: TimeDelta = TimeDelta::hours(24);
 const PUT_OFF_MAX: TimeDelta = TimeDelta::days(2);
 /// How long whoever has begun on a purchase has it for itself.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
-
-/// What a purchase is known by to its store. Of one purchase all keys lead to the same row, and no two purchases
-/// share one.
-///
-/// A [`PurchaseName`] is what an entry of the history is known by, also one that was believed on a client's word. A
-/// grant makes both: the keys see to it that it is the only one, the names that it stays so while the stores are not
-/// asked, and that what was believed before is not granted again.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct PurchaseKey(Arc<str>);
-
-impl PurchaseKey {
-    /// Google's token, which is secret.
-    pub(crate) fn google_token(token: &PurchaseToken) -> Self {
-        Self::new("google:token:", &hash(token.as_str()))
-    }
-
-    /// Google's order.
-    pub(crate) fn google_order(order: &str) -> Self {
-        Self::new("google:order:", order)
-    }
-
-    /// Apple's transaction.
-    pub(crate) fn apple_transaction(environment: Environment, id: &str) -> Self {
-        Self::new(&format!("apple:{}:", environment.name()), id)
-    }
-
-    /// Apple's original transaction. Of a consumable it has one purchase; its id may differ from the transaction's.
-    pub(crate) fn apple_original(environment: Environment, id: &str) -> Self {
-        Self::new(&format!("apple:{}:original:", environment.name()), id)
-    }
-
-    /// Apple's id as a client brings it, which does not tell the environment.
-    pub(crate) fn apple_id(id: &str) -> Self {
-        Self::new("apple:id:", id)
-    }
-
-    /// All keys of a purchase that its store tells.
-    pub(crate) fn all_of(paid: &PaidPurchase) -> Vec<Self> {
-        let (id, environment) = (paid.store_id.as_deref(), paid.environment);
-        match paid.store {
-            Store::Google => id.map(Self::google_order).into_iter().collect(),
-            Store::Apple => {
-                let transaction = id.map(|id| Self::apple_transaction(environment, id));
-                let original =
-                    paid.original_id.as_deref().map(|id| Self::apple_original(environment, id));
-                let brought = id.map(Self::apple_id);
-                transaction.into_iter().chain(original).chain(brought).collect()
-            }
-        }
-    }
-
-    /// A proof that tells no id. Nothing is kept under it.
-    pub(crate) fn of_unknown(token: &PurchaseToken) -> Self {
-        Self::new("unknown:", token.as_str())
-    }
-
-    /// One that was kept.
-    pub(crate) fn kept(key: &str) -> Self {
-        Self(key.into())
-    }
-
-    /// A long id is known by its hash.
-    fn new(kind: &str, id: &str) -> Self {
-        Self(format!("{kind}{}", PurchaseName::of(id).as_str()).into())
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Twelve hexadecimal digits by which the log tells purchases apart.
-    pub(crate) fn short_hash(&self) -> String {
-        let hash = match self.0.strip_prefix("google:token:") {
-            Some(hash) => hash.to_owned(),
-            None => hash(&self.0),
-        };
-        hash.chars().skip("sha256:".len()).take(12).collect()
-    }
-}
-
-/// How far a purchase has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum PurchaseState {
-    /// Written down; its store has not said anything that counts.
-    Received,
-    /// Its store says that it is not paid yet.
-    Pending,
-    /// Its credits were granted.
-    Granted,
-    /// It is not granted, for a reason.
-    Refused,
-    /// It is paid, and something has to be cleared up before it is granted.
-    Review,
-    /// Its store told of it, and nobody has brought it yet.
-    Unclaimed,
-    /// It was granted, and the money went back, at least in part; or it went back before the grant.
-    Refunded,
-}
-
-impl PurchaseState {
-    /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Received,
-        Self::Pending,
-        Self::Granted,
-        Self::Refused,
-        Self::Review,
-        Self::Unclaimed,
-        Self::Refunded,
-    ];
-
-    /// Whether something is still to come.
-    pub(crate) const fn is_open(self) -> bool {
-        matches!(self, Self::Received | Self::Pending | Self::Review)
-    }
-
-    /// Its name in the database and in metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Pending => "pending",
-            Self::Granted => "granted",
-            Self::Refused => "refused",
-            Self::Review => "review",
-            Self::Unclaimed => "unclaimed",
-            Self::Refunded => "refunded",
-        }
-    }
-}
-
-/// Why a purchase is refused or in review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    /// Its product is not in the list: granted as soon as it is.
-    UnknownProduct,
-    /// It names the account of another user: an operator has to decide.
-    AnotherAccount,
-    /// It can never become valid.
-    Invalid,
-    /// It is a test purchase, and those are not granted to this user.
-    Sandbox,
-    /// Another purchase is the same one.
-    Duplicate,
-    /// Its store never said anything that counts.
-    GivenUp,
-}
 
 /// A purchase as it is kept. The names of its fields are those of the columns.
 #[derive(Clone, Serialize, Deserialize)]
@@ -424,107 +275,5 @@ impl TrackedPurchase {
             .checked_mul(percent)
             .and_then(|hundredfold| hundredfold.checked_div(100))
             .unwrap_or(pause)
-    }
-}
-
-/// The purchases that operations ask for, as they find them and leave them.
-#[derive(Debug, Default)]
-pub(crate) struct TrackedPurchases {
-    all: Vec<TrackedPurchase>,
-    by_key: HashMap<PurchaseKey, usize>,
-    /// Keys to keep, with the purchase each leads to.
-    new_keys: Vec<(PurchaseKey, usize)>,
-    changed: Vec<usize>,
-    granted: Vec<Granted>,
-}
-
-/// A purchase just granted, and the entry that tells of it.
-#[derive(Debug)]
-pub(crate) struct Granted {
-    /// The purchase's first key.
-    pub key: PurchaseKey,
-    /// Who got it.
-    pub user: UserId,
-    /// The entry's store id.
-    pub store_transaction_id: StoreTransactionId,
-}
-
-impl TrackedPurchases {
-    /// Takes note of one that is kept, known by `key` and maybe by others.
-    pub(crate) fn insert_kept(&mut self, key: PurchaseKey, purchase: TrackedPurchase) {
-        let place = self.all.iter().position(|known| known.key == purchase.key);
-        let place = place.unwrap_or_else(|| self.push(purchase));
-        self.by_key.insert(key, place);
-    }
-
-    /// Who got those that are granted.
-    pub(super) fn owners_of_granted(&self) -> impl Iterator<Item = &UserId> {
-        let granted = self.all.iter().filter(|purchase| purchase.is_granted());
-        granted.filter_map(|purchase| purchase.user.as_ref())
-    }
-
-    fn push(&mut self, purchase: TrackedPurchase) -> usize {
-        self.all.push(purchase);
-        self.all.len().saturating_sub(1)
-    }
-
-    /// Those known by any of `keys`, each once, in the order of the keys.
-    pub(super) fn find(&self, keys: &[PurchaseKey]) -> Vec<usize> {
-        let mut places: Vec<usize> = Vec::new();
-        for place in keys.iter().filter_map(|key| self.by_key.get(key)) {
-            if !places.contains(place) {
-                places.push(*place);
-            }
-        }
-        places
-    }
-
-    pub(super) fn at(&self, place: usize) -> &TrackedPurchase {
-        &self.all[place]
-    }
-
-    /// Changes one.
-    pub(super) fn change(&mut self, place: usize) -> &mut TrackedPurchase {
-        if !self.changed.contains(&place) {
-            self.changed.push(place);
-        }
-        &mut self.all[place]
-    }
-
-    /// Adds one, known by its key.
-    pub(super) fn add(&mut self, purchase: TrackedPurchase) -> usize {
-        let key = purchase.key.clone();
-        let place = self.push(purchase);
-        self.changed.push(place);
-        self.add_key(key, place);
-        place
-    }
-
-    /// Has one known by `key` too, if nothing is known by it.
-    pub(super) fn add_key(&mut self, key: PurchaseKey, place: usize) {
-        if !self.by_key.contains_key(&key) {
-            self.by_key.insert(key.clone(), place);
-            self.new_keys.push((key, place));
-        }
-    }
-
-    /// Takes note of a grant.
-    pub(super) fn note_granted(&mut self, granted: Granted) {
-        self.granted.push(granted);
-    }
-
-    /// Those to be kept as they are now.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = &TrackedPurchase> {
-        self.changed.iter().map(|place| &self.all[*place])
-    }
-
-    /// Keys to be kept, each with the first key of its purchase.
-    pub(crate) fn new_keys(&self) -> impl Iterator<Item = (&PurchaseKey, &PurchaseKey)> {
-        self.new_keys.iter().map(|(key, place)| (key, &self.all[*place].key))
-    }
-
-    /// Those granted now.
-    pub(crate) fn granted(&self) -> &[Granted] {
-        &self.granted
     }
 }
