@@ -27,8 +27,26 @@ use crate::{
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn send(address: SocketAddr, request: &Text) -> Result<()> {
-    HttpConnection::open(address).await?.exchange(request.bytes()).await
+    HttpConnection::open(address).await?.exchange(request.bytes(), OK).await
 }
+
+/// Sends the requests from a number on, one after the other and without an end. Each has to be answered with this
+/// status.
+pub(crate) async fn send_for_good(
+    address: SocketAddr,
+    requests: Requests,
+    numbers: &AtomicU64,
+    status: &str,
+) -> Result<()> {
+    let mut connection = HttpConnection::open(address).await?;
+    let (mut random, mut text) = (Random::new(), Text::default());
+    loop {
+        requests.write(numbers.fetch_add(1, Ordering::Relaxed), &mut random, &mut text)?;
+        connection.exchange(text.bytes(), status).await?;
+    }
+}
+
+const OK: &str = "200";
 
 /// Room for a page of 100 transactions.
 const ANSWER_BYTES: usize = 32 * 1024;
@@ -46,8 +64,8 @@ impl HttpConnection {
         Ok(Self { stream, buffer: vec![0; ANSWER_BYTES] })
     }
 
-    /// Sends the request and reads the whole answer, which has to be a 200.
-    async fn exchange(&mut self, request: &[u8]) -> Result<()> {
+    /// Sends the request and reads the whole answer, which has to be of this status.
+    async fn exchange(&mut self, request: &[u8], status: &str) -> Result<()> {
         let Self { stream, buffer } = self;
         // A request is far smaller than the socket's buffer, which is empty now.
         let mut stream = Pin::new(stream);
@@ -64,8 +82,9 @@ impl HttpConnection {
             }
         }
         let answer = answer.filled();
-        let is_ok = answer.starts_with(b"HTTP/1.1 200 ");
-        ensure!(is_ok, "not a 200: {}", String::from_utf8_lossy(answer));
+        let told = answer.strip_prefix(b"HTTP/1.1 ").unwrap_or_default();
+        let is_right = told.starts_with(status.as_bytes());
+        ensure!(is_right, "not a {status}: {}", String::from_utf8_lossy(answer));
         Ok(())
     }
 }
@@ -210,7 +229,7 @@ async fn send_all(
         // What it took to make a request is not the server's time.
         let counts_from =
             if matches!(schedule.pace, Pace::Every { .. }) { due } else { Instant::now() };
-        connection.exchange(text.bytes()).await?;
+        connection.exchange(text.bytes(), OK).await?;
         latencies.push(counts_from.elapsed());
         written = written.saturating_add(u64::from(text.writes));
     }

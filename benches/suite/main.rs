@@ -1,6 +1,6 @@
 //! The benchmark suite: the release binary against the limits it has to keep, and against peers on the same
-//! machine. `cargo bench` compares; `cargo bench -- growth`, `instructions`, `soak` and `postgres` look at
-//! one thing each.
+//! machine. `cargo bench` compares; `cargo bench -- growth`, `instructions`, `soak`, `postgres` and `receipts` look
+//! at one thing each.
 //!
 //! Rounds are interleaved and medians taken, because a shared machine drifts. What is measured belongs to
 //! a file per command; this one only tells them apart.
@@ -21,11 +21,13 @@ mod machine;
 mod naive;
 mod peer;
 mod postgres;
+mod receipts;
 mod requests;
 mod runs;
 mod server;
 mod service;
 mod soak;
+mod stores;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -70,6 +72,8 @@ enum Command {
     },
     /// The service on PostgreSQL, beside pgbench.
     Postgres,
+    /// Purchases that the stores confirm, beside those that are believed; and a store that hangs.
+    Receipts,
     /// A process of the suite: the bare handler.
     #[command(hide = true)]
     Bare,
@@ -116,6 +120,7 @@ async fn measure(command: Command, seconds: Duration) -> Result<()> {
         Command::Instructions => instructions::measure().await,
         Command::Soak { minutes } => soak::measure(seconds, minutes).await,
         Command::Postgres => postgres::measure(seconds).await,
+        Command::Receipts => receipts::measure(seconds).await,
         Command::Bare | Command::Naive { .. } | Command::Guard { .. } => {
             bail!("a process of the suite, and no measurement")
         }

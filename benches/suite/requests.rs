@@ -17,6 +17,8 @@ pub(crate) const ADD_CREDITS: &str = "/api/billing/credits/add";
 pub(crate) const HEALTH: &str = "/api/billing/health";
 
 pub(crate) const MODEL: &str = "gemini-2.0-flash";
+/// Worth 300 credits.
+pub(crate) const PRODUCT: &str = "noteapp.credits.small";
 
 /// A request without its headers.
 #[derive(Debug, Clone)]
@@ -59,6 +61,19 @@ impl Call {
     pub(crate) fn add_credits(credits: u64) -> Self {
         let body = format!(
             r#"{{"credits":{credits},"purchase_record":{{"productId":"noteapp.credits.medium","transactionId":"{PLACE}"}}}}"#
+        );
+        Self::post(ADD_CREDITS, body)
+    }
+
+    /// Of a purchase at Google that no other request has.
+    pub(crate) fn bring_google() -> Self {
+        Self::bring(&format!("abcdefghijklmnopqrstuvwx.AO-J1O{:_<100}{PLACE}", ""))
+    }
+
+    /// Of the purchase that this token proves.
+    pub(crate) fn bring(token: &str) -> Self {
+        let body = format!(
+            r#"{{"credits":300,"purchase_record":{{"productId":"{PRODUCT}","purchaseToken":"{token}"}}}}"#
         );
         Self::post(ADD_CREDITS, body)
     }
@@ -122,6 +137,8 @@ const PLACE: &str = "000000000000000000000000000000000000";
 pub(crate) enum Requests {
     /// Each as often as any other.
     Any(Arc<[Text]>),
+    /// Each once, in turn.
+    Each(Arc<[Text]>),
     /// The same for the first so many numbered users, with a token each, and further headers.
     Users { call: Arc<Call>, users: u64, order: Order, headers: String },
 }
@@ -153,6 +170,11 @@ impl Requests {
                 let count = u64::try_from(texts.len())?;
                 let at = random.next().checked_rem(count).context("nothing to send")?;
                 text.clone_from(texts.get(usize::try_from(at)?).context("nothing to send")?);
+            }
+            Self::Each(texts) => {
+                text.clone_from(
+                    texts.get(usize::try_from(number)?).context("nothing left to send")?,
+                );
             }
             Self::Users { call, users, order, headers } => {
                 let number = match order {
