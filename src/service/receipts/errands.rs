@@ -2,11 +2,11 @@
 //! what was granted is acknowledged, and consumed a day later. What is due is in the database, so a stop loses
 //! nothing, and of several instances one has a purchase at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
@@ -35,6 +35,7 @@ const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 const ERRAND_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a purchase that was due.
+#[derive(Debug)]
 enum Took {
     /// It was worked on.
     Turn,
@@ -57,24 +58,23 @@ impl Errands {
         if let Err(error) = self.0.ledger.chore(Chore::MakeDue { now: self.0.now() }).await {
             warn!(%error, "purchases that wait are asked for when their time comes");
         }
-        let mut running = JoinSet::new();
+        let mut running = Running::default();
         loop {
-            while running.try_join_next().is_some() {}
-            let room = usize::from(AT_ONCE).saturating_sub(running.len());
-            let room = u16::try_from(room).unwrap_or(AT_ONCE);
+            running.clear();
+            let room = usize::from(AT_ONCE).saturating_sub(running.at_work.len());
             if room > 0 {
-                match self.0.reader.due_purchases(self.0.now(), room).await {
-                    Ok(due) => {
-                        let begun = due.len();
-                        for due in due {
-                            running.spawn(Arc::clone(&self.0).run_errand(due));
-                        }
-                        if begun > 0 {
-                            // There may be more. Until one has taken its turn it is due all the same.
-                            let first = timeout(LOOK_AGAIN, running.join_next()).await;
-                            if matches!(first, Ok(Some(Ok(Took::Turn)))) {
-                                continue;
-                            }
+                // Those that have not taken their turn yet are among those that are due.
+                match self.0.reader.due_purchases(self.0.now(), AT_ONCE).await {
+                    Ok(mut due) => {
+                        due.retain(|due| !running.has(due));
+                        due.truncate(room);
+                        let begins = !due.is_empty();
+                        due.into_iter().for_each(|due| running.begin(&self.0, due));
+                        // There may be more. Where another instance takes the turns, it goes on with them.
+                        if begins
+                            && let Ok(Some(Took::Turn)) = timeout(LOOK_AGAIN, running.next()).await
+                        {
+                            continue;
                         }
                     }
                     Err(error) => warn!(%error, "it can't be seen which purchases are due"),
@@ -82,6 +82,47 @@ impl Errands {
             }
             sleep(LOOK_AGAIN).await;
         }
+    }
+}
+
+/// Errands that are being done.
+#[derive(Debug, Default)]
+struct Running {
+    tasks: JoinSet<Took>,
+    at_work: HashMap<Id, PurchaseKey>,
+}
+
+impl Running {
+    fn has(&self, due: &DuePurchase) -> bool {
+        self.at_work.values().any(|key| *key == due.key)
+    }
+
+    fn begin(&mut self, receipts: &Arc<Receipts>, due: DuePurchase) {
+        let key = due.key.clone();
+        let task = self.tasks.spawn(Arc::clone(receipts).run_errand(due));
+        self.at_work.insert(task.id(), key);
+    }
+
+    /// What the next that ends has come to; nothing, if there is none or it broke off.
+    async fn next(&mut self) -> Option<Took> {
+        let ended = self.tasks.join_next_with_id().await?;
+        self.take(ended)
+    }
+
+    /// Forgets those that have ended.
+    fn clear(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.take(ended);
+        }
+    }
+
+    fn take(&mut self, ended: Result<(Id, Took), JoinError>) -> Option<Took> {
+        let (id, took) = match ended {
+            Ok((id, took)) => (id, Some(took)),
+            Err(error) => (error.id(), None),
+        };
+        self.at_work.remove(&id);
+        took
     }
 }
 
