@@ -132,10 +132,16 @@ impl DueRow<'_> {
 }
 
 /// Those that are due at `$1`, at most `$2`, the longest due first. Nothing is put off beyond `$3`: there the clock
-/// was ahead.
+/// was ahead. Asked for apart, so that the many in between are not looked at.
 pub(super) const DUE: &str = "
-    SELECT key, user_id FROM purchases
-    WHERE due_at IS NOT NULL AND (due_at <= $1 OR due_at > $3) AND user_id IS NOT NULL
+    SELECT key, user_id FROM (
+        SELECT * FROM (
+            SELECT key, user_id, due_at FROM purchases
+            WHERE due_at <= $1 AND user_id IS NOT NULL ORDER BY due_at LIMIT $2) AS past
+        UNION ALL
+        SELECT * FROM (
+            SELECT key, user_id, due_at FROM purchases
+            WHERE due_at > $3 AND user_id IS NOT NULL ORDER BY due_at LIMIT $2) AS ahead) AS due
     ORDER BY due_at LIMIT $2";
 
 /// Makes those due at `$1` that are to be asked for or acknowledged, at most `$2`.

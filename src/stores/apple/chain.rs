@@ -4,9 +4,14 @@
 //! The chain has one fixed shape, so nothing is searched: the leaf is the intermediate's, the intermediate the
 //! root's. What revokes a certificate is not asked for, because a purchase must not wait for a third party.
 
-use std::{collections::HashSet, hash::Hash};
+use std::{
+    collections::HashSet,
+    hash::Hash,
+    sync::{PoisonError, RwLock},
+};
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use x509_parser::{
     asn1_rs::{BitString, Oid, oid},
     certificate::X509Certificate,
@@ -24,6 +29,8 @@ use x509_parser::{
 const ROOT_OF_APPLE: &[u8] = include_bytes!("AppleRootCA-G3.cer");
 /// Most bytes of a certificate; Apple's have 1,100 at most.
 const CERTIFICATE_MAX_BYTES: usize = 8_192;
+/// Most pairs of certificates whose signatures are remembered. Apple uses few at a time.
+const PROVEN_MAX: usize = 64;
 /// Bytes of a P-256 key: a mark that it is not compressed, and two coordinates.
 const P256_KEY_BYTES: usize = 65;
 /// Bytes of a P-384 key.
@@ -40,12 +47,38 @@ const ISSUES_SIGNERS: Oid<'static> = oid!(1.2.840.113635.100.6.2.1);
 pub(super) struct Root {
     /// Read once already, when it was made.
     der: Vec<u8>,
+    proven: Proven,
+}
+
+/// Leaves and their intermediates whose signatures lead to one root. Each of Apple's leaves comes with a great many
+/// purchases, and two signatures with P-384 take longer than all the rest of one. Nothing else about a chain is
+/// remembered, and nothing that was refused, so that nobody can add what Apple has not signed.
+#[derive(Debug, Default)]
+struct Proven(RwLock<HashSet<[u8; 32]>>);
+
+impl Proven {
+    fn holds(&self, pair: &[u8; 32]) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(pair)
+    }
+
+    fn add(&self, pair: [u8; 32]) {
+        let mut pairs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if pairs.len() >= PROVEN_MAX {
+            pairs.clear();
+        }
+        pairs.insert(pair);
+    }
+}
+
+/// The hash of both. A certificate in DER tells its length, so that two pairs are never the same bytes.
+fn pair(leaf: &X509Certificate<'_>, intermediate: &X509Certificate<'_>) -> [u8; 32] {
+    Sha256::new().chain_update(leaf.as_raw()).chain_update(intermediate.as_raw()).finalize().into()
 }
 
 impl Root {
     /// Apple's own.
     pub(super) fn of_apple() -> Self {
-        Self { der: ROOT_OF_APPLE.to_vec() }
+        Self { der: ROOT_OF_APPLE.to_vec(), proven: Proven::default() }
     }
 
     /// One from a file, in DER or PEM.
@@ -63,7 +96,7 @@ impl Root {
         }) {
             return Err(refuse("its certificate allows none between itself and a leaf"));
         }
-        Ok(Self { der })
+        Ok(Self { der, proven: Proven::default() })
     }
 }
 
@@ -94,7 +127,8 @@ pub(super) fn judge(
     root: &Root,
     at: DateTime<Utc>,
 ) -> Result<(), &'static str> {
-    let root = certificate(&root.der)?;
+    let Root { der, proven } = root;
+    let root = certificate(der)?;
     may_sign_purchases(leaf)?;
     may_issue(intermediate)?;
     if !is_marked(intermediate, &ISSUES_SIGNERS) {
@@ -106,12 +140,17 @@ pub(super) fn judge(
     if ![leaf, intermediate].into_iter().all(is_signed_with_ecdsa) {
         return Err("a certificate's signature is of an unknown kind");
     }
+    let pair = pair(leaf, intermediate);
+    if proven.holds(&pair) {
+        return Ok(());
+    }
     if !issued(&root, intermediate) {
         return Err("the intermediate certificate is not of the root that is trusted");
     }
     if !issued(intermediate, leaf) {
         return Err("the leaf certificate is not of the intermediate");
     }
+    proven.add(pair);
     Ok(())
 }
 
@@ -226,11 +265,9 @@ fn are_distinct<T: Hash + Eq>(mut all: impl Iterator<Item = T>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    use sha2::{Digest, Sha256};
-
     use super::*;
     use crate::stores::apple::samples::Plan;
+    use base64::{Engine, engine::general_purpose::STANDARD};
 
     /// What Apple signs with since September 2025, and who issued it: as the App Store sends them.
     const LEAF_OF_APPLE: &[u8] = include_bytes!("samples/apple-leaf-2025.cer");
@@ -253,13 +290,42 @@ mod tests {
     fn what_apple_signs_with_leads_to_its_root_while_it_is_valid() {
         let leaf = certificate(LEAF_OF_APPLE).expect("Apple's leaf");
         let intermediate = certificate(INTERMEDIATE_OF_APPLE).expect("Apple's intermediate");
-        let judge = |at: DateTime<Utc>| judge(&leaf, &intermediate, &Root::of_apple(), at);
+        // The same root each time: what it remembers must not outlive a certificate.
+        let root = Root::of_apple();
+        let judge = |at: DateTime<Utc>| judge(&leaf, &intermediate, &root, at);
         assert!(p256_key(&leaf).is_some());
         let expired = Err("a certificate was not valid when it was used");
         assert_eq!(judge(at("2025-09-19T19:44:50.999Z")), expired);
         assert_eq!(judge(at("2025-09-19T19:44:51Z")), Ok(()));
         assert_eq!(judge(at("2027-10-13T17:47:23.999Z")), Ok(()));
         assert_eq!(judge(at("2027-10-13T17:47:24Z")), expired);
+    }
+
+    #[test]
+    fn what_led_to_the_root_vouches_for_no_other_pair() {
+        let apples = Root::of_apple();
+        let leaf = certificate(LEAF_OF_APPLE).expect("Apple's leaf");
+        let intermediate = certificate(INTERMEDIATE_OF_APPLE).expect("Apple's intermediate");
+        let at = at("2026-11-27T00:00:00Z");
+        assert_eq!(judge(&leaf, &intermediate, &apples, at), Ok(()));
+        assert_eq!(judge(&leaf, &intermediate, &apples, at), Ok(()));
+
+        // The last byte is the signature's.
+        let altered = |der: &[u8]| {
+            let mut der = der.to_vec();
+            *der.last_mut().expect("it is not empty") ^= 1;
+            der
+        };
+        let (other_leaf, other) = (altered(LEAF_OF_APPLE), altered(INTERMEDIATE_OF_APPLE));
+        let other_leaf = certificate(&other_leaf).expect("it can be read");
+        let other = certificate(&other).expect("it can be read");
+        let not_of_the_root = "the intermediate certificate is not of the root that is trusted";
+        let not_of_it = "the leaf certificate is not of the intermediate";
+        assert_eq!(judge(&other_leaf, &intermediate, &apples, at), Err(not_of_it));
+        assert_eq!(judge(&leaf, &other, &apples, at), Err(not_of_the_root));
+
+        let another = Root::read(&Plan::default().chain().root).expect("a root");
+        assert_eq!(judge(&leaf, &intermediate, &another, at), Err(not_of_the_root));
     }
 
     #[test]
