@@ -69,7 +69,9 @@ impl Errands {
                         due.retain(|due| !running.has(due));
                         due.truncate(room);
                         let begins = !due.is_empty();
-                        due.into_iter().for_each(|due| running.begin(&self.0, due));
+                        for due in due {
+                            running.begin(&self.0, due);
+                        }
                         // There may be more. Where another instance takes the turns, it goes on with them.
                         if begins
                             && let Ok(Some(Took::Turn)) = timeout(LOOK_AGAIN, running.next()).await
