@@ -43,7 +43,7 @@ pub(crate) use consumption::Consume;
 pub(crate) use entry::{Entry, EntryKind};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, Facts, GrantedPurchases, Wanted};
-pub(crate) use grant::Grant;
+pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, Transaction};
 pub(crate) use idempotency::{
     BuildDigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, Keyed, Replay,

@@ -60,6 +60,8 @@ pub(crate) async fn serve(
         );
         anyhow::bail!("the ledger's writer or the stores' errands died; see the log");
     }
+    // What is left to do is written down, and goes on at the next start.
+    errands.shutdown().await;
     close(reader, writer_tasks).await;
     Ok(())
 }

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     domain::{
-        Applied, Credits, Environment, Grant, Keyed, Note, NoteOutcome, Noted, PaidPurchase,
-        PurchaseKey, PurchaseName, PurchaseRecord, PurchaseToken, Reason, Receive, Received,
-        Refusal, StoreTransactionId, StoreWord, UserId, hash,
+        Applied, Credits, Environment, Grant, GrantOutcome, Keyed, Note, NoteOutcome, Noted,
+        PaidPurchase, PurchaseKey, PurchaseName, PurchaseRecord, PurchaseToken, Reason, Receive,
+        Received, Refusal, StoreTransactionId, StoreWord, UserId, hash,
     },
     ledger::LedgerError,
     stores::{Proof, StoreError},
@@ -146,7 +146,6 @@ impl Receipts {
             Err(error) => {
                 self.count_chain(&error);
                 warn!(purchase, purchase_id, %error, "its store does not confirm it now");
-                self.count_chain(&error);
                 let refusal = match error {
                     StoreError::NotConfigured(_) => Refusal::StoreNotConfigured,
                     _ => Refusal::StoreUnavailable,
@@ -197,6 +196,8 @@ impl Receipts {
         brought: &Brought,
     ) -> Result<Applied<Credits>, LedgerError> {
         if paid.environment == Environment::Sandbox && !self.sandbox.grants(user) {
+            let purchase = known.short_hash();
+            info!(purchase, "a test purchase is refused (BILLING_SANDBOX_PURCHASES)");
             return Err(LedgerError::Refused(Refusal::SandboxRefused));
         }
         let (record, label) = (brought.record.clone(), Some(brought.label.clone()));
@@ -225,50 +226,39 @@ impl Receipts {
             token: asked_with.clone(),
             record: record.clone(),
         };
-        let (purchase, is_test) = (known.short_hash(), paid.environment == Environment::Sandbox);
-        let noted = match self.apply(owner, keyed, grant).await {
+        let purchase = known.short_hash();
+        match self.apply(owner, keyed, grant).await {
             Ok(Applied { outcome, replayed }) => {
-                let (user, credits) = (owner.as_str(), outcome.granted.get());
                 if !replayed {
-                    info!(
-                        purchase,
-                        purchase_id = outcome.id,
-                        user,
-                        credits,
-                        is_test,
-                        "purchase granted"
-                    );
+                    self.tell_of_grant(&purchase, owner, &outcome, &paid);
                     warn_of_label(&purchase, label.as_ref(), &paid, &token_hash, outcome.granted);
-                    if let (Some(metrics), false) = (&self.metrics, is_test) {
-                        metrics.operations.credits_purchased.inc_by(credits.unsigned_abs());
-                    }
                 }
-                return Ok(Applied { outcome: outcome.balance, replayed });
-            }
-            Err(LedgerError::Refused(Refusal::PurchaseInReview { for_operator })) => {
-                warn!(purchase, for_operator, product = product_names(&paid), "purchase in review");
-                let reason =
-                    if for_operator { Reason::AnotherAccount } else { Reason::UnknownProduct };
-                let refusal = Refusal::PurchaseInReview { for_operator };
-                (Noted::Review(reason, Box::new(paid), record.clone()), refusal)
-            }
-            Err(LedgerError::Refused(Refusal::PurchaseAlreadyProcessed)) => {
-                info!(purchase, "it was granted to another user before");
-                (Noted::Duplicate, Refusal::PurchaseAlreadyProcessed)
-            }
-            Err(error @ LedgerError::Refused(Refusal::StoreUnavailable)) => {
-                info!(purchase, "it waits for another user, who brought it first");
-                return Err(error);
+                Ok(Applied { outcome: outcome.balance, replayed })
             }
             Err(LedgerError::Refused(refusal)) => {
-                warn!(purchase, code = refusal.code(), "a paid purchase is not granted now");
-                (Noted::Unsaid, refusal)
+                if let Some(what) = noted(&purchase, &refusal, paid, record) {
+                    self.write_note(owner, known, asked_with, what).await;
+                }
+                Err(LedgerError::Refused(refusal))
             }
-            Err(error) => return Err(error),
-        };
-        let (what, refusal) = noted;
-        self.write_note(owner, known, asked_with, what).await;
-        Err(LedgerError::Refused(refusal))
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell_of_grant(
+        &self,
+        purchase: &str,
+        owner: &UserId,
+        outcome: &GrantOutcome,
+        paid: &PaidPurchase,
+    ) {
+        let GrantOutcome { granted, id: purchase_id, .. } = outcome;
+        let (user, credits) = (owner.as_str(), granted.get());
+        let is_test = paid.environment == Environment::Sandbox;
+        info!(purchase, purchase_id, user, credits, is_test, "purchase granted");
+        if let (Some(metrics), false) = (&self.metrics, is_test) {
+            metrics.operations.credits_purchased.inc_by(credits.unsigned_abs());
+        }
     }
 
     async fn note(&self, asked: &Asked, what: Noted, refusal: Refusal) -> Settled {
@@ -313,6 +303,35 @@ fn not_settled(key: &PurchaseKey, error: &LedgerError) -> Settled {
         error!(purchase = key.short_hash(), %error, "a purchase was not settled");
     }
     Settled::Refused(Refusal::StoreUnavailable)
+}
+
+/// What is to be noted where a paid purchase is not granted, if anything.
+fn noted(
+    purchase: &str,
+    refusal: &Refusal,
+    paid: PaidPurchase,
+    record: PurchaseRecord,
+) -> Option<Noted> {
+    match refusal {
+        Refusal::PurchaseInReview { for_operator } => {
+            warn!(purchase, for_operator, product = product_names(&paid), "purchase in review");
+            let reason =
+                if *for_operator { Reason::AnotherAccount } else { Reason::UnknownProduct };
+            Some(Noted::Review(reason, Box::new(paid), record))
+        }
+        Refusal::PurchaseAlreadyProcessed => {
+            info!(purchase, "it was granted to another user before");
+            Some(Noted::Duplicate)
+        }
+        Refusal::StoreUnavailable => {
+            info!(purchase, "it waits for another user, who brought it first");
+            None
+        }
+        refusal => {
+            warn!(purchase, code = refusal.code(), "a paid purchase is not granted now");
+            Some(Noted::Unsaid)
+        }
+    }
 }
 
 /// The client may say otherwise: it labels a purchase with what the user tapped last.
