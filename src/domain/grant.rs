@@ -77,7 +77,7 @@ impl Operation for Grant {
             .filter(|place| self.is_same(facts.purchases.at(*place)))
             .collect();
         if self.was_granted(user, facts, &found)? {
-            close(&found, facts);
+            close(&found, user, facts);
             return Ok(Applied::before(facts.accounts.of(user).credits().into()));
         }
         if found.iter().any(|place| {
@@ -199,9 +199,7 @@ impl Grant {
             purchases.add_key(key.clone(), place);
         }
         for other in others {
-            let other = purchases.change(*other);
-            other.end(PurchaseState::Refused, Reason::Duplicate);
-            other.user = Some(user.clone());
+            purchases.change(*other).end_as_duplicate(user);
         }
         for name in self.record_names(&record) {
             granted.insert_new(name, user.clone());
@@ -227,12 +225,12 @@ impl Grant {
     }
 }
 
-/// Purchases that turn out to be one that was granted before.
-fn close(found: &[usize], facts: &mut Facts) {
+/// Purchases that turn out to be one that was granted to `owner` before, whoever brought them.
+fn close(found: &[usize], owner: &UserId, facts: &mut Facts) {
     for place in found {
         let known = facts.purchases.at(*place);
         if !known.is_granted() && known.reason != Some(Reason::Duplicate) {
-            facts.purchases.change(*place).end(PurchaseState::Refused, Reason::Duplicate);
+            facts.purchases.change(*place).end_as_duplicate(owner);
         }
     }
 }

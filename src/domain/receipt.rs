@@ -187,10 +187,10 @@ pub(crate) enum Noted {
     Unknown,
     /// Its store says that it is not paid yet.
     Unpaid,
-    /// It can never become valid.
-    Never,
     /// It is a test purchase that is not granted.
     Sandbox(Box<PaidPurchase>),
+    /// It can never become valid.
+    Never,
     /// It is paid, and has to be looked at; and what the client sent about it.
     Review(Reason, Box<PaidPurchase>, PurchaseRecord),
     /// It is another purchase's, that was granted.
@@ -259,10 +259,11 @@ impl Operation for Note {
                         purchases.add_key(key.clone(), place);
                     }
                 }
-                Noted::Duplicate => {
-                    purchase.end(PurchaseState::Refused, Reason::Duplicate);
-                    purchase.user.clone_from(&owner);
-                }
+                // Where nobody got it, there is no other one.
+                Noted::Duplicate => match &owner {
+                    Some(owner) => purchase.end_as_duplicate(owner),
+                    None => purchase.try_again(now),
+                },
             }
             let purchase = purchases.change(place);
             if purchase.state.is_open() && purchase.token.is_none() {

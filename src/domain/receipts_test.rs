@@ -339,3 +339,31 @@ fn a_store_is_asked_in_growing_pauses_then_daily_and_not_for_ever() {
     world.apply(&ann, &receive).expect("it is brought again");
     assert_eq!(world.facts.purchases.at(0).state, PurchaseState::Received);
 }
+
+#[test]
+fn who_brought_what_was_granted_on_anothers_word_is_not_told_that_it_is_theirs() {
+    let mut world = World::new();
+    let (ann, bob) = (user_id("ann"), user_id("bob"));
+    // Ann's since before her store was asked; bob brought the bare id, and ann brings what Apple signed.
+    world.facts.granted.insert_kept(PurchaseName::of("1001"), ann.clone());
+    let key = PurchaseKey::apple_id("1001");
+    let (store, token) = (Store::Apple, PurchaseToken::new("1001").expect("a token"));
+    let receive = Receive { key: key.clone(), store, token, record: record() };
+    world.apply(&bob, &receive).expect("it is new");
+    let id = Some("1001".to_owned());
+    let paid = PaidPurchase { store, store_id: id, ..paid(3, SMALL, None) };
+    let grant = Grant {
+        keys: PurchaseKey::all_of(&paid),
+        names: Vec::new(),
+        paid,
+        store_transaction_id: StoreTransactionId::new("1001").expect("an id"),
+        token: None,
+        record: record(),
+    };
+    let told = world.apply(&ann, &grant).expect("it is hers");
+    assert!(told.replayed);
+    let look_up = LookUp { keys: vec![key], names: Vec::new() };
+    assert_eq!(world.apply(&bob, &look_up), Err(Refusal::PurchaseAlreadyProcessed));
+    assert!(world.apply(&ann, &look_up).expect("hers").replayed);
+    assert_eq!(world.credits(), 0);
+}

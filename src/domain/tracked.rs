@@ -231,7 +231,7 @@ impl TrackedPurchase {
             currency: self.currency.clone(),
             acknowledged: false,
             consumed: false,
-            verified: self.verified.clone().unwrap_or_default(),
+            verified: self.verified.clone()?,
         })
     }
 
@@ -242,6 +242,12 @@ impl TrackedPurchase {
         self.token = None;
         self.record = None;
         self.due_at = None;
+    }
+
+    /// Comes to an end as another one that was granted to `owner`.
+    pub(super) fn end_as_duplicate(&mut self, owner: &UserId) {
+        self.end(PurchaseState::Refused, Reason::Duplicate);
+        self.user = Some(owner.clone());
     }
 
     /// Is for whoever has begun on it.

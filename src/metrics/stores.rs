@@ -57,7 +57,7 @@ impl StoreCall {
     }
 
     fn place(self) -> usize {
-        Self::ALL.iter().position(|call| *call == self).unwrap_or_default()
+        Self::ALL.iter().position(|call| *call == self).expect("each call is among all")
     }
 }
 
