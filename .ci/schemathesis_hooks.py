@@ -1,7 +1,9 @@
 """Makes schemathesis's requests say what a document can't.
 
-That a key was used before depends on earlier requests, so each gets one of its own where it is usable. And to
-JSON Schema 1.0 is an integer; to this API, as to its clients' types, it is not.
+That a key was used before depends on earlier requests, so each gets one of its own where it is usable. Which
+names a `Billing-User` may be depends on who asks, and on what its escapes come to, so each that may be one is the
+name that .ci/contract logs in with. And to JSON Schema 1.0 is an integer; to this API, as to its clients' types, it
+is not.
 """
 
 import re
@@ -11,6 +13,10 @@ import schemathesis
 
 HEADER = "Idempotency-Key"
 USABLE = re.compile("[!-~]{1,255}")
+USER_HEADER = "Billing-User"
+USER = "contract"
+# As the document has it.
+MAY_BE_A_USER = re.compile("(?=.{1,1536}$)([!-$&-~]|%[0-9A-Fa-f]{2})+")
 
 
 def whole(value):
@@ -29,6 +35,9 @@ def before_call(context, case, kwargs):
     key = (case.headers or {}).get(HEADER)
     if isinstance(key, str) and USABLE.fullmatch(key):
         case.headers[HEADER] = str(uuid.uuid4())
+    user = (case.headers or {}).get(USER_HEADER)
+    if isinstance(user, str) and MAY_BE_A_USER.fullmatch(user):
+        case.headers[USER_HEADER] = USER
     if isinstance(case.body, (dict, list)):
         case.body = whole(case.body)
     # Examples are not filtered.

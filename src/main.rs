@@ -16,6 +16,7 @@ mod caught;
 mod database;
 mod domain;
 mod http;
+mod key_sets;
 mod ledger;
 mod metrics;
 mod outgoing;

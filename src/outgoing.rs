@@ -112,6 +112,11 @@ impl Request {
         Self { method: Method::POST, body: Some(body.into()), ..Self::get(url) }
     }
 
+    /// Has this body stand there.
+    pub(crate) fn put(url: Url, body: impl Into<Vec<u8>>) -> Self {
+        Self { method: Method::PUT, ..Self::post(url, body) }
+    }
+
     /// With a header; the last of a name counts.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

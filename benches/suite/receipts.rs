@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     ROUNDS,
-    client::{PATIENCE, Pace, send_for_good},
+    client::{PATIENCE, Pace, load, send_for_good},
     limits::{Bound, Limits},
     requests::{Call, MODEL, Order, Requests, WITH_TOKENS, numbered_user, token, token_header},
     runs::{Run, amount, grouped, median, median_of, print, print_heading},
@@ -34,11 +34,18 @@ const WATCHED_S: usize = 30;
 /// How many of them it may take until memory is steady.
 const STEADY_AFTER_S: usize = 6;
 
+/// Connections by which a store pushes, and what it pushes in all for every second of a measurement.
+const PUSHERS: usize = 4;
+const PUSHED_PER_S: u64 = 200;
+/// The first transaction that is told of.
+const FIRST_PUSHED: u64 = 3_000_000_000_000_000;
+
 pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let mut limits = Limits::default();
     let apple = Apple::new()?;
     confirmed(&apple, duration, &mut limits).await?;
     store_that_hangs(&apple, duration, &mut limits).await?;
+    notified(&apple, duration, &mut limits).await?;
     limits.print();
     Ok(())
 }
@@ -144,6 +151,40 @@ async fn store_that_hangs(apple: &Apple, duration: Duration, limits: &mut Limits
     limits.hold("consume while a store hangs / alone", ratio, Bound::AtLeast(0.9));
     let grown = memory.grown_mib();
     limits.hold("memory grown while a store hangs, MiB", grown, Bound::AtMost(8.0));
+    Ok(())
+}
+
+/// How long a store waits for an answer to what it pushes, while others consume as fast as they can.
+async fn notified(apple: &Apple, duration: Duration, limits: &mut Limits) -> Result<()> {
+    let google = Google::open(Manner::AnswersAfter(GOOGLE_TAKES)).await?;
+    let known = Known::new(&google, apple)?;
+    let header = token_header(&token("ann")?);
+    let consume = Requests::one(&Call::consume(MODEL), &header);
+    let mut service = filled(&known, &header).await?;
+    let address = service.server.address;
+    let count = PUSHED_PER_S.saturating_mul(duration.as_secs().max(1));
+    let (mut consumed, mut pushed) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        eprintln!("round {round} of {ROUNDS} with notifications");
+        let first = FIRST_PUSHED.saturating_add(u64::try_from(round)?.saturating_mul(count));
+        let texts = (first..first.saturating_add(count))
+            .map(|id| Ok(Call::notify_apple(&apple.notification(id)?).with("")))
+            .collect::<Result<_>>()?;
+        let messages = Requests::Each(texts);
+        let pushing = load(address, PUSHERS, &messages, Pace::Exactly(count));
+        let consuming = service.load(CONNECTIONS, &consume, Pace::AtOnce(duration));
+        let (consuming, pushing) = tokio::try_join!(consuming, pushing)?;
+        consumed.push(consuming);
+        pushed.push(pushing);
+    }
+    service.stop().await?;
+
+    let [consumed, pushed] = [consumed, pushed].map(|runs| median(&runs));
+    print_heading();
+    print("consume, while a store pushes", CONNECTIONS, &consumed);
+    print("notifications of Apple's meanwhile", PUSHERS, &pushed);
+    println!("notification / consume, p99: {:.2}", pushed.p99_ms / consumed.p99_ms);
+    limits.hold("p99 of a notification's answer, ms", pushed.p99_ms, Bound::AtMost(100.0));
     Ok(())
 }
 

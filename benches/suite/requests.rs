@@ -78,6 +78,12 @@ impl Call {
         Self::post(ADD_CREDITS, body)
     }
 
+    /// What Apple signed is pushed.
+    pub(crate) fn notify_apple(signed: &str) -> Self {
+        let body = format!(r#"{{"signedPayload":"{signed}"}}"#);
+        Self::post("/api/billing/notifications/apple", body)
+    }
+
     fn get(path: String) -> Self {
         Self { method: "GET", path, body: String::new() }
     }

@@ -30,7 +30,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -187,6 +187,25 @@ impl Apple {
             "currency": "JPY",
             "appTransactionId": "704000000000000001",
         });
+        self.sign_payload(&payload)
+    }
+
+    /// That a transaction was paid, as Apple tells it by itself.
+    pub(crate) fn notification(&self, id: u64) -> Result<String> {
+        let payload = json!({
+            "notificationType": "ONE_TIME_CHARGE",
+            "notificationUUID": format!("uuid-{id}"),
+            "data": {
+                "bundleId": APP,
+                "environment": "Sandbox",
+                "signedTransactionInfo": self.sign(id)?,
+            },
+            "version": "2.0",
+        });
+        self.sign_payload(&payload)
+    }
+
+    fn sign_payload(&self, payload: &Value) -> Result<String> {
         let message = format!("{}.{}", self.header, encoded(&payload.to_string()));
         let signature = self.key.sign(&self.random, message.as_bytes());
         let signature = signature.map_err(|_| anyhow!("a transaction can't be signed"))?;

@@ -22,7 +22,7 @@ pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError
     if media_type == MediaType::Other {
         return Err(ApiError::UnsupportedMediaType);
     }
-    let bytes = read(request.into_body()).await?;
+    let bytes = read(request.into_body(), BODY_LIMIT_BYTES).await?;
     if bytes.is_empty() {
         return Err(ApiError::Unprocessable(Problem::missing(vec![Step::from("body")]).into()));
     }
@@ -32,8 +32,9 @@ pub(super) async fn read_json(request: Request<Body>) -> Result<String, ApiError
     String::from_utf8(bytes.into()).map_err(|_| ApiError::json_invalid())
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
-    let mut collecting = Box::pin(Limited::new(body, BODY_LIMIT_BYTES).collect());
+/// Reads a body of at most so many bytes, whatever it says that it is.
+pub(super) async fn read(body: Body, limit_bytes: usize) -> Result<Bytes, ApiError> {
+    let mut collecting = Box::pin(Limited::new(body, limit_bytes).collect());
     // Most bodies came with their headers and need no timer, nor the room for one.
     let collected = match (&mut collecting).now_or_never() {
         Some(collected) => collected,

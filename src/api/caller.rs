@@ -1,5 +1,5 @@
 //! Who is asking: the extractor that every endpoint with an account of its own begins with, before
-//! anything is read or written.
+//! anything is read or written, and those of the endpoints that not everybody may call.
 
 use std::sync::Arc;
 
@@ -9,11 +9,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::error::ApiError;
+use super::{
+    error::ApiError,
+    problem::{Problem, Step},
+};
 use crate::{
-    http::{Admission, Refusal, RequestId},
+    domain::{IdentifierError, Role, USER_ID_MAX_CHARS},
+    http::{Admission, Admitted, BILLING_USER, NoName, Refusal, RequestId},
     service::Caller,
 };
+
+/// The least that a caller must be to use up tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConsumeBy(pub(crate) Role);
+
+/// A caller who may use up tokens, or hold them: what such an endpoint begins with instead of [`Caller`].
+pub(super) struct Consumer(pub(super) Caller);
 
 impl<S> FromRequestParts<S> for Caller
 where
@@ -24,11 +35,48 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let admission = Arc::<Admission>::from_ref(state);
-        let user = admission
-            .user(&parts.headers, &mut parts.extensions)
+        let Admitted { user, role, actor } = admission
+            .admitted(&parts.headers, &mut parts.extensions)
             .await
-            .map_err(|reason| ApiError::from(Refusal::from(reason)).into_response())?;
+            .map_err(|reason| ApiError::from(reason).into_response())?;
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
-        Ok(Self { user, request_id: request_id.unwrap_or_default() })
+        Ok(Self { user, role, actor, request_id: request_id.unwrap_or_default() })
+    }
+}
+
+impl<S> FromRequestParts<S> for Consumer
+where
+    Arc<Admission>: FromRef<S>,
+    ConsumeBy: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let ConsumeBy(least) = ConsumeBy::from_ref(state);
+        let caller = Caller::from_request_parts(parts, state).await?;
+        at_least(least, caller).map(Self).map_err(IntoResponse::into_response)
+    }
+}
+
+/// The caller, if it is this or more.
+pub(super) fn at_least(least: Role, caller: Caller) -> Result<Caller, ApiError> {
+    if caller.role >= least { Ok(caller) } else { Err(Refusal::Forbidden.into()) }
+}
+
+/// What is wrong with the header that names a user.
+impl From<NoName> for Problem {
+    fn from(reason: NoName) -> Self {
+        let loc = vec![Step::from("header"), Step::from(BILLING_USER)];
+        match reason {
+            NoName::Missing => Self::missing(loc),
+            NoName::Repeated => Self::repeated_header(loc),
+            NoName::Malformed => Self::not_percent_encoded(loc),
+            NoName::Name(IdentifierError::Empty) => Self::string_too_short(loc),
+            NoName::Name(IdentifierError::TooLong { .. }) => {
+                Self::string_too_long(loc, USER_ID_MAX_CHARS)
+            }
+            NoName::Name(IdentifierError::ControlCharacter) => Self::control_character(loc),
+        }
     }
 }

@@ -10,11 +10,11 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder, example::E
 use super::{
     error::{ApiError, RETRY_AFTER_SECONDS},
     language::Language,
-    problem::Problems,
+    problem::{Problem, Problems},
 };
 use crate::{
     database::DatabaseError,
-    domain::{Category, Credits, ModelId, Refusal, Tokens},
+    domain::{Category, Credits, HoldStatus, ModelId, Refusal, Tokens},
     http::{self, Subject},
     ledger::LedgerError,
     service::ServiceError,
@@ -152,6 +152,16 @@ impl Entry {
                 "The login can't be checked now, please try again in a moment",
             )
             .code("login_unavailable"),
+            http::Refusal::UserUnnamed(reason) => {
+                let problems = Problem::from(*reason).into();
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Detail::Problems(problems))
+            }
+            http::Refusal::Forbidden => Self::person(
+                StatusCode::FORBIDDEN,
+                "この操作を行う権限がありません",
+                "This login is not allowed to do that",
+            )
+            .code("forbidden"),
             http::Refusal::TooManyRequests(subject) => {
                 let (ja, en) = match subject {
                     Subject::User => (
@@ -207,6 +217,7 @@ impl Entry {
     }
 
     /// The sentences the app shows as they are.
+    #[expect(clippy::too_many_lines, reason = "a table: each rule has its line")]
     fn of_rule(refusal: &Refusal) -> Self {
         let no = |ja, en| Self::person(StatusCode::BAD_REQUEST, ja, en);
         match refusal {
@@ -270,11 +281,47 @@ impl Entry {
                 "There are no tokens for model {model_id}",
             )
             .with(fields! { "model_id": model }),
+            Refusal::TooManyHolds { limit } => no(
+                "同時に確保できるのは{limit}件までです",
+                "There can be only {limit} holds at a time",
+            )
+            .with(fields! { "limit": limit }),
+            Refusal::HoldNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "この確保は見つかりません",
+                "There is no such hold",
+            ),
+            Refusal::HoldClosed { status } => Self::person(
+                StatusCode::CONFLICT,
+                "この確保はすでに終了しています",
+                "The hold is closed already",
+            )
+            .with(fields! { "status": status.name() }),
             Refusal::InsufficientTokens { required, available } => no(
                 "トークン不足: 必要={required}, 残高={available}",
                 "Not enough tokens: {required} required, {available} available",
             )
             .with(fields! { "required": required, "available": available }),
+            Refusal::TransactionNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "この取引は見つかりません",
+                "There is no such transaction",
+            ),
+            Refusal::NotReversible => {
+                no("取り消せるのはトークンの消費だけです", "Only a consumption can be reversed")
+            }
+            // Without its number: no text of this status may look like what purchases are judged by.
+            Refusal::AlreadyReversed { reversible } => Self::person(
+                StatusCode::CONFLICT,
+                "この消費から取り消せるトークンは、それだけ残っていません",
+                "So many tokens of this consumption are not left to be reversed",
+            )
+            .with(fields! { "reversible_tokens": reversible }),
+            Refusal::ReturnTooSmall { model } => no(
+                "モデル {model_id} の未使用トークンが少なすぎます。1クレジットにもなりません",
+                "Too few unused tokens of model {model_id}: they are not worth a single credit",
+            )
+            .with(fields! { "model_id": model }),
         }
     }
 
@@ -381,9 +428,17 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         refused(Refusal::AllocationTooSmall { model: model("dear-model") }),
         refused(Refusal::NoTokenBalance { model: model("no-such-model") }),
         refused(Refusal::InsufficientTokens { required: tokens(7_000), available: tokens(500) }),
+        refused(Refusal::ReturnTooSmall { model: model("gemini-2.0-flash") }),
+        refused(Refusal::NotReversible),
+        refused(Refusal::TransactionNotFound),
+        refused(Refusal::AlreadyReversed { reversible: tokens(500) }),
+        refused(Refusal::TooManyHolds { limit: 8 }),
+        refused(Refusal::HoldNotFound),
+        refused(Refusal::HoldClosed { status: HoldStatus::Released }),
         http::Refusal::Unauthorized.into(),
         http::Refusal::TooManyRequests(Subject::User).into(),
         http::Refusal::TooManyRequests(Subject::Address).into(),
+        http::Refusal::Forbidden.into(),
         ServiceError::ResetDisabled.into(),
         refused(Refusal::PurchaseAlreadyProcessed),
         refused(Refusal::InvalidReceipt),

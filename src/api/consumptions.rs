@@ -1,12 +1,18 @@
 //! Tokens that chats use up.
 
-use axum::{body::Body, extract::State, http::Request, response::Response};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Request},
+    response::Response,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     allocations::{AMOUNT_MAX, MODEL_ID},
     body::read_json,
+    caller::Consumer,
     code::refusals,
     description::{Integer, body},
     error::ApiError,
@@ -15,12 +21,12 @@ use super::{
     schemas::balance as balance_schema,
     state::Service,
 };
-use crate::{
-    domain::{ModelId, Tokens, Usage},
-    service::Caller,
-};
+use crate::domain::{Consumed as Consumption, ModelId, Tokens, Usage};
 
-const TOKENS: Integer<Tokens> = Integer {
+/// The header that tells a consumption's id, also when it is told again.
+pub(super) const TRANSACTION: &str = "billing-transaction";
+
+pub(super) const TOKENS: Integer<Tokens> = Integer {
     range: Range { lowest: Lowest::From(0), highest: AMOUNT_MAX },
     make: |tokens| Tokens::new(tokens).ok(),
 };
@@ -50,7 +56,8 @@ refusals!(
 
 /// Use tokens up
 ///
-/// Input and output together leave the model's balance, or nothing does.
+/// Input and output together leave the model's balance, or nothing does. What is held can't be used. With
+/// `BILLING_CONSUME_BY=backend` apps may not.
 #[utoipa::path(
     post, path = "/api/billing/tokens/consume", tag = "changes", security(("bearer" = [])),
     request_body(content = Consume, example = json!({
@@ -64,7 +71,7 @@ refusals!(
 )]
 pub(super) async fn consume(
     State(service): Service,
-    caller: Caller,
+    Consumer(caller): Consumer,
     key: RequestKey,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
@@ -73,5 +80,10 @@ pub(super) async fn consume(
     let usage = Usage::new(body.input_tokens, body.output_tokens)
         .expect("two amounts of a chat are within what an account holds");
     let applied = service.consume(caller, keyed, body.model_id, usage).await?;
-    Ok(answer(applied, |remaining_tokens| Consumed { success: true, remaining_tokens }))
+    let Consumption { remaining: remaining_tokens, transaction } = applied.outcome;
+    let mut response = answer(applied, |_| Consumed { success: true, remaining_tokens });
+    if let Some(id) = transaction {
+        response.headers_mut().insert(TRANSACTION, HeaderValue::from(id));
+    }
+    Ok(response)
 }

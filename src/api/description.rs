@@ -124,6 +124,25 @@ impl<T> Parsed for Integer<T> {
     }
 }
 
+/// `true` or `false`.
+pub(super) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn read(&self, field: Field<'_>) -> Result<bool, Problems> {
+        match field.text() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Problem::bool_type(field.loc()).into()),
+        }
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        Schema::from(ObjectBuilder::new().schema_type(Type::Boolean)).into()
+    }
+}
+
 /// A text that is one of the domain's names.
 pub(super) struct Text<T> {
     pub(super) max_chars: usize,
@@ -181,6 +200,30 @@ impl<T> Kind for Optional<T> {
     fn schema(&self) -> RefOr<Schema> {
         let text = text(self.0.max_chars, NO_CONTROL_CHARACTERS);
         Schema::from(OneOfBuilder::new().item(null()).item(text)).into()
+    }
+}
+
+/// What may also be missing or `null`, and then is none.
+pub(super) struct Maybe<K>(pub(super) K);
+
+impl<K: Kind> Kind for Maybe<K> {
+    type Value = Option<K::Value>;
+    const REQUIRED: bool = false;
+    const INSIDE: Names = K::INSIDE;
+
+    fn read(&self, field: Field<'_>) -> Result<Option<K::Value>, Problems> {
+        if field.text() == "null" {
+            return Ok(None);
+        }
+        self.0.read(field).map(Some)
+    }
+
+    fn missing(&self, _: Location) -> Result<Option<K::Value>, Problems> {
+        Ok(None)
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        Schema::from(OneOfBuilder::new().item(null()).item(self.0.schema())).into()
     }
 }
 
@@ -366,12 +409,12 @@ macro_rules! query {
     ) => {
         #[doc = $about]
         #[derive(Debug)]
-        struct $query {
+        pub(super) struct $query {
             $($field: Option<$type>,)+
         }
 
         impl $query {
-            fn read(query: &str) -> Result<Self, $crate::api::problem::Problems> {
+            pub(super) fn read(query: &str) -> Result<Self, $crate::api::problem::Problems> {
                 use $crate::api::{description::{parameter, wire_name}, problem::Problems};
                 let mut noted = None;
                 $(let $field = {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use utoipa::{
-    OpenApi,
+    OpenApi, ToSchema,
     openapi::{
         Components, Content, Header, ObjectBuilder, Ref, RefOr, Required, Response,
         ResponseBuilder,
@@ -19,7 +19,8 @@ use super::{
     error::RETRY_AFTER_SECONDS,
     language::Language,
     problem::{Problem, Step},
-    schemas::{ValidationError, errors, idempotency_key},
+    schemas::{ValidationError, billing_user, errors, idempotency_key},
+    wallet::WalletTokens,
 };
 use crate::http::{Authentication, BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES};
 
@@ -27,14 +28,22 @@ use crate::http::{Authentication, BODY_LIMIT_BYTES, HEADER_LIMIT_BYTES};
 const BEARER: &str = "bearer";
 const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
 const ACCEPT_LANGUAGE: &str = "AcceptLanguage";
+const BILLING_USER: &str = "BillingUser";
 const JSON: &str = "application/json";
+
+/// Who is what, by the token it sends.
+const WHO_LOGS_IN: &str = "A user's token is a JSON Web Token, and good for the user's own account. Of a backend its \
+                           `scope` holds `billing:backend`, of an operator `billing:operator`; or it is a static \
+                           token of theirs, which has no user of its own. They act for the user that `Billing-User` \
+                           names.";
 
 /// What `routes` begins with.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "token-billing"),
     servers((url = ".", description = "Where this document came from, also behind a proxy's prefix")),
-    components(schemas(Problem, ValidationError)),
+    // A map names what is in it, which utoipa does not look up.
+    components(schemas(Problem, ValidationError, WalletTokens)),
     tags(
         (name = "account", description = "What a user has, and had"),
         (name = "changes", description = "Each at most once under an `Idempotency-Key`"),
@@ -49,7 +58,7 @@ pub(super) fn finished(
     mut document: utoipa::openapi::OpenApi,
     authentication: &Authentication,
 ) -> Bytes {
-    let with_tokens = !matches!(authentication, Authentication::None);
+    let with_tokens = !authentication.is_open();
     for item in document.paths.paths.values_mut() {
         item.get.iter_mut().for_each(|operation| complete(operation, with_tokens));
         item.post.iter_mut().for_each(|operation| {
@@ -60,7 +69,11 @@ pub(super) fn finished(
     let components = document.components.get_or_insert_default();
     add_shared(components);
     if with_tokens {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some(WHO_LOGS_IN))
+            .build();
         components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
     }
     Bytes::from(document.to_json().expect("the document has only text keys"))
@@ -78,12 +91,18 @@ pub(super) fn add_rate_limit(document: &mut utoipa::openapi::OpenApi) {
 
 /// Adds what any request can meet, unless the endpoint says more of it itself.
 fn complete(operation: &mut Operation, with_tokens: bool) {
+    let mut shared = vec!["405", "413", "431", "500", "503"];
+    // Whoever must say who it is has an account.
+    if operation.security.is_some() {
+        let user = Ref::new(format!("#/components/parameters/{BILLING_USER}"));
+        operation.parameters.get_or_insert_default().push(RefOr::Ref(user));
+        shared.extend(["403", "422"]);
+    }
     if !with_tokens {
         operation.security = None;
     }
     let language = Ref::new(format!("#/components/parameters/{ACCEPT_LANGUAGE}"));
     operation.parameters.get_or_insert_default().push(RefOr::Ref(language));
-    let mut shared = vec!["405", "413", "431", "500", "503"];
     if operation.security.is_some() {
         shared.push("401");
     }
@@ -110,9 +129,8 @@ fn complete(operation: &mut Operation, with_tokens: bool) {
 fn accept_keys(operation: &mut Operation) {
     let reference = Ref::new(format!("#/components/parameters/{IDEMPOTENCY_KEY}"));
     operation.parameters.get_or_insert_default().push(RefOr::Ref(reference));
-    let malformed = if operation.request_body.is_some() { "Unprocessable" } else { "UnusableKey" };
     let responses = &mut operation.responses.responses;
-    responses.insert("422".to_owned(), RefOr::Ref(Ref::from_response_name(malformed)));
+    responses.insert("422".to_owned(), RefOr::Ref(Ref::from_response_name("Unprocessable")));
     if let Some(RefOr::T(success)) = responses.get_mut("200") {
         let description = "`true` when this is what the key's first request was answered";
         let replayed = header(text().enum_values(Some(["true"])), description);
@@ -168,9 +186,11 @@ fn header(schema: ObjectBuilder, description: &str) -> RefOr<Header> {
 fn name(status: &str) -> &'static str {
     match status {
         "401" => "Unauthorized",
+        "403" => "Forbidden",
         "405" => "MethodNotAllowed",
         "413" => "BodyTooLarge",
         "415" => "UnsupportedMediaType",
+        "422" => "UserUnnamed",
         "429" => "TooManyRequests",
         "431" => "HeadersTooLarge",
         "503" => "Unavailable",
@@ -188,6 +208,20 @@ fn add_shared(components: &mut Components) {
         .example(Some(json!("chat-42")))
         .build();
     components.parameters.insert(IDEMPOTENCY_KEY.to_owned(), RefOr::T(key));
+
+    let user = ParameterBuilder::new()
+        .name("Billing-User")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Whose account it is, of a backend or an operator: a user's name of at most 128 characters, \
+             percent-encoded UTF-8 where it isn't visible ASCII. Without it a token acts for its own user; a \
+             static one has none and must name one. An app may name its own user only",
+        ))
+        .schema(Some(billing_user()))
+        .example(Some(json!("user-42")))
+        .build();
+    components.parameters.insert(BILLING_USER.to_owned(), RefOr::T(user));
 
     let language = ParameterBuilder::new()
         .name("Accept-Language")
@@ -218,14 +252,20 @@ fn add_shared(components: &mut Components) {
         let is_one = |entry: &Entry| entry.status.as_str() == status && !entry.has_fields();
         add(components, name(status), status, code::response(description, is_one));
     }
-    let bad_key = "The `Idempotency-Key` is malformed, or was used for another request.";
-    let is_of_key = |entry: &Entry| entry.status.as_str() == "422";
-    add(components, "UnusableKey", "422", code::response(bad_key, is_of_key));
+    let forbidden = "The account is another's, or this kind of login is not enough.";
+    let is_forbidden = |entry: &Entry| entry.code == Some("forbidden");
+    add(components, name("403"), "403", code::response(forbidden, is_forbidden));
     let mut problems = Content::new(Some(Ref::from_schema_name("Unprocessable")));
     problems.example = Some(json!({"detail": [Problem::missing(vec![Step::from("body")])]}));
     let malformed = "Malformed, or the `Idempotency-Key` can't be used. Every problem is listed.";
     let malformed = ResponseBuilder::new().description(malformed).content(JSON, problems).build();
     add(components, "Unprocessable", "422", malformed);
+    let mut problems = Content::new(Some(Ref::from_schema_name(ValidationError::name())));
+    let loc = ["header", "billing-user"].map(Step::from).to_vec();
+    problems.example = Some(json!({"detail": [Problem::missing(loc)]}));
+    let unnamed = "The `Billing-User` header is malformed, or must be there.";
+    let unnamed = ResponseBuilder::new().description(unnamed).content(JSON, problems).build();
+    add(components, name("422"), "422", unnamed);
 }
 
 fn add(components: &mut Components, name: &str, status: &str, mut response: Response) {

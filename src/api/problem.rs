@@ -21,7 +21,7 @@ impl From<&'static str> for Step {
     }
 }
 
-/// The way to a field, from the body or the query.
+/// The way to a field, from the body, the query or the headers.
 pub(super) type Location = Vec<Step>;
 
 /// One thing that is wrong, and where. The input itself is never repeated: it may hold a purchase
@@ -82,6 +82,10 @@ impl Problem {
         )
     }
 
+    pub(super) fn bool_type(loc: Location) -> Self {
+        Self::new("bool_type", loc, "Input should be a valid boolean")
+    }
+
     pub(super) fn string_type(loc: Location) -> Self {
         Self::new("string_type", loc, "Input should be a valid string")
     }
@@ -101,6 +105,18 @@ impl Problem {
 
     pub(super) fn duplicate_key(loc: Location) -> Self {
         Self::new("value_error", loc, "Value error, the key is given twice")
+    }
+
+    pub(super) fn repeated_header(loc: Location) -> Self {
+        Self::new("value_error", loc, "Value error, the header is given twice")
+    }
+
+    pub(super) fn not_percent_encoded(loc: Location) -> Self {
+        Self::new(
+            "value_error",
+            loc,
+            "Value error, must be visible ASCII characters, all others and % percent-encoded as UTF-8",
+        )
     }
 
     pub(super) fn dict_type(loc: Location) -> Self {

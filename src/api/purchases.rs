@@ -110,6 +110,7 @@ impl From<AddConfirmed> for Brought {
             token,
             record: PurchaseRecord::new(kept),
             label: Label { credits: body.credits, product, transaction_id: record.transaction_id },
+            actor: None,
         }
     }
 }

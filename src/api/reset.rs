@@ -20,7 +20,11 @@ struct Erased {
     message: &'static str,
 }
 
-refusals!(SwitchedOff, "It is switched off.", ["reset_disabled"]);
+refusals!(
+    SwitchedOff,
+    "It is switched off, or the account is another's.",
+    ["forbidden", "reset_disabled"]
+);
 
 /// Erase the user's data
 ///

@@ -14,11 +14,14 @@ use super::{
     description::{integer, null, one_of, text},
     problem::{Lowest, Problem, Range},
 };
-use crate::domain::{Category, Credits, IDEMPOTENCY_KEY_MAX_CHARS};
+use crate::domain::{Category, Credits, HoldStatus, IDEMPOTENCY_KEY_MAX_CHARS, USER_ID_MAX_CHARS};
 
 /// Balances, of credits as of tokens.
 const BALANCE: Range = Range { lowest: Lowest::From(0), highest: Credits::MAX.get() };
 const VISIBLE_ASCII: &str = "^[!-~]+$";
+const VISIBLE_ASCII_OR_ESCAPES: &str = "^([!-$&-~]|%[0-9A-Fa-f]{2})+$";
+/// Most characters of a user's name where each takes four bytes, and each byte three characters.
+const USER_ENCODED_MAX_CHARS: usize = 12 * USER_ID_MAX_CHARS;
 
 /// Of credits or tokens.
 pub(super) fn balance() -> Object {
@@ -28,6 +31,11 @@ pub(super) fn balance() -> Object {
 /// The value of an `Idempotency-Key` header.
 pub(super) fn idempotency_key() -> Object {
     text(IDEMPOTENCY_KEY_MAX_CHARS, VISIBLE_ASCII).min_length(Some(1)).build()
+}
+
+/// The value of a `Billing-User` header.
+pub(super) fn billing_user() -> Object {
+    text(USER_ENCODED_MAX_CHARS, VISIBLE_ASCII_OR_ESCAPES).min_length(Some(1)).build()
 }
 
 /// What a model is for.
@@ -41,6 +49,18 @@ impl PartialSchema for CategoryName {
 }
 
 impl ToSchema for CategoryName {}
+
+/// What a hold is.
+pub(super) struct HoldStatusName;
+
+impl PartialSchema for HoldStatusName {
+    fn schema() -> RefOr<Schema> {
+        let names = HoldStatus::ALL.map(HoldStatus::name);
+        one_of(names).description(Some("What a hold is now.")).into()
+    }
+}
+
+impl ToSchema for HoldStatusName {}
 
 /// An object with any names, each with what has the schema of this name.
 pub(super) fn map_of(schema: &str, about: &str) -> Object {
@@ -122,7 +142,7 @@ pub(super) fn errors() -> [(&'static str, RefOr<Schema>); 9] {
         (
             "RefusalCode",
             codes("Which rule.", |entry| {
-                entry.status == StatusCode::BAD_REQUEST && entry.has_fields()
+                entry.status != StatusCode::SERVICE_UNAVAILABLE && entry.has_fields()
             }),
         ),
         ("UnavailableCode", codes("Why not now.", later)),
@@ -140,6 +160,8 @@ fn refused(object: ObjectBuilder) -> RefOr<Schema> {
     let text = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
     let category =
         OneOfBuilder::new().item(Ref::from_schema_name(CategoryName::name())).item(null());
+    let status =
+        OneOfBuilder::new().item(Ref::from_schema_name(HoldStatusName::name())).item(null());
     object
         .property("required", number("Credits or tokens asked for."))
         .property(
@@ -148,7 +170,12 @@ fn refused(object: ObjectBuilder) -> RefOr<Schema> {
         )
         .property("model_id", text)
         .property("category", category)
-        .property("limit", number("Most tokens of the category."))
+        .property("status", status)
+        .property("limit", number("Most tokens of the category, or most holds."))
+        .property(
+            "reversible_tokens",
+            number("Tokens of the consumption that may still be reversed."),
+        )
         .property(
             "max_credits",
             number("The largest amount of credits for this model whose tokens still fit."),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRef, State};
 
+use super::caller::ConsumeBy;
 use crate::{
     http::{Admission, Stopping},
     service::BillingService,
@@ -17,6 +18,7 @@ pub(super) struct Api {
     pub(super) service: Arc<BillingService>,
     pub(super) admission: Arc<Admission>,
     pub(super) stopping: Stopping,
+    pub(super) consume_by: ConsumeBy,
 }
 
 impl FromRef<Api> for Arc<BillingService> {
@@ -34,5 +36,11 @@ impl FromRef<Api> for Arc<Admission> {
 impl FromRef<Api> for Stopping {
     fn from_ref(api: &Api) -> Self {
         api.stopping.clone()
+    }
+}
+
+impl FromRef<Api> for ConsumeBy {
+    fn from_ref(api: &Api) -> Self {
+        api.consume_by
     }
 }

@@ -33,12 +33,13 @@ const LIMIT: Integer<u16> = Integer {
     range: Range { lowest: Lowest::From(1), highest: 1_000 },
     make: |limit| u16::try_from(limit).ok(),
 };
-const TRANSACTION_ID: Integer<i64> =
+pub(super) const TRANSACTION_ID: Integer<i64> =
     Integer { range: Range { lowest: Lowest::From(1), highest: i64::MAX }, make: Some };
 const KIND: OneOf<EntryKind> = OneOf {
     all: &EntryKind::ALL,
     name: EntryKind::name,
-    otherwise: "Input should be 'purchase', 'allocation' or 'consumption'",
+    otherwise: "Input should be 'purchase', 'allocation', 'consumption', 'refund', 'reversal', 'return', \
+                'grant' or 'adjustment'",
 };
 
 query! {
@@ -59,7 +60,7 @@ impl From<HistoryQuery> for HistoryFilter {
 }
 
 /// The query that leads to the page after one that ended with `last_id`.
-fn next_page(filter: &HistoryFilter, last_id: i64) -> String {
+pub(super) fn next_page(filter: &HistoryFilter, last_id: i64) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("limit", &filter.limit.to_string());
     if let Some(kind) = filter.kind {
@@ -72,16 +73,16 @@ fn next_page(filter: &HistoryFilter, last_id: i64) -> String {
     query.finish()
 }
 
-fn transaction_id_schema() -> RefOr<Schema> {
+pub(super) fn transaction_id_schema() -> RefOr<Schema> {
     integer(TRANSACTION_ID.range).into()
 }
 
-fn kind_schema() -> RefOr<Schema> {
+pub(super) fn kind_schema() -> RefOr<Schema> {
     KIND.parameter_schema()
 }
 
 /// A model, or none.
-fn optional_model_id_schema() -> Schema {
+pub(super) fn optional_model_id_schema() -> Schema {
     OneOfBuilder::new().item(null()).item(MODEL_ID.parameter_schema()).into()
 }
 

@@ -6,6 +6,7 @@
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -39,6 +40,8 @@ type Answer = Result<(Account, PriceList), DatabaseError>;
 struct Asked {
     user: UserId,
     prices: Prices,
+    /// By when its holds count, if they are wanted.
+    holds_at: Option<DateTime<Utc>>,
     asker: oneshot::Sender<Answer>,
 }
 
@@ -65,11 +68,17 @@ impl AccountReads {
         Self { asked }
     }
 
-    /// The account of `user`, with the prices of the same moment if they are wanted.
-    pub(super) async fn read(&self, user: &UserId, prices: Prices) -> Answer {
+    /// The account of `user`, with the prices of the same moment if they are wanted, and with its holds that count at
+    /// a time, if one is named.
+    pub(super) async fn read(
+        &self,
+        user: &UserId,
+        prices: Prices,
+        holds_at: Option<DateTime<Utc>>,
+    ) -> Answer {
         let (asker, answer) = oneshot::channel();
         let gone = || DatabaseError::Unavailable("accounts could not be read".to_owned());
-        let asked = Asked { user: user.clone(), prices, asker };
+        let asked = Asked { user: user.clone(), prices, holds_at, asker };
         self.asked.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -111,12 +120,14 @@ async fn read(reader: &AnyReader, together: &[Asked]) -> Result<Facts, DatabaseE
 fn wanted(together: &[Asked]) -> Wanted {
     let users = together.iter().map(|asked| asked.user.clone()).collect();
     let prices = together.iter().any(|asked| asked.prices == Prices::Wanted);
-    Wanted { users, prices, ..Wanted::default() }.each_once()
+    // Whoever wants fewer sees to it itself.
+    let holds_at = together.iter().filter_map(|asked| asked.holds_at).min();
+    Wanted { users, prices, holds_at, ..Wanted::default() }.each_once()
 }
 
 impl Asked {
     fn answer(self, facts: &Facts) {
-        let Self { user, prices, asker } = self;
+        let Self { user, prices, asker, .. } = self;
         let account = facts.accounts.get(&user).expect("its account was asked for").clone();
         let prices = match prices {
             Prices::Wanted => facts.prices.clone(),

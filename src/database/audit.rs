@@ -62,6 +62,24 @@ const CHANGES: &str = "
         ELSE false
     END IS NOT true";
 
+/// Settled holds without the consumption that they name, and consumptions that name a hold which does not name them.
+/// Holds are forgotten in the end, consumptions are not.
+const HOLDS: &str = "
+    SELECT hold_id, user_id, model_id, 'its consumption' AS expected, 'another or none' AS found
+    FROM holds
+    WHERE status = 'settled' AND NOT EXISTS (
+        SELECT * FROM transactions AS entry
+        WHERE entry.id = holds.transaction_id AND entry.type = 'consumption'
+            AND entry.hold_id = holds.hold_id AND entry.user_id = holds.user_id
+            AND entry.model_id = holds.model_id AND entry.amount = holds.consumed_tokens
+            AND entry.input_tokens = holds.input_tokens
+            AND entry.output_tokens = holds.output_tokens)
+    UNION ALL
+    SELECT holds.hold_id, holds.user_id, holds.model_id, 'no other consumption', 'one'
+    FROM transactions AS entry JOIN holds ON holds.hold_id = entry.hold_id
+    WHERE entry.hold_id IS NOT NULL
+        AND (holds.transaction_id IS NULL OR holds.transaction_id <> entry.id)";
+
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
@@ -71,8 +89,12 @@ pub(crate) enum Check {
     Owners,
     /// Every transaction's changes follow from its type and amount.
     Changes,
+    /// Nothing goes back that was not taken, or more of it: of a consumption, a refund, an allocation.
+    Backs,
     /// Every purchase was granted once: each has its names for itself, and no name is without one.
     Grants,
+    /// Every settled hold names its consumption, and that one names it.
+    Holds,
     /// Every purchase that its store confirmed has its grant, of what its products are worth, and what waits is
     /// asked for.
     Purchases,
@@ -86,11 +108,13 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Balances,
         Self::Owners,
         Self::Changes,
+        Self::Backs,
         Self::Grants,
+        Self::Holds,
         Self::Purchases,
         Self::References,
         Self::Names,
@@ -103,7 +127,9 @@ impl Check {
             Self::Balances => "balances are the sums of their changes, none negative",
             Self::Owners => "every transaction belongs to a balance",
             Self::Changes => "every change follows from its transaction",
+            Self::Backs => "no more goes back than was taken, at what was paid",
             Self::Grants => "every store transaction is granted once",
+            Self::Holds => "every settled hold has its consumption",
             Self::Purchases => "every confirmed purchase has its grant",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
@@ -142,6 +168,8 @@ impl<R: Row> Search<R> {
 pub(super) struct Texts {
     /// [`WrongBalance`]s.
     pub balances: &'static str,
+    /// [`WrongBack`]s.
+    pub backs: &'static str,
     /// [`WrongPurchase`]s.
     pub purchases: &'static str,
     /// [`DanglingReference`]s.
@@ -152,9 +180,11 @@ pub(super) struct Texts {
 
 impl Texts {
     /// Everything that is looked for with one statement.
-    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 5]
+    pub(super) fn searches<R: Row>(&self) -> [Search<R>; 7]
     where
         WrongBalance: for<'r> FromRow<'r, R>,
+        WrongBack: for<'r> FromRow<'r, R>,
+        WrongHold: for<'r> FromRow<'r, R>,
         WrongChange: for<'r> FromRow<'r, R>,
         WrongPurchase: for<'r> FromRow<'r, R>,
         DanglingReference: for<'r> FromRow<'r, R>,
@@ -163,6 +193,8 @@ impl Texts {
         [
             Search::of::<WrongBalance>(Check::Balances, self.balances),
             Search::of::<WrongChange>(Check::Changes, CHANGES),
+            Search::of::<WrongBack>(Check::Backs, self.backs),
+            Search::of::<WrongHold>(Check::Holds, HOLDS),
             Search::of::<WrongPurchase>(Check::Purchases, self.purchases),
             Search::of::<DanglingReference>(Check::References, self.references),
             Search::of::<UnreadableName>(Check::Names, self.names),
@@ -235,6 +267,62 @@ impl From<WrongChange> for Difference {
     }
 }
 
+/// Entries of which more goes back than was taken, or at another price, in the brackets where the engines differ: the
+/// product of two amounts, divided by a third. What an allocation of C credits and T tokens gave back for t tokens is
+/// ⌊C × t ÷ T⌋.
+macro_rules! wrong_backs {
+    ($product:literal, $quotient:literal) => {
+        concat!(
+            "SELECT taken.id, taken.user_id, taken.model_id, 'no more than it took' AS expected,
+                'more' AS found
+            FROM (
+                SELECT reverses, sum(amount) AS amount FROM transactions
+                WHERE reverses IS NOT NULL AND type = 'reversal' GROUP BY reverses
+            ) AS back
+            LEFT JOIN transactions AS taken ON taken.id = back.reverses
+            WHERE coalesce(back.amount > taken.amount, true)
+                OR taken.type NOT IN ('refund', 'consumption')
+            UNION ALL
+            SELECT bought.id, bought.user_id, bought.model_id,
+                'tokens back, and credits at what was paid', 'others'
+            FROM (
+                SELECT allocation_id, sum(-tokens_delta) AS tokens, sum(amount) AS credits
+                FROM transactions WHERE allocation_id IS NOT NULL GROUP BY allocation_id
+            ) AS back
+            LEFT JOIN transactions AS bought
+                ON bought.id = back.allocation_id AND bought.type = 'allocation'
+            WHERE coalesce(back.tokens > bought.tokens_delta OR (",
+            $product,
+            " AND back.credits <> ",
+            $quotient,
+            "), true)"
+        )
+    };
+}
+pub(super) use wrong_backs;
+
+row! {
+    /// An entry of which more goes back than may.
+    #[derive(Debug)]
+    pub(super) struct WrongBack {
+        id: Option<i64>,
+        user_id: Option<String>,
+        model_id: Option<String>,
+        expected: String,
+        found: String,
+    }
+}
+
+impl From<WrongBack> for Difference {
+    fn from(WrongBack { id, user_id: user, model_id: model, expected, found }: WrongBack) -> Self {
+        let of = id.map_or_else(
+            || "an entry that is missing".to_owned(),
+            |id| format!("transaction {id}"),
+        );
+        Self { check: Check::Backs, user, model, expected: format!("{expected} of {of}"), found }
+    }
+}
+
 /// Purchases that are not as they must be, in the brackets where the engines differ: what the items of one are
 /// worth together.
 macro_rules! wrong_purchases {
@@ -264,13 +352,50 @@ macro_rules! wrong_purchases {
                 UNION ALL
                 SELECT id, user_id, 'when its store is asked or told next', 'never'
                 FROM purchases
-                WHERE (due_at IS NULL OR token IS NULL) AND (state IN ('received', 'pending')
-                    OR (store = 'google' AND granted_at IS NOT NULL AND acknowledged_at IS NULL))
+                WHERE (due_at IS NULL OR (token IS NULL AND verified IS NULL))
+                    AND (state IN ('received', 'pending') OR (store = 'google'
+                        AND state <> 'refunded' AND granted_at IS NOT NULL AND acknowledged_at IS NULL))
+                UNION ALL
+                SELECT id, user_id, 'what is refunded as taken and missing credits', 'more or less'
+                FROM purchases WHERE taken_credits + shortfall_credits
+                    <> CASE WHEN granted_at IS NULL THEN 0
+                        WHEN refund_store > refund_operator THEN refund_store ELSE refund_operator END
+                UNION ALL
+                SELECT id, user_id, 'entries of the credits that were taken', 'of others'
+                FROM purchases WHERE taken_credits <> coalesce((
+                    SELECT sum(part.amount - coalesce((SELECT sum(back.amount)
+                        FROM transactions AS back WHERE back.reverses = part.id), 0))
+                    FROM transactions AS part
+                    WHERE part.reverses = purchases.entry_id AND part.type = 'refund'), 0)
+                UNION ALL
+                SELECT id, user_id, 'the state of a refund', state
+                FROM purchases WHERE granted_at IS NOT NULL
+                    AND (state = 'refunded') <> (refund_store > 0 OR refund_operator > 0)
             ) AS wrong"
         )
     };
 }
 pub(super) use wrong_purchases;
+
+row! {
+    /// A hold whose consumption is not what it says.
+    #[derive(Debug)]
+    pub(super) struct WrongHold {
+        hold_id: String,
+        user_id: Option<String>,
+        model_id: Option<String>,
+        expected: String,
+        found: String,
+    }
+}
+
+impl From<WrongHold> for Difference {
+    fn from(wrong: WrongHold) -> Self {
+        let WrongHold { hold_id, user_id: user, model_id: model, expected, found } = wrong;
+        let expected = format!("{expected} of hold {hold_id}");
+        Self { check: Check::Holds, user, model, expected, found }
+    }
+}
 
 row! {
     /// A purchase that is not as it must be.

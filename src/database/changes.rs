@@ -1,10 +1,12 @@
 //! The rows that a batch comes to, table by table, for either engine to bind. How they are written is the
 //! engine's business.
 
+use std::collections::BTreeMap;
+
 use crate::domain::{
-    Account, Accounts, Credits, Entry, EntryKind, GrantedPurchases, ModelId, PurchaseKey,
-    PurchaseName, Replay, Replays, StoreTransactionId, Tokens, TrackedPurchase, TrackedPurchases,
-    UserId, UserKey,
+    Account, Actor, Credits, Entry, EntryKind, EntryReason, Facts, Hold, HoldId, ModelId,
+    PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens, TrackedMessage,
+    TrackedPurchase, TrackedSweep, UserId, UserKey,
 };
 
 /// What is to be written.
@@ -20,17 +22,53 @@ pub(super) struct Changes<'a> {
     /// Names of purchases, with who got them.
     pub(super) names: Vec<(&'a PurchaseName, &'a UserId)>,
     pub(super) replays: Vec<(&'a UserKey, &'a Replay)>,
+    /// Holds as they are now.
+    pub(super) holds: Vec<&'a Hold>,
+    pub(super) stores: StoreChanges<'a>,
+}
+
+/// What is to be written about the app stores.
+#[derive(Debug, Default)]
+pub(super) struct StoreChanges<'a> {
     /// Purchases that the stores confirm, as they are now.
     pub(super) purchases: Vec<&'a TrackedPurchase>,
     /// What they are known by, with the first key of each.
     pub(super) purchase_keys: Vec<(&'a PurchaseKey, &'a PurchaseKey)>,
-    /// Those of them that the entries tell of, by first key, user and store id.
-    pub(super) granted: Vec<(&'a PurchaseKey, &'a UserId, &'a StoreTransactionId)>,
+    /// The stores' messages, and how far their lists were read, as they are now.
+    pub(super) messages: Vec<&'a TrackedMessage>,
+    pub(super) sweeps: Vec<&'a TrackedSweep>,
+    /// Users and their last word.
+    pub(super) consents: BTreeMap<&'a UserId, bool>,
 }
 
-/// A row of `transactions`, but for its id and its time.
+impl<'a> StoreChanges<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        let mut changes = Self {
+            purchases: facts.purchases.changed().collect(),
+            purchase_keys: facts.purchases.new_keys().collect(),
+            messages: facts.inbox.changed().collect(),
+            sweeps: facts.sweeps.changed().collect(),
+            consents: facts.consents.iter().map(|(user, word)| (user, *word)).collect(),
+        };
+        changes.purchases.sort_unstable_by_key(|purchase| &purchase.key);
+        changes.purchase_keys.sort_unstable();
+        changes
+    }
+
+    /// Whether nothing is to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.purchases.is_empty()
+            && self.messages.is_empty()
+            && self.sweeps.is_empty()
+            && self.consents.is_empty()
+    }
+}
+
+/// A row of `transactions`, but for its time.
 #[derive(Debug)]
 pub(super) struct EntryRow<'a> {
+    pub(super) id: i64,
+    pub(super) actor: Option<Actor>,
     pub(super) user: &'a UserId,
     pub(super) kind: EntryKind,
     pub(super) amount: i64,
@@ -42,30 +80,40 @@ pub(super) struct EntryRow<'a> {
     pub(super) price_per_m_token: Option<i64>,
     pub(super) credits_delta: i64,
     pub(super) tokens_delta: i64,
+    /// What only few kinds have.
+    pub(super) rare: RareColumns<'a>,
+}
+
+/// Columns that are empty in nearly all rows of `transactions`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RareColumns<'a> {
+    pub(super) reverses: Option<i64>,
+    pub(super) allocation: Option<i64>,
+    pub(super) reason: Option<&'a EntryReason>,
+    pub(super) bonus_delta: i64,
+    pub(super) hold: Option<HoldId>,
+    pub(super) shortfall: Option<Tokens>,
+}
+
+impl RareColumns<'_> {
+    /// Whether all are empty.
+    pub(super) fn are_empty(self) -> bool {
+        self == Self::default()
+    }
 }
 
 impl<'a> Changes<'a> {
     /// Rows are in the order of their users, whoever makes them: two who write the same ones meet at the
     /// first, and don't wait for each other.
-    pub(super) fn of(
-        accounts: &'a Accounts,
-        granted: &'a GrantedPurchases,
-        replays: &'a Replays,
-        purchases: &'a TrackedPurchases,
-    ) -> Self {
+    pub(super) fn of(facts: &'a Facts) -> Self {
         let mut changes = Self {
-            names: granted.new_ones().collect(),
-            replays: replays.new_ones().collect(),
-            purchases: purchases.changed().collect(),
-            purchase_keys: purchases.new_keys().collect(),
+            names: facts.granted.new_ones().collect(),
+            replays: facts.replays.new_ones().collect(),
+            stores: StoreChanges::of(facts),
             ..Self::default()
         };
         changes.names.sort_unstable();
-        changes.purchases.sort_unstable_by_key(|purchase| &purchase.key);
-        changes.purchase_keys.sort_unstable();
-        let granted = purchases.granted().iter();
-        changes.granted = granted.map(|it| (&it.key, &it.user, &it.store_transaction_id)).collect();
-        let mut accounts: Vec<&Account> = accounts.iter().collect();
+        let mut accounts: Vec<&Account> = facts.accounts.iter().collect();
         accounts.sort_unstable_by_key(|account| account.user());
         for account in accounts {
             changes.add(account);
@@ -74,11 +122,12 @@ impl<'a> Changes<'a> {
     }
 
     /// Whether nothing is to be written.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.resets.is_empty()
             && self.entries.is_empty()
+            && self.holds.is_empty()
             && self.replays.is_empty()
-            && self.purchases.is_empty()
+            && self.stores.is_empty()
     }
 
     fn add(&mut self, account: &'a Account) {
@@ -86,26 +135,31 @@ impl<'a> Changes<'a> {
         if account.is_reset() {
             self.resets.push(user);
         }
-        if entries.iter().any(|entry| entry.credits_delta() > 0) {
+        if entries.iter().any(|it| it.entry.credits_delta() > 0) {
             self.users.push(user);
         }
-        if entries.iter().any(|entry| entry.credits_delta() != 0) {
+        if entries.iter().any(|it| it.entry.credits_delta() != 0) {
             self.credits.push((user, account.credits()));
         }
-        let mut models: Vec<&ModelId> = entries.iter().filter_map(Entry::model).collect();
+        let models = entries.iter().filter_map(|it| it.entry.model());
+        let mut models: Vec<&ModelId> = models.collect();
         models.sort_unstable();
         models.dedup();
         for model in models {
             let held = account.tokens().get(model).expect("an entry's model has a balance");
             self.tokens.push((user, model, *held));
         }
+        self.holds.extend(account.holds().changed());
         self.entries.extend(entries.iter().map(|entry| EntryRow::of(user, entry)));
     }
 }
 
 impl<'a> EntryRow<'a> {
-    fn of(user: &'a UserId, entry: &'a Entry) -> Self {
+    fn of(user: &'a UserId, recorded: &'a Recorded) -> Self {
+        let Recorded { id, actor, entry } = recorded;
         let row = Self {
+            id: *id,
+            actor: *actor,
             user,
             kind: entry.kind(),
             amount: entry.amount(),
@@ -117,6 +171,13 @@ impl<'a> EntryRow<'a> {
             price_per_m_token: None,
             credits_delta: entry.credits_delta(),
             tokens_delta: entry.tokens_delta(),
+            rare: RareColumns {
+                reverses: entry.reverses(),
+                allocation: entry.allocation(),
+                reason: entry.reason(),
+                bonus_delta: entry.bonus_delta(),
+                ..RareColumns::default()
+            },
         };
         match entry {
             Entry::Purchase { store_transaction_id, record, .. } => Self {
@@ -127,12 +188,18 @@ impl<'a> EntryRow<'a> {
             Entry::Allocation { price_per_m_token, .. } => {
                 Self { price_per_m_token: Some(*price_per_m_token), ..row }
             }
-            Entry::Consumption { usage, price_per_m_token, .. } => Self {
+            Entry::Consumption { usage, price_per_m_token, hold, shortfall, .. } => Self {
+                rare: RareColumns { hold: *hold, shortfall: *shortfall, ..row.rare },
                 price_per_m_token: *price_per_m_token,
                 input_tokens: Some(usage.input().get()),
                 output_tokens: Some(usage.output().get()),
                 ..row
             },
+            Entry::CreditsRefund { .. }
+            | Entry::TokensRefund { .. }
+            | Entry::RefundReversal { .. }
+            | Entry::ConsumptionReversal { .. }
+            | Entry::Return { .. } => row,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
 use super::{
-    Audit, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew, Lane, OpenError,
-    Progress, PurchaseCounts, Transaction,
+    Audit, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew, Lane, MessageCounts,
+    OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
     postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
@@ -11,7 +11,8 @@ use super::{
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Account, Facts, HistoryFilter, HistoryPage, PriceList, ProductList, UserId, Wanted,
+    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
+    PriceList, ProductList, PurchaseKey, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -116,7 +117,7 @@ impl Reader {
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
     pub(crate) async fn account(&self, user: &UserId) -> Result<Account, DatabaseError> {
-        Ok(self.accounts.read(user, Prices::NotWanted).await?.0)
+        Ok(self.accounts.read(user, Prices::NotWanted, None).await?.0)
     }
 
     /// The user's account and the current prices, of one moment.
@@ -127,7 +128,39 @@ impl Reader {
         &self,
         user: &UserId,
     ) -> Result<(Account, PriceList), DatabaseError> {
-        self.accounts.read(user, Prices::Wanted).await
+        self.accounts.read(user, Prices::Wanted, None).await
+    }
+
+    /// The same with the holds that count at a time.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn account_prices_and_holds(
+        &self,
+        user: &UserId,
+        at: DateTime<Utc>,
+    ) -> Result<(Account, PriceList), DatabaseError> {
+        self.accounts.read(user, Prices::Wanted, Some(at)).await
+    }
+
+    /// The user's account with its holds that count at a time, and one that may not, if there is one called so.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn account_with_holds(
+        &self,
+        user: &UserId,
+        at: DateTime<Utc>,
+        hold: Option<HoldId>,
+    ) -> Result<Account, DatabaseError> {
+        let wanted = Wanted {
+            users: vec![user.clone()],
+            holds: hold.into_iter().map(|hold| (user.clone(), hold)).collect(),
+            holds_at: Some(at),
+            ..Wanted::default()
+        };
+        let facts = self.engine.read(&wanted).await?;
+        Ok(facts.accounts.get(user).expect("its account was asked for").clone())
     }
 
     /// The current prices.
@@ -179,6 +212,49 @@ impl Reader {
         counts.map_err(DatabaseError::of_read)
     }
 
+    /// Messages of the stores that are to be worked on by now, at most `limit`, the longest due first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn due_messages(
+        &self,
+        now: DateTime<Utc>,
+        limit: u16,
+    ) -> Result<Vec<MessageId>, DatabaseError> {
+        let due = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.due_messages(now, limit).await,
+            AnyReader::Postgres(reader) => reader.due_messages(now, limit).await,
+        };
+        due.map_err(DatabaseError::of_read)
+    }
+
+    /// What waits of each store's messages.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn message_counts(&self) -> Result<Vec<MessageCounts>, DatabaseError> {
+        let counts = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.message_counts().await,
+            AnyReader::Postgres(reader) => reader.message_counts().await,
+        };
+        counts.map_err(DatabaseError::of_read)
+    }
+
+    /// What there is to tell of a purchase that its store asks about, if it is known.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchase_asked_for(
+        &self,
+        key: &PurchaseKey,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchase_asked_for(key).await,
+            AnyReader::Postgres(reader) => reader.purchase_asked_for(key).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
     /// A page of the user's history, newest first.
     ///
     /// # Errors
@@ -193,6 +269,23 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.history(user, filter).await,
         };
         page.map_err(DatabaseError::of_read)
+    }
+
+    /// Gives lines of the user's ledger to `take`, newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`]; some lines may have been given by then.
+    pub(crate) async fn ledger(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+        take: &mut (dyn FnMut(&LedgerLine<'_>) + Send),
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let end = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.ledger(user, filter, take).await,
+            AnyReader::Postgres(reader) => reader.ledger(user, filter, take).await,
+        };
+        end.map_err(DatabaseError::of_read)
     }
 
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to

@@ -10,6 +10,9 @@ mod changes;
 mod engine;
 mod error;
 mod history;
+mod holds;
+mod inbox;
+mod ledger_lines;
 mod migrate_to;
 mod opening;
 pub(crate) mod postgres;
@@ -27,6 +30,7 @@ use crate::domain::{Facts, Wanted};
 pub(crate) use audit::{Audit, Check, Counts, Difference};
 pub(crate) use engine::{Database, EngineSettings, Opened, Reader};
 pub(crate) use error::DatabaseError;
+pub(crate) use inbox::{MessageCounts, PurchaseAskedFor};
 pub(crate) use migrate_to::{MigrateError, migrate_to};
 pub(crate) use opening::OpenError;
 use opening::{FoundSchema, describe, migrator, newest_known};
@@ -105,8 +109,13 @@ pub(crate) enum Chore {
     ForgetKeys { before: DateTime<Utc> },
     /// Does what an engine does for its own speed; SQLite's has its idempotency keys to put in order.
     Upkeep,
-    /// Has the stores of all purchases that wait asked at once, and those of all that were not acknowledged told.
+    /// Has the stores of all purchases that wait asked at once, those of all that were not acknowledged told, and all
+    /// messages that wait worked on.
     MakeDue { now: DateTime<Utc> },
+    /// Forgets the stores' messages that are done with and came before a time.
+    ForgetMessages { before: DateTime<Utc> },
+    /// Forgets the holds that were closed, or expired, before a time.
+    ForgetHolds { before: DateTime<Utc> },
     /// Writes something that takes room, and takes it away again: finds that it can be.
     TryWrite,
 }

@@ -159,7 +159,8 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 5] = ["schema", "seed", "idempotency keys", "ledger", "purchases"];
+const MIGRATIONS: [&str; 7] =
+    ["schema", "seed", "idempotency keys", "ledger", "purchases", "money back", "holds"];
 
 /// The migrations of an engine, of which the SQL is given.
 ///

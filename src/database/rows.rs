@@ -1,14 +1,15 @@
 //! Rows as either engine finds them, made into what the rules know. A row that can't be is corrupt data.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
 };
 
 use super::DatabaseError;
 use crate::domain::{
-    Account, Category, Credits, EntryKind, Facts, Fingerprint, GrantedPurchases, IdempotencyKey,
-    ModelId, Price, PurchaseName, Replay, Tokens, Transaction, UserId, UserKey,
+    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint,
+    GrantedPurchases, Hold, IdempotencyKey, ModelId, Price, PurchaseName, Replay, Tokens,
+    Transaction, UserId, UserKey,
 };
 
 /// Makes a struct that a row of either engine is read into, each field from the column of its name, or of the
@@ -44,8 +45,8 @@ row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
         /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
-        /// named, with its category for an owner; a purchase so named `granted` to an owner; and `version`,
-        /// which is SQLite's own.
+        /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
+        /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
         owner: &'r str,
         name: Option<&'r str>,
@@ -60,6 +61,8 @@ pub(super) struct Found {
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
+    holds: Vec<Hold>,
+    entry_ids: VecDeque<i64>,
 }
 
 impl Found {
@@ -86,6 +89,11 @@ impl Found {
                 let user = possible(UserId::new(owner), "purchase_names.user_id", owner)?;
                 self.granted.insert_kept(PurchaseName::kept(name), user);
             }
+            "hold" => {
+                let hold: Hold = possible(serde_json::from_str(name), "holds", owner)?;
+                self.holds.push(hold);
+            }
+            "entry_id" => self.entry_ids.push_back(amount),
             other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
         }
         Ok(())
@@ -98,8 +106,14 @@ impl Found {
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
             Account::loaded(user.clone(), credits, tokens)
         });
+        let mut accounts: Accounts = accounts.collect();
+        for hold in self.holds {
+            if let Some(account) = accounts.get_mut(&hold.user) {
+                account.know_hold(hold);
+            }
+        }
         Facts {
-            accounts: accounts.collect(),
+            accounts: accounts.with_ids(EntryIds::Reserved(self.entry_ids)),
             prices: self.prices.into_iter().collect(),
             granted: self.granted,
             ..Facts::default()

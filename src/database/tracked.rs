@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 
 use super::{DatabaseError, rows::row};
 use crate::domain::{
-    Credits, Facts, Product, ProductId, ProductList, PurchaseKey, PurchaseState, Store,
-    TrackedPurchase, TrackedPurchases, UserId,
+    Credits, EntryKind, Facts, Inbox, KeptEntries, KeptEntry, Lot, Product, ProductId, ProductList,
+    PurchaseKey, PurchaseState, Store, Sweeps, Tokens, TrackedPurchase, TrackedPurchases, UserId,
+    Wanted,
 };
 
 /// The columns that a [`TrackedPurchase`] is kept in, but for its id.
-pub(super) const COLUMNS: [&str; 25] = [
+pub(super) const COLUMNS: [&str; 32] = [
     "key",
     "store",
     "state",
@@ -38,18 +39,35 @@ pub(super) const COLUMNS: [&str; 25] = [
     "due_at",
     "unknown_since",
     "attempts",
+    "entry_id",
+    "refund",
+    "refund_told_at",
+    "refund_store",
+    "refund_operator",
+    "taken_credits",
+    "shortfall_credits",
 ];
+/// Those that a [`TrackedMessage`] is kept in.
+pub(super) const INBOX_COLUMNS: [&str; 8] =
+    ["message_id", "store", "way", "content", "received_at", "due_at", "attempts", "outcome"];
+/// Those that a [`TrackedSweep`] is kept in.
+pub(super) const SWEEP_COLUMNS: [&str; 4] = ["name", "done_until", "due_at", "attempts"];
 
 row! {
     /// A row of the statement that reads what operations on purchases must know.
     pub(super) struct StoreFactRow<'r> {
-        /// The kind: a `purchase` by one of its keys, a `product`, a `user`, and how many purchases of a user are
-        /// `waiting`.
+        /// The kind: a `purchase` by one of its keys, a `product`, a `user`, how many purchases of a user are
+        /// `waiting`, a `message`, a `sweep`, and a `lot` of a user's.
         source: &'r str,
         name: &'r str,
         /// JSON.
         value: &'r str,
     }
+}
+
+/// How many more tokens a balance may have by the time a lot goes back: those that reversals of the same batch bring.
+pub(super) const fn may_come_back(wanted: &Wanted) -> i64 {
+    if wanted.reversing.is_empty() { 0 } else { Tokens::MAX.get() }
 }
 
 /// What was found so far.
@@ -59,6 +77,10 @@ pub(super) struct StoreFacts {
     products: Vec<(ProductId, Product)>,
     users: HashSet<UserId>,
     waiting: HashMap<UserId, u64>,
+    inbox: Inbox,
+    sweeps: Sweeps,
+    lots: HashMap<UserId, Vec<Lot>>,
+    entries: KeptEntries,
 }
 
 impl StoreFacts {
@@ -73,13 +95,53 @@ impl StoreFacts {
             "product" => self.products.push(product(name, value)?),
             "user" => drop(self.users.insert(user()?)),
             "waiting" => drop(self.waiting.insert(user()?, parsed(source, name, value)?)),
+            "message" => self.inbox.insert_kept(parsed(source, name, value)?),
+            "sweep" => self.sweeps.insert_kept(parsed(source, name, value)?),
+            "lot" => {
+                let (allocation, model, credits, tokens, tokens_back) =
+                    parsed(source, name, value)?;
+                let lot = Lot { allocation, model, credits, tokens, tokens_back };
+                self.lots.entry(user()?).or_default().push(lot);
+            }
+            "entry" => {
+                let (user, kind, model, amount, reversed): (_, String, _, _, _) =
+                    parsed(source, name, value)?;
+                let kind = EntryKind::from_name(&kind)
+                    .ok_or_else(|| impossible(source, name, &"its type is unknown"))?;
+                let entry = KeptEntry { user, kind, model, amount, reversed };
+                self.entries.insert(parsed(source, name, name)?, entry);
+            }
             other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
         }
         Ok(())
     }
 
-    /// Adds all of it to `facts`.
-    pub(super) fn add_to(self, facts: &mut Facts) {
+    /// How many entries there may be because of what was found, beside those of the operations themselves: each
+    /// lot may go back in part, by refunds and by each return, of the lots too that the batch itself makes; and what
+    /// was taken be given back.
+    ///
+    /// Several operations may follow each other in a batch: what one buys or takes, the next takes or gives back. Each
+    /// lot and each part comes to its end once, and each operation ends within one lot and one part.
+    pub(super) fn entries(&self, wanted: &Wanted) -> usize {
+        let lots: usize = self.lots.values().map(Vec::len).sum();
+        let of_one = lots.saturating_add(self.purchases.parts());
+        let followed = wanted.entries > 1 && !wanted.lots_of.is_empty();
+        let by_followers =
+            if followed { lots.saturating_add(wanted.entries.saturating_mul(7)) } else { 0 };
+        let returns = wanted.returning.len();
+        let by_returns = returns.saturating_mul(lots.saturating_add(wanted.entries));
+        of_one.saturating_add(by_followers).saturating_add(by_returns)
+    }
+
+    /// Adds all of it to `facts`, to whose accounts those of `lots_of` are added too.
+    pub(super) fn add_to(mut self, facts: &mut Facts, lots_of: &[UserId]) {
+        for user in lots_of {
+            let lots = self.lots.remove(user).unwrap_or_default().into_iter().collect();
+            facts.accounts.of(user).know_lots(lots);
+        }
+        facts.entries = self.entries;
+        facts.inbox = self.inbox;
+        facts.sweeps = self.sweeps;
         facts.purchases = self.purchases;
         facts.products = self.products.into_iter().collect();
         facts.user_ids = self.users;
@@ -163,6 +225,7 @@ pub(super) const COUNTS: &str = "
     SELECT store, 'unacknowledged', count(*), CAST(min(granted_at) AS TEXT)
     FROM purchases
     WHERE store = 'google' AND granted_at IS NOT NULL AND acknowledged_at IS NULL
+        AND due_at IS NOT NULL
     GROUP BY store";
 
 row! {
@@ -213,7 +276,7 @@ impl PurchaseCounts {
 }
 
 /// A time as either engine writes it.
-fn time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+pub(super) fn time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
     use chrono::DateTime;
     let iso = DateTime::parse_from_rfc3339(text);
     let postgres = || DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z");

@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Category, Credits, Entry, ModelId, Price, PriceList, Tokens, UserId};
+use chrono::{DateTime, Utc};
+
+use super::{
+    Category, Credits, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Tokens, UserId,
+};
 
 /// A user's credits and tokens, with the changes made since it was loaded.
 #[derive(Debug, Clone)]
@@ -13,7 +17,10 @@ pub(crate) struct Account {
     user: UserId,
     credits: Credits,
     tokens: BTreeMap<ModelId, Tokens>,
-    entries: Vec<Entry>,
+    holds: Holds,
+    /// What its allocations bought, where somebody asked.
+    lots: Option<Lots>,
+    entries: Vec<Recorded>,
     reset: bool,
 }
 
@@ -30,7 +37,8 @@ impl Account {
         credits: Credits,
         tokens: BTreeMap<ModelId, Tokens>,
     ) -> Self {
-        Self { user, credits, tokens, entries: Vec::new(), reset: false }
+        let holds = Holds::new();
+        Self { user, credits, tokens, holds, lots: None, entries: Vec::new(), reset: false }
     }
 
     pub(crate) const fn user(&self) -> &UserId {
@@ -47,8 +55,41 @@ impl Account {
         &self.tokens
     }
 
+    /// Tokens put aside, as far as they were asked for.
+    pub(crate) const fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// Takes note of a hold that is kept.
+    pub(crate) fn know_hold(&mut self, hold: Hold) {
+        self.holds.insert_kept(hold);
+    }
+
+    /// Adds a hold, or changes it.
+    pub(super) fn put_hold(&mut self, hold: Hold) {
+        self.holds.put(hold);
+    }
+
+    /// Takes note of what its allocations bought.
+    pub(crate) fn know_lots(&mut self, lots: Lots) {
+        self.lots = Some(lots);
+    }
+
+    /// What its allocations bought, to whoever asked for it.
+    pub(super) const fn lots(&self) -> &Lots {
+        self.lots.as_ref().expect("whoever takes tokens back has asked for the lots")
+    }
+
+    /// Tokens of a model that can be used: those that are there and not held.
+    pub(crate) fn available(&self, model: &ModelId, now: DateTime<Utc>) -> Tokens {
+        let tokens = self.tokens.get(model).copied().unwrap_or_default();
+        let free = tokens.get().saturating_sub(self.holds.held(model, now));
+        // After a clock was set back more may be held than there is.
+        Tokens::new(free).unwrap_or_default()
+    }
+
     /// What was added since the account was loaded, or since its reset.
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Recorded] {
         &self.entries
     }
 
@@ -57,16 +98,24 @@ impl Account {
         self.reset
     }
 
-    /// The same account once its entries are kept elsewhere.
-    pub(crate) fn into_saved(mut self) -> Self {
+    /// Whether there is anything to keep.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.reset || !self.entries.is_empty() || self.holds.are_changed()
+    }
+
+    /// The same account once its entries are kept elsewhere, with the holds that count.
+    pub(crate) fn into_saved(mut self, now: DateTime<Utc>) -> Self {
         self.entries.clear();
+        self.holds = self.holds.into_saved(now);
+        self.lots = None;
         self.reset = false;
         self
     }
 
     /// Changes the balances by what `entry` says, and adds it. The rule that made it has seen to it that
     /// they stay amounts.
-    pub(super) fn record(&mut self, entry: Entry) {
+    pub(super) fn record(&mut self, recorded: Recorded) {
+        let entry = &recorded.entry;
         self.credits = self
             .credits
             .changed_by(entry.credits_delta())
@@ -81,13 +130,19 @@ impl Account {
                 None => drop(self.tokens.insert(model.clone(), held)),
             }
         }
-        self.entries.push(entry);
+        if let Some(lots) = &mut self.lots {
+            lots.follow(&recorded);
+        }
+        self.entries.push(recorded);
     }
 
-    /// Forgets credits, tokens and all entries.
+    /// Forgets credits, tokens, holds and all entries.
     pub(super) fn forget(&mut self) {
         self.credits = Credits::ZERO;
         self.tokens.clear();
+        self.holds = Holds::new();
+        // Whoever asked for them may still come.
+        self.lots = self.lots.take().map(|_| Lots::default());
         self.entries.clear();
         self.reset = true;
     }

@@ -29,6 +29,10 @@ impl Operation for Allocate {
         wanted.prices = true;
     }
 
+    fn entries(&self) -> usize {
+        self.items.len()
+    }
+
     /// The credits are looked at first, for the sum of all items; then each item in turn.
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<()>, Refusal> {
         let Facts { accounts, prices, limits, .. } = facts;
@@ -60,7 +64,7 @@ impl Operation for Allocate {
 
         // From here on nothing refuses.
         for entry in entries {
-            account.record(entry);
+            accounts.record(user, entry);
         }
         Ok(Applied::now(()))
     }

@@ -60,6 +60,10 @@ pub(crate) enum Errand {
 impl Operation for TakeTurn {
     type Outcome = Option<Turn>;
 
+    fn entries(&self) -> usize {
+        0
+    }
+
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.push(self.key.clone());
     }
@@ -125,6 +129,10 @@ pub(crate) struct Told {
 
 impl Operation for Told {
     type Outcome = ();
+
+    fn entries(&self) -> usize {
+        0
+    }
 
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.push(self.key.clone());

@@ -1,13 +1,14 @@
 //! What operations ask to know before they decide, and what they are told. A new fact is a field in
 //! each, and a statement an engine that reads it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    Account, CapacityLimits, PriceList, ProductList, PurchaseKey, PurchaseName, Replays,
-    TrackedPurchases, UserId, UserKey,
+    Account, Actor, CapacityLimits, Entry, HoldId, Inbox, KeptEntries, MessageId, PriceList,
+    ProductList, PurchaseKey, PurchaseName, Recorded, Replays, Sweeps, TrackedPurchases, UserId,
+    UserKey,
 };
 
 /// What has to be read.
@@ -29,12 +30,35 @@ pub(crate) struct Wanted {
     pub user_ids: Vec<UserId>,
     /// How many purchases of each of the users wait for their store.
     pub waiting: bool,
+    /// Which messages of the stores.
+    pub messages: Vec<MessageId>,
+    /// How far these lists were read.
+    pub sweeps: Vec<&'static str>,
+    /// Whose allocations, with what went back of them.
+    pub lots_of: Vec<UserId>,
+    /// Who turns tokens back, once for each time: a lot may go back in part each time.
+    pub returning: Vec<UserId>,
+    /// Which entries somebody wants taken back.
+    pub reversing: Vec<i64>,
+    /// These holds of these users, whether or not they count.
+    pub holds: Vec<(UserId, HoldId)>,
+    /// By when holds of the users count, if those that do are wanted.
+    pub holds_at: Option<DateTime<Utc>>,
+    /// How many entries may be added.
+    pub entries: usize,
 }
 
 impl Wanted {
-    /// Whether anything of it is about purchases that the stores confirm.
+    /// Whether anything of it is about purchases that the stores confirm, or about what is taken back.
     pub(crate) const fn is_about_stores(&self) -> bool {
-        !self.purchase_keys.is_empty() || self.products || !self.user_ids.is_empty() || self.waiting
+        !self.purchase_keys.is_empty()
+            || self.products
+            || !self.user_ids.is_empty()
+            || self.waiting
+            || !self.messages.is_empty()
+            || !self.sweeps.is_empty()
+            || !self.lots_of.is_empty()
+            || !self.reversing.is_empty()
     }
 
     /// The same, each once and in order.
@@ -49,6 +73,16 @@ impl Wanted {
         self.purchase_keys.dedup();
         self.user_ids.sort_unstable();
         self.user_ids.dedup();
+        self.lots_of.sort_unstable();
+        self.lots_of.dedup();
+        self.reversing.sort_unstable();
+        self.reversing.dedup();
+        self.messages.sort_unstable();
+        self.messages.dedup();
+        self.holds.sort_unstable();
+        self.holds.dedup();
+        self.sweeps.sort_unstable();
+        self.sweeps.dedup();
         self
     }
 
@@ -79,6 +113,14 @@ pub(crate) struct Facts {
     pub user_ids: HashSet<UserId>,
     /// How many purchases of a user wait for their store.
     pub waiting: HashMap<UserId, u64>,
+    /// The messages asked for that are kept, and new ones.
+    pub inbox: Inbox,
+    /// How far the lists asked for were read.
+    pub sweeps: Sweeps,
+    /// The entries asked for, as far as there are any.
+    pub entries: KeptEntries,
+    /// Who lets Apple be told of consumption, or no longer does.
+    pub consents: Vec<(UserId, bool)>,
     /// When all of the batch happens.
     pub now: DateTime<Utc>,
 }
@@ -109,39 +151,99 @@ impl Facts {
     pub(crate) fn change_something(&self) -> bool {
         self.replays.new_ones().len() > 0
             || self.purchases.changed().next().is_some()
-            || self
-                .accounts
-                .iter()
-                .any(|account| account.is_reset() || !account.entries().is_empty())
+            || self.inbox.changed().next().is_some()
+            || self.sweeps.changed().next().is_some()
+            || !self.consents.is_empty()
+            || self.accounts.iter().any(Account::is_changed)
     }
 }
 
-/// Accounts by their users.
+/// The ids of entries to come.
+#[derive(Debug, Clone)]
+pub(crate) enum EntryIds {
+    /// All from this one on: nobody else writes.
+    From(i64),
+    /// These, which were reserved.
+    Reserved(VecDeque<i64>),
+}
+
+impl EntryIds {
+    fn next(&mut self) -> i64 {
+        match self {
+            Self::From(next) => {
+                let id = *next;
+                *next = id.checked_add(1).expect("nobody writes so many entries");
+                id
+            }
+            Self::Reserved(ids) => ids.pop_front().expect("as many as were asked for"),
+        }
+    }
+}
+
+impl Default for EntryIds {
+    fn default() -> Self {
+        Self::From(1)
+    }
+}
+
+/// Accounts by their users, and who acts on them.
 #[derive(Debug, Default)]
-pub(crate) struct Accounts(HashMap<UserId, Account>);
+pub(crate) struct Accounts {
+    by_user: HashMap<UserId, Account>,
+    ids: EntryIds,
+    actor: Option<Actor>,
+}
 
 impl Accounts {
     /// The account of a user whose account was asked for.
     pub(crate) fn of(&mut self, user: &UserId) -> &mut Account {
-        self.0.get_mut(user).expect("every account asked for is there, a new one too")
+        self.by_user.get_mut(user).expect("every account asked for is there, a new one too")
     }
 
     pub(crate) fn get(&self, user: &UserId) -> Option<&Account> {
-        self.0.get(user)
+        self.by_user.get(user)
+    }
+
+    pub(crate) fn get_mut(&mut self, user: &UserId) -> Option<&mut Account> {
+        self.by_user.get_mut(user)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Account> {
-        self.0.values()
+        self.by_user.values()
+    }
+
+    /// The same, with the ids that entries get.
+    pub(crate) fn with_ids(self, ids: EntryIds) -> Self {
+        Self { ids, ..self }
+    }
+
+    /// The ids that are left.
+    pub(crate) const fn ids(&self) -> &EntryIds {
+        &self.ids
+    }
+
+    /// Who makes the entries from here on; nobody, where the users do.
+    pub(crate) const fn set_actor(&mut self, actor: Option<Actor>) {
+        self.actor = actor;
+    }
+
+    /// Adds an entry to a user's account, whose rule has seen to it that balances stay amounts. Tells its id.
+    pub(super) fn record(&mut self, user: &UserId, entry: Entry) -> i64 {
+        let (id, actor) = (self.ids.next(), self.actor);
+        self.of(user).record(Recorded { id, actor, entry });
+        id
     }
 
     pub(crate) fn into_all(self) -> impl ExactSizeIterator<Item = Account> {
-        self.0.into_values()
+        self.by_user.into_values()
     }
 }
 
 impl FromIterator<Account> for Accounts {
     fn from_iter<I: IntoIterator<Item = Account>>(accounts: I) -> Self {
-        Self(accounts.into_iter().map(|account| (account.user().clone(), account)).collect())
+        let accounts = accounts.into_iter();
+        let by_user = accounts.map(|account| (account.user().clone(), account)).collect();
+        Self { by_user, ..Self::default() }
     }
 }
 

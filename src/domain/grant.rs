@@ -6,9 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Applied, Credits, Entry, Facts, Granted, NoCredits, Operation, PaidPurchase, PurchaseKey,
-    PurchaseName, PurchaseRecord, PurchaseState, PurchaseToken, Reason, Refusal, Store,
-    StoreTransactionId, TrackedPurchase, UserId, Wanted, errand::CONSUME_AFTER,
+    Applied, Credits, Entry, Facts, NoCredits, Operation, PaidPurchase, PurchaseKey, PurchaseName,
+    PurchaseRecord, PurchaseState, PurchaseToken, Reason, Refusal, Store, StoreTransactionId,
+    TrackedPurchase, UserId, Wanted, errand::CONSUME_AFTER, take_back,
 };
 
 /// Adds the credits of a paid purchase; tells the new balance.
@@ -42,13 +42,15 @@ pub(crate) struct GrantOutcome {
     pub balance: Credits,
     /// What was added; nothing when it is told again.
     pub granted: Credits,
+    /// What of that was taken at once, because it was refunded before.
+    pub taken: Credits,
     /// The purchase's id, if it was written down before.
     pub id: Option<i64>,
 }
 
 impl From<Credits> for GrantOutcome {
     fn from(balance: Credits) -> Self {
-        Self { balance, granted: Credits::ZERO, id: None }
+        Self { balance, granted: Credits::ZERO, taken: Credits::ZERO, id: None }
     }
 }
 
@@ -60,6 +62,11 @@ impl From<GrantOutcome> for Credits {
 
 impl Operation for Grant {
     type Outcome = GrantOutcome;
+
+    /// The purchase, and what of it was refunded before.
+    fn entries(&self) -> usize {
+        2
+    }
 
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
@@ -87,15 +94,17 @@ impl Operation for Grant {
             // Who was written down first owns it.
             return Err(Refusal::StoreUnavailable);
         }
+        if self.is_refunded_whole(facts, &found) {
+            return Err(Refusal::InvalidReceipt);
+        }
         self.check_account(user, facts)?;
         let credits = facts.products.worth(&self.paid.items).map_err(|error| match error {
             NoCredits::UnknownProduct => Refusal::PurchaseInReview { for_operator: false },
             NoCredits::TooMany => Refusal::BalanceOverflow,
         })?;
         let balance = facts.accounts.of(user).credits().checked_add(credits);
-        let balance = balance.ok_or(Refusal::BalanceOverflow)?;
-        let id = self.carry_out(user, credits, facts, &found);
-        Ok(Applied::now(GrantOutcome { balance, granted: credits, id }))
+        balance.ok_or(Refusal::BalanceOverflow)?;
+        Ok(Applied::now(self.carry_out(user, credits, facts, &found)))
     }
 }
 
@@ -103,6 +112,25 @@ impl Grant {
     /// An id alone does not tell Apple's environments apart.
     fn is_same(&self, known: &TrackedPurchase) -> bool {
         known.environment.is_none_or(|environment| environment == self.paid.environment)
+    }
+
+    /// Whether nothing is left to grant, by what its store says now and told before.
+    fn is_refunded_whole(&self, facts: &Facts, found: &[usize]) -> bool {
+        let pieces = self.paid.items.iter().map(|item| item.quantity);
+        let pieces = pieces.fold(0, u32::saturating_add);
+        self.refunded(facts, found).store_refund().is_whole(pieces)
+    }
+
+    /// A purchase that knows all that was told of refunds, under whichever of the keys.
+    fn refunded(&self, facts: &Facts, found: &[usize]) -> TrackedPurchase {
+        let key = self.keys.first().expect("whoever brings a purchase knows it by a key");
+        let mut purchase = TrackedPurchase::unclaimed(key.clone(), self.paid.store, facts.now);
+        for place in found {
+            let known = facts.purchases.at(*place);
+            purchase.hear(&known.store_refund(), known.refund_told_at);
+        }
+        purchase.hear(&self.paid.refund, self.paid.said_at);
+        purchase
     }
 
     /// Whether the user got it before. Somebody else did: that is the refusal.
@@ -118,8 +146,6 @@ impl Grant {
                 (PurchaseState::Refused, Some(Reason::Duplicate)) => {
                     owners.push(known.user.as_ref());
                 }
-                // The money went back before.
-                (PurchaseState::Refunded, _) => return Err(Refusal::InvalidReceipt),
                 (PurchaseState::Review, Some(Reason::AnotherAccount)) => {
                     return Err(Refusal::PurchaseInReview { for_operator: true });
                 }
@@ -156,15 +182,15 @@ impl Grant {
         Ok(())
     }
 
-    /// Returns the purchase's id, if it has one already.
     fn carry_out(
         &self,
         user: &UserId,
         credits: Credits,
         facts: &mut Facts,
         found: &[usize],
-    ) -> Option<i64> {
+    ) -> GrantOutcome {
         let now = facts.now;
+        let refunded = self.refunded(facts, found);
         let Facts { purchases, products, granted, accounts, .. } = facts;
         let (place, others) = if let Some((first, others)) = found.split_first() {
             (*first, others)
@@ -175,8 +201,8 @@ impl Grant {
         };
         let purchase = purchases.change(place);
         purchase.learn(&self.paid, products);
-        purchase.state = PurchaseState::Granted;
         purchase.reason = None;
+        (purchase.refund, purchase.refund_told_at) = (refunded.refund, refunded.refund_told_at);
         purchase.user = Some(user.clone());
         purchase.credits = Some(credits);
         purchase.granted_at = Some(now);
@@ -194,27 +220,28 @@ impl Grant {
             _ => None,
         };
         purchase.token = self.token.clone().filter(|_| purchase.due_at.is_some());
-        let (key, id) = (purchase.key.clone(), purchase.id);
+        for name in self.record_names(&record) {
+            granted.insert_new(name, user.clone());
+        }
+        let entry = Entry::Purchase {
+            credits,
+            store_transaction_id: Some(self.store_transaction_id.clone()),
+            record,
+        };
+        purchase.entry_id = Some(accounts.record(user, entry));
+        // What was refunded in part before is taken from what was just added.
+        purchase.count_refund();
+        let booking = take_back::settle(user, purchase, accounts, now);
+        let taken = booking.map_or(Credits::ZERO, |booking| booking.taken);
+        let id = purchase.id;
         for key in &self.keys {
             purchases.add_key(key.clone(), place);
         }
         for other in others {
             purchases.change(*other).end_as_duplicate(user);
         }
-        for name in self.record_names(&record) {
-            granted.insert_new(name, user.clone());
-        }
-        purchases.note_granted(Granted {
-            key,
-            user: user.clone(),
-            store_transaction_id: self.store_transaction_id.clone(),
-        });
-        accounts.of(user).record(Entry::Purchase {
-            credits,
-            store_transaction_id: Some(self.store_transaction_id.clone()),
-            record,
-        });
-        id
+        let balance = accounts.of(user).credits();
+        GrantOutcome { balance, granted: credits, taken, id }
     }
 
     /// What the entry is known by from now on: the store's id, and what the record calls the token.

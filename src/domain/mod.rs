@@ -4,17 +4,28 @@
 //! folders use this one, and it uses none of them.
 
 mod account;
+mod actor;
 mod allocation;
 mod amount;
+mod consent;
 mod consumption;
 mod entry;
 mod errand;
 mod facts;
 mod grant;
 mod history;
+mod hold;
+mod hold_closing;
+mod hold_opening;
 mod idempotency;
+mod inbox;
+mod kept_entry;
+mod lot;
 mod names;
+mod news;
+mod notification;
 mod operation;
+mod pause;
 mod pricing;
 mod product;
 mod purchase;
@@ -24,35 +35,59 @@ mod quote;
 mod receipt;
 mod refusal;
 mod reset;
+mod return_tokens;
+mod reversal;
+mod role;
 mod store_purchase;
+mod store_refund;
+mod sweep;
+mod take_back;
 mod token_form;
 mod tracked;
 mod tracked_purchases;
+mod usage_share;
 
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod receipts_test;
 #[cfg(test)]
+mod refunds_test;
+#[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod taking_back_test;
 
 pub(crate) use account::Account;
+pub(crate) use actor::Actor;
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
-pub(crate) use consumption::Consume;
-pub(crate) use entry::{Entry, EntryKind};
+pub(crate) use consent::Consent;
+pub(crate) use consumption::{Consume, Consumed};
+pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
-pub(crate) use facts::{Accounts, Facts, GrantedPurchases, Wanted};
+pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
 pub(crate) use grant::{Grant, GrantOutcome};
-pub(crate) use history::{HistoryFilter, HistoryPage, Transaction};
+pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
+pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
+pub(crate) use hold_closing::{Release, ReleaseHold, SettleHold, Settlement};
+pub(crate) use hold_opening::{OpenHold, OpenedHold};
 pub(crate) use idempotency::{
     BuildDigestHasher, Fingerprint, IDEMPOTENCY_KEY_MAX_CHARS, IdempotencyKey, Keyed, Replay,
     Replays, UserKey,
 };
-pub(crate) use names::{
-    IdentifierError, MODEL_ID_MAX_CHARS, ModelId, PURCHASE_TOKEN_MAX_CHARS, ProductId,
-    PurchaseName, PurchaseToken, STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, UserId, hash,
+pub(crate) use inbox::{
+    EndTurn, Ended, Inbox, KeepMessage, MessageTurn, TakeMessage, TrackedMessage, Way,
 };
+pub(crate) use kept_entry::{KeptEntries, KeptEntry};
+pub(crate) use lot::{Lot, Lots};
+pub(crate) use names::{
+    ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
+    PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
+    STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
+};
+pub(crate) use news::{Hear, Heard, News};
+pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
@@ -63,9 +98,15 @@ pub(crate) use quote::{Asked, Limit, Quote, Quotes};
 pub(crate) use receipt::{LookUp, Note, NoteOutcome, Noted, Receive, Received};
 pub(crate) use refusal::Refusal;
 pub(crate) use reset::Reset;
+pub(crate) use return_tokens::{ReturnTokens, Returned};
+pub(crate) use reversal::{Reverse, Reversed};
+pub(crate) use role::Role;
 pub(crate) use store_purchase::{
     Environment, PaidPurchase, PurchasedItem, SandboxRule, Store, StoreWord,
 };
+pub(crate) use store_refund::{StoreRefund, WHOLE_MILLIUNITS};
+pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSweep};
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
-pub(crate) use tracked_purchases::{Granted, TrackedPurchases};
+pub(crate) use tracked_purchases::TrackedPurchases;
+pub(crate) use usage_share::PurchaseUse;

@@ -3,10 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::{
-    Account, Applied, Category, Facts, ModelId, Operation, Refusal, Reset, UserId,
+    Account, Applied, Category, Consumed, EntryKind, EntryReason, Facts, HoldId, HoldStatus,
+    KeptEntry, Lots, ModelId, OpenHold, Operation, Recorded, Refusal, ReleaseHold, Reset,
+    ReturnTokens, Reverse, SettleHold, Usage, UserId,
     samples::{
         Prices, allocate, consume, credits, decide, facts, first_prices, limits, model, price_list,
         purchase, purchase_name, tokens, user_id,
@@ -17,6 +21,7 @@ const USERS: [&str; 3] = ["ann", "bob", "cid"];
 const MODELS: [&str; 6] = ["quick-a", "quick-b", "think-a", "think-b", "dear", "unknown"];
 const NAMES: [&str; 5] = ["GPA.1", "GPA.2", "GPA.3", "token-1", "token-2"];
 const MOST: i128 = 9_007_199_254_740_991;
+const MAX_HOLDS: u16 = 3;
 
 /// One random step: what a user asks for, or what an operator changes by hand.
 #[derive(Debug, Clone)]
@@ -24,6 +29,12 @@ enum Step {
     Purchase { user: &'static str, credits: i64, names: Vec<&'static str> },
     Allocate { user: &'static str, items: Vec<(&'static str, i64)> },
     Consume { user: &'static str, model: &'static str, input: i64, output: i64 },
+    Reverse { user: &'static str, place: usize, tokens: Option<i64> },
+    Return { user: &'static str, model: &'static str },
+    Hold { user: &'static str, model: &'static str, tokens: i64, min: Option<i64>, seconds: i64 },
+    Settle { user: &'static str, hold: usize, input: i64, output: i64 },
+    Release { user: &'static str, hold: usize },
+    Pass { seconds: i64 },
     Reset { user: &'static str },
     Limits { quick: i64, think: i64 },
     Reprice { model: &'static str, price: i64, category: Category },
@@ -36,6 +47,26 @@ struct Model {
     names: BTreeMap<&'static str, &'static str>,
     prices: Prices,
     limits: BTreeMap<Category, i64>,
+    holds: Vec<NaiveHold>,
+    /// Seconds since the start.
+    now: i64,
+}
+
+struct NaiveHold {
+    /// Nobody's after a reset.
+    user: Option<&'static str>,
+    name: &'static str,
+    held: i128,
+    expires: i64,
+    closed: Option<Closed>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Closed {
+    /// Input and output; then consumed, released, missing, and what remained.
+    Settled(i64, i64, [i128; 4]),
+    /// What was released, and what remained.
+    Released([i128; 2]),
 }
 
 #[derive(Default, Clone, PartialEq, Debug)]
@@ -43,6 +74,18 @@ struct Holdings {
     credits: i128,
     tokens: BTreeMap<&'static str, i128>,
     history: Vec<(&'static str, i128, Option<&'static str>)>,
+    bought: Vec<Bought>,
+    /// What is left to come back of each consumption, with its model.
+    used: Vec<(&'static str, i128)>,
+}
+
+/// What an allocation spent and bought, and what of it went back.
+#[derive(Clone, PartialEq, Debug)]
+struct Bought {
+    model: &'static str,
+    credits: i128,
+    tokens: i128,
+    back: i128,
 }
 
 impl Model {
@@ -108,6 +151,12 @@ impl Model {
             after.credits -= i128::from(spent);
             *after.tokens.entry(name).or_default() += bought;
             after.history.push(("allocation", i128::from(spent), Some(name)));
+            after.bought.push(Bought {
+                model: name,
+                credits: spent.into(),
+                tokens: bought,
+                back: 0,
+            });
         }
         self.users.insert(user, after);
         Ok(())
@@ -119,23 +168,180 @@ impl Model {
         name: &'static str,
         used: i128,
     ) -> Result<i128, Refusal> {
-        let holdings = self.users.entry(user).or_default();
-        let Some(held) = holdings.tokens.get_mut(name) else {
+        let Some(free) = self.free(user, name) else {
             return Err(Refusal::NoTokenBalance { model: model(name) });
         };
-        if used > *held {
+        if used > free {
             return Err(Refusal::InsufficientTokens {
                 required: tokens(used),
-                available: tokens(*held),
+                available: tokens(free),
             });
         }
-        *held -= used;
+        Ok(self.take(user, name, used))
+    }
+
+    fn take(&mut self, user: &'static str, name: &'static str, used: i128) -> i128 {
+        let holdings = self.users.get_mut(user).expect("who has tokens");
+        let left = holdings.tokens.get_mut(name).expect("who has tokens");
+        *left -= used;
         holdings.history.push(("consumption", used, Some(name)));
-        Ok(*held)
+        holdings.used.push((name, used));
+        *left
+    }
+
+    /// What is there and not held.
+    fn free(&self, user: &str, name: &str) -> Option<i128> {
+        let open = self.open(user).filter(|hold| hold.name == name);
+        let held: i128 = open.map(|hold| hold.held).sum();
+        Some(self.users.get(user)?.tokens.get(name)? - held)
+    }
+
+    fn open(&self, user: &str) -> impl Iterator<Item = &NaiveHold> {
+        let now = self.now;
+        self.holds.iter().filter(move |hold| {
+            hold.user == Some(user) && hold.closed.is_none() && hold.expires > now
+        })
+    }
+
+    fn hold(
+        &mut self,
+        user: &'static str,
+        name: &'static str,
+        (most, least): (i64, Option<i64>),
+        seconds: i64,
+    ) -> Result<[i128; 2], Refusal> {
+        let Some(free) = self.free(user, name) else {
+            return Err(Refusal::NoTokenBalance { model: model(name) });
+        };
+        if self.open(user).count() == usize::from(MAX_HOLDS) {
+            return Err(Refusal::TooManyHolds { limit: MAX_HOLDS });
+        }
+        let required = i128::from(least.unwrap_or(most));
+        if required > free {
+            return Err(Refusal::InsufficientTokens {
+                required: tokens(required),
+                available: tokens(free),
+            });
+        }
+        let held = free.min(most.into());
+        let expires = self.now + seconds;
+        self.holds.push(NaiveHold { user: Some(user), name, held, expires, closed: None });
+        Ok([held, free - held])
+    }
+
+    /// The hold of a user, and whether it counts.
+    fn hold_of(&self, user: &str, hold: usize) -> Result<(&NaiveHold, bool), Refusal> {
+        let found = self.holds.get(hold).filter(|hold| hold.user == Some(user));
+        found.map(|hold| (hold, hold.expires > self.now)).ok_or(Refusal::HoldNotFound)
+    }
+
+    fn settle(
+        &mut self,
+        user: &'static str,
+        hold: usize,
+        (input, output): (i64, i64),
+    ) -> Result<([i128; 4], bool), Refusal> {
+        let (found, counts) = self.hold_of(user, hold)?;
+        let (name, held) = (found.name, if counts { found.held } else { 0 });
+        match found.closed {
+            Some(Closed::Settled(i, o, told)) if (i, o) == (input, output) => {
+                return Ok((told, true));
+            }
+            Some(Closed::Settled(..)) => {
+                return Err(Refusal::HoldClosed { status: HoldStatus::Settled });
+            }
+            Some(Closed::Released(_)) => {
+                return Err(Refusal::HoldClosed { status: HoldStatus::Released });
+            }
+            None => {}
+        }
+        let used = i128::from(input) + i128::from(output);
+        let free = self.free(user, name).expect("a hold is of a balance");
+        let taken = used.min(held + free);
+        let remaining = self.take(user, name, taken);
+        let told = [taken, (held - used).max(0), used - taken, remaining];
+        self.holds[hold].closed = Some(Closed::Settled(input, output, told));
+        Ok((told, false))
+    }
+
+    fn release(&mut self, user: &'static str, hold: usize) -> Result<([i128; 2], bool), Refusal> {
+        let (found, counts) = self.hold_of(user, hold)?;
+        match found.closed {
+            Some(Closed::Released(told)) => return Ok((told, true)),
+            Some(Closed::Settled(..)) => {
+                return Err(Refusal::HoldClosed { status: HoldStatus::Settled });
+            }
+            None => {}
+        }
+        let held = if counts { found.held } else { 0 };
+        let told = [held, self.users[user].tokens[found.name]];
+        self.holds[hold].closed = Some(Closed::Released(told));
+        Ok((told, false))
+    }
+
+    /// Tells what came back, and what the model has then.
+    fn reverse(
+        &mut self,
+        user: &'static str,
+        place: usize,
+        amount: Option<i64>,
+    ) -> Result<(i128, i128), Refusal> {
+        let holdings = self.users.entry(user).or_default();
+        let (name, left) = holdings.used.get_mut(place).ok_or(Refusal::TransactionNotFound)?;
+        let amount = amount.map_or(*left, i128::from);
+        if amount == 0 || amount > *left {
+            return Err(Refusal::AlreadyReversed { reversible: tokens(*left) });
+        }
+        let held = holdings.tokens.get_mut(name).expect("it was used");
+        if *held + amount > MOST {
+            return Err(Refusal::BalanceOverflow);
+        }
+        *left -= amount;
+        *held += amount;
+        holdings.history.push(("reversal", amount, Some(name)));
+        Ok((amount, *held))
+    }
+
+    /// Tells the tokens and the credits that came back.
+    fn give_back(
+        &mut self,
+        user: &'static str,
+        name: &'static str,
+    ) -> Result<(i128, i128), Refusal> {
+        // A copy is worked on, and kept only when something is worth a credit.
+        let mut after = self.users.get(user).cloned().unwrap_or_default();
+        let mut rest = self.free(user, name).unwrap_or(0);
+        let held = after.tokens.get(name).copied().unwrap_or(0) - rest;
+        let (mut given, mut worth) = (0, 0);
+        for bought in after.bought.iter_mut().rev().filter(|bought| bought.model == name) {
+            let part = rest.min(bought.tokens - bought.back);
+            if part > 0 {
+                let in_all = |back| bought.credits * back / bought.tokens;
+                let credits = in_all(bought.back + part) - in_all(bought.back);
+                bought.back += part;
+                (rest, given, worth) = (rest - part, given + part, worth + credits);
+                after.history.push(("return", credits, Some(name)));
+            }
+        }
+        if given == 0 {
+            return Err(Refusal::InsufficientTokens { required: tokens(1), available: tokens(0) });
+        }
+        if worth == 0 {
+            return Err(Refusal::ReturnTooSmall { model: model(name) });
+        }
+        if after.credits + worth > MOST {
+            return Err(Refusal::BalanceOverflow);
+        }
+        after.credits += worth;
+        after.tokens.insert(name, held + rest);
+        self.users.insert(user, after);
+        Ok((given, worth))
     }
 
     fn reset(&mut self, user: &'static str) {
         self.users.remove(user);
+        let of_user = self.holds.iter_mut().filter(|hold| hold.user == Some(user));
+        of_user.for_each(|hold| hold.user = None);
         self.names.retain(|_, owner| *owner != user);
     }
 
@@ -174,9 +380,47 @@ impl Real {
             assert_eq!(account.credits(), before.credits(), "a refusal changed credits");
             assert_eq!(account.tokens(), before.tokens(), "a refusal changed tokens");
             assert_eq!(account.entries(), before.entries(), "a refusal left an entry");
+            assert_eq!(account.holds(), before.holds(), "a refusal changed holds");
             assert_eq!(account.is_reset(), before.is_reset(), "a refusal reset the account");
         }
         result
+    }
+
+    /// Reverses the consumption at this place among the user's since the last reset.
+    fn reverse(
+        &mut self,
+        user: &'static str,
+        place: usize,
+        amount: Option<i64>,
+    ) -> Result<(i128, i128), Refusal> {
+        self.know_consumptions(user);
+        let is_consumption = |it: &&Recorded| it.entry.kind() == EntryKind::Consumption;
+        let id = self.account(user).entries().iter().filter(is_consumption).nth(place);
+        let consumption = id.map_or(i64::MAX, |it| it.id);
+        let reason = EntryReason::new("wrong").expect("a reason");
+        let amount = amount.map(|amount| tokens(amount.into()));
+        let result = self.decide(user, &Reverse { consumption, tokens: amount, reason });
+        result.map(|Applied { outcome, .. }| {
+            (i128::from(outcome.tokens.get()), i128::from(outcome.remaining.get()))
+        })
+    }
+
+    /// Tells of the consumptions as a database would.
+    fn know_consumptions(&mut self, user: &'static str) {
+        let entries = self.account(user).entries().to_vec();
+        for Recorded { id, entry, .. } in &entries {
+            if entry.kind() == EntryKind::Consumption {
+                let backs = entries.iter().filter(|other| other.entry.reverses() == Some(*id));
+                let kept = KeptEntry {
+                    user: user_id(user),
+                    kind: entry.kind(),
+                    model: entry.model().cloned(),
+                    amount: entry.amount(),
+                    reversed: backs.map(|back| back.entry.amount()).sum(),
+                };
+                self.0.entries.insert(*id, kept);
+            }
+        }
     }
 
     fn account(&self, user: &'static str) -> &Account {
@@ -188,7 +432,7 @@ impl Real {
 fn assert_balances_follow_from_entries(account: &Account) {
     let mut credits = 0_i128;
     let mut tokens: BTreeMap<ModelId, i128> = BTreeMap::new();
-    for entry in account.entries() {
+    for entry in account.entries().iter().map(|it| &it.entry) {
         credits += i128::from(entry.credits_delta());
         if let Some(model) = entry.model() {
             *tokens.entry(model.clone()).or_default() += i128::from(entry.tokens_delta());
@@ -216,7 +460,8 @@ fn assert_same_holdings(account: &Account, expected: &Holdings) {
     let history: Vec<_> = account
         .entries()
         .iter()
-        .map(|entry| {
+        .map(|recorded| {
+            let entry = &recorded.entry;
             let model = entry.model().map(ModelId::as_str);
             (entry.kind().name(), i128::from(entry.amount()), model)
         })
@@ -224,10 +469,18 @@ fn assert_same_holdings(account: &Account, expected: &Holdings) {
     assert_eq!(history, expected.history);
 }
 
+fn hold_id(number: usize) -> HoldId {
+    HoldId::new(Uuid::from_u128(u128::try_from(number).expect("few holds")))
+}
+
+#[expect(clippy::too_many_lines, reason = "a table: each step has its arm")]
 fn run(steps: Vec<Step>) {
     let mut model = Model { prices: first_prices(), ..Model::default() };
     let accounts = USERS.map(|user| Account::new(user_id(user)));
     let mut real = Real(facts(&model.prices, accounts));
+    for user in USERS {
+        real.0.accounts.of(&user_id(user)).know_lots(Lots::default());
+    }
     model.limits = BTreeMap::from([(Category::Quick, 5_000_000), (Category::Think, 1_000_000)]);
 
     for step in steps {
@@ -254,9 +507,59 @@ fn run(steps: Vec<Step>) {
             }
             Step::Consume { user, model: name, input, output } => {
                 let result = real.decide(user, &consume(name, input, output));
-                let remaining = result.map(|applied| i128::from(applied.outcome.get()));
+                let remaining = result.map(|applied| i128::from(applied.outcome.remaining.get()));
                 let used = i128::from(input) + i128::from(output);
                 assert_eq!(remaining, model.consume(user, name, used));
+            }
+            Step::Reverse { user, place, tokens } => {
+                let result = real.reverse(user, place, tokens);
+                assert_eq!(result, model.reverse(user, place, tokens));
+            }
+            Step::Return { user, model: name } => {
+                let result =
+                    real.decide(user, &ReturnTokens { model: super::samples::model(name) });
+                let told = result.map(|Applied { outcome, .. }| {
+                    (i128::from(outcome.tokens.get()), i128::from(outcome.credits.get()))
+                });
+                assert_eq!(told, model.give_back(user, name));
+            }
+            Step::Hold { user, model: name, tokens: most, min, seconds } => {
+                let operation = OpenHold {
+                    id: hold_id(model.holds.len()),
+                    model: super::samples::model(name),
+                    tokens: tokens(most.into()),
+                    min_tokens: min.map(|min| tokens(min.into())),
+                    ttl: TimeDelta::seconds(seconds),
+                    max_holds: MAX_HOLDS,
+                };
+                let told = real.decide(user, &operation).map(|applied| {
+                    let outcome = applied.outcome;
+                    [outcome.hold.held_tokens, outcome.available].map(|it| i128::from(it.get()))
+                });
+                assert_eq!(told, model.hold(user, name, (most, min), seconds));
+            }
+            Step::Settle { user, hold, input, output } => {
+                let usage = Usage::new(tokens(input.into()), tokens(output.into()));
+                let usage = usage.expect("a valid sum");
+                let told = real.decide(user, &SettleHold { id: hold_id(hold), usage });
+                let told = told.map(|Applied { outcome, replayed }| {
+                    let told =
+                        [outcome.consumed, outcome.released, outcome.shortfall, outcome.remaining];
+                    (told.map(|it| i128::from(it.get())), replayed)
+                });
+                assert_eq!(told, model.settle(user, hold, (input, output)));
+            }
+            Step::Release { user, hold } => {
+                let told = real.decide(user, &ReleaseHold { id: hold_id(hold) });
+                let told = told.map(|Applied { outcome, replayed }| {
+                    let told = [outcome.released, outcome.remaining];
+                    (told.map(|it| i128::from(it.get())), replayed)
+                });
+                assert_eq!(told, model.release(user, hold));
+            }
+            Step::Pass { seconds } => {
+                model.now += seconds;
+                real.0.now += TimeDelta::seconds(seconds);
             }
             Step::Reset { user } => {
                 assert_eq!(real.decide(user, &Reset), Ok(Applied::now(())));
@@ -276,6 +579,10 @@ fn run(steps: Vec<Step>) {
             let account = real.account(user);
             assert_balances_follow_from_entries(account);
             assert_same_holdings(account, &model.users.get(user).cloned().unwrap_or_default());
+            for name in MODELS {
+                let free = account.available(&super::samples::model(name), real.0.now);
+                assert_eq!(i128::from(free.get()), model.free(user, name).unwrap_or(0));
+            }
         }
         for name in NAMES {
             let owner = real.0.granted.owner(&purchase_name(name)).map(UserId::as_str);
@@ -305,6 +612,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(user, items)| Step::Allocate { user, items }),
         5 => (user(), name(), used(), used())
             .prop_map(|(user, model, input, output)| Step::Consume { user, model, input, output }),
+        3 => (user(), 0..4_usize, prop::option::of(1_i64..400_000))
+            .prop_map(|(user, place, tokens)| Step::Reverse { user, place, tokens }),
+        2 => (user(), name()).prop_map(|(user, model)| Step::Return { user, model }),
+        6 => (user(), name(), 1_i64..600_000, prop::option::of(1_i64..600_000), 10_i64..100)
+            .prop_map(|(user, model, tokens, min, seconds)| {
+                let min = min.map(|min| min.min(tokens));
+                Step::Hold { user, model, tokens, min, seconds }
+            }),
+        6 => (user(), 0_usize..6, prop_oneof![used(), Just(7_i64)], prop_oneof![used(), Just(7_i64)])
+            .prop_map(|(user, hold, input, output)| Step::Settle { user, hold, input, output }),
+        3 => (user(), 0_usize..6).prop_map(|(user, hold)| Step::Release { user, hold }),
+        2 => (1_i64..60).prop_map(|seconds| Step::Pass { seconds }),
         1 => user().prop_map(|user| Step::Reset { user }),
         1 => (limit(), limit()).prop_map(|(quick, think)| Step::Limits { quick, think }),
         // The last model stays unknown.
@@ -329,7 +648,7 @@ fn the_acceptance_run() {
     assert_eq!(decide(&purchase(200, &[]), &mut facts), Ok(credits(300)));
     assert_eq!(decide(&allocate(&[("gemini-2.0-flash", 150)]), &mut facts), Ok(()));
     let remaining = decide(&consume("gemini-2.0-flash", 5_000, 2_000), &mut facts);
-    assert_eq!(remaining, Ok(tokens(1_993_000)));
+    assert_eq!(remaining.map(|it: Consumed| it.remaining), Ok(tokens(1_993_000)));
     let ann = facts.accounts.of(&user_id("ann"));
     assert_eq!(ann.credits(), credits(150));
     assert_balances_follow_from_entries(ann);

@@ -20,7 +20,10 @@ const PURCHASE_NAME_MAX_BYTES: usize = 64;
 /// Most characters of a product's name in an app store.
 const PRODUCT_ID_MAX_CHARS: usize = 255;
 /// Most characters of a user's name.
-const USER_ID_MAX_CHARS: usize = 128;
+pub(crate) const USER_ID_MAX_CHARS: usize = 128;
+
+/// Most characters of the reason of an entry.
+pub(crate) const ENTRY_REASON_MAX_CHARS: usize = 200;
 
 /// Why a text is no identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -107,7 +110,12 @@ macro_rules! shared {
         })*
     };
 }
-shared! { UserId ModelId StoreTransactionId PurchaseToken }
+shared! { UserId ModelId StoreTransactionId PurchaseToken EntryReason }
+
+identifier! {
+    /// Why somebody made an entry, in their own words.
+    EntryReason, ENTRY_REASON_MAX_CHARS
+}
 
 identifier! {
     /// Whose account it is.

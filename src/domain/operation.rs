@@ -17,6 +17,14 @@ pub(crate) trait Operation: fmt::Debug + Send + 'static {
     /// Adds what it must know, besides the user's account.
     fn asks(&self, _wanted: &mut Wanted) {}
 
+    /// Adds what it must know of the user's account besides the balances.
+    fn asks_of(&self, _user: &UserId, _wanted: &mut Wanted) {}
+
+    /// The most entries that it may add, those aside that take back parts of what was read for it.
+    fn entries(&self) -> usize {
+        1
+    }
+
     /// Changes what is so, or refuses and leaves it as it was.
     ///
     /// # Errors

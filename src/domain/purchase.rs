@@ -55,11 +55,12 @@ impl Operation for Purchase {
         for name in self.names() {
             granted.insert_new(name, user.clone());
         }
-        account.record(Entry::Purchase {
+        let entry = Entry::Purchase {
             credits: self.credits,
             store_transaction_id: self.store_transaction_id.clone(),
             record: self.record.clone(),
-        });
+        };
+        accounts.record(user, entry);
         Ok(Applied::now(balance))
     }
 }

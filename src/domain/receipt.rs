@@ -6,7 +6,7 @@
 //! | it was | unsaid, unknown, unpaid, sandbox | never, review, duplicate | paid |
 //! |---|---|---|---|
 //! | received, pending, review | noted | noted | granted |
-//! | unclaimed, refused | left alone | noted | granted |
+//! | unclaimed, refused, refunded before | left alone | noted | granted |
 //! | granted | left alone | left alone | told again |
 
 use std::fmt;
@@ -32,6 +32,10 @@ pub(crate) struct LookUp {
 
 impl Operation for LookUp {
     type Outcome = Credits;
+
+    fn entries(&self) -> usize {
+        0
+    }
 
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
@@ -122,6 +126,10 @@ pub(crate) struct Received {
 impl Operation for Receive {
     type Outcome = Received;
 
+    fn entries(&self) -> usize {
+        0
+    }
+
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.push(self.key.clone());
         wanted.waiting = true;
@@ -193,6 +201,9 @@ pub(crate) enum Noted {
     Never,
     /// It is paid, and has to be looked at; and what the client sent about it.
     Review(Reason, Box<PaidPurchase>, PurchaseRecord),
+    /// It was refunded whole before anybody got it. If that is reversed it is for whoever brought it, with what the
+    /// client sent about it.
+    Claimed(Box<PaidPurchase>, PurchaseRecord),
     /// It is another purchase's, that was granted.
     Duplicate,
 }
@@ -207,6 +218,10 @@ pub(crate) struct NoteOutcome {
 impl Operation for Note {
     type Outcome = NoteOutcome;
 
+    fn entries(&self) -> usize {
+        0
+    }
+
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
         wanted.purchase_names.extend_from_slice(&self.names);
@@ -219,8 +234,8 @@ impl Operation for Note {
         let owner = self.owner(facts, &found);
         let mut open: Vec<usize> =
             found.into_iter().filter(|place| !facts.purchases.at(*place).is_granted()).collect();
-        // A signed transaction that is looked at was not written down before.
-        if let (true, Noted::Review(_, paid, _), Some(key)) =
+        // A signed transaction was not written down before.
+        if let (true, Noted::Review(_, paid, _) | Noted::Claimed(paid, _), Some(key)) =
             (open.is_empty() && owner.is_none(), &self.what, self.keys.first())
         {
             let purchase = TrackedPurchase::new(key.clone(), paid.store, user.clone(), now);
@@ -255,6 +270,15 @@ impl Operation for Note {
                     if *reason != Reason::UnknownProduct {
                         purchase.due_at = None;
                     }
+                    for key in &self.keys {
+                        purchases.add_key(key.clone(), place);
+                    }
+                }
+                Noted::Claimed(paid, record) => {
+                    purchase.user.get_or_insert_with(|| user.clone());
+                    purchase.learn(paid, products);
+                    purchase.hear(&paid.refund, paid.said_at);
+                    purchase.end_as_refunded(record);
                     for key in &self.keys {
                         purchases.add_key(key.clone(), place);
                     }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::{
     Account, Applied, Credits, Environment, Errand, Facts, Grant, LookUp, Note, Noted, Operation,
     PaidPurchase, Product, ProductId, PurchaseKey, PurchaseName, PurchaseRecord, PurchaseState,
-    PurchaseToken, PurchasedItem, Reason, Receive, Refusal, Store, StoreTransactionId, TakeTurn,
-    Told, UserId, hash,
+    PurchaseToken, PurchasedItem, Reason, Receive, Refusal, Store, StoreRefund, StoreTransactionId,
+    TakeTurn, Told, UserId, hash,
     samples::{facts, first_prices, user_id},
 };
 
@@ -103,6 +103,8 @@ fn paid(number: usize, product: &str, account: Option<&str>) -> PaidPurchase {
         currency: None,
         acknowledged: false,
         consumed: false,
+        said_at: None,
+        refund: StoreRefund::default(),
         verified: "{}".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! Why an operation is refused, with the numbers its reader needs. How a refusal looks on the wire
 //! is in `http`.
 
-use super::{Category, Credits, ModelId, Tokens};
+use super::{Category, Credits, HoldStatus, ModelId, Tokens};
 
 /// A business rule said no; the account is as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +58,38 @@ pub(crate) enum Refusal {
         /// The model asked for.
         model: ModelId,
     },
-    /// The chat used more tokens than the account has for its model.
+    /// The account has as many holds as it may.
+    TooManyHolds {
+        /// Most that it may have at a time.
+        limit: u16,
+    },
+    /// The account has no such hold.
+    HoldNotFound,
+    /// The hold was closed in another way.
+    HoldClosed {
+        /// How it was.
+        status: HoldStatus,
+    },
+    /// More tokens are needed than the account has free for their model.
     InsufficientTokens {
-        /// Tokens used.
+        /// Tokens used, or to be held.
         required: Tokens,
-        /// Tokens there are.
+        /// Tokens there are that nobody holds.
         available: Tokens,
+    },
+    /// The account has no such entry.
+    TransactionNotFound,
+    /// The entry is no consumption.
+    NotReversible,
+    /// More than is left of the consumption was to come back, or nothing is left.
+    AlreadyReversed {
+        /// Tokens that are left.
+        reversible: Tokens,
+    },
+    /// The unused tokens are worth no credit.
+    ReturnTooSmall {
+        /// The model asked for.
+        model: ModelId,
     },
 }
 
@@ -84,7 +110,14 @@ impl Refusal {
             Self::CapacityExceeded { .. } => "capacity_exceeded",
             Self::AllocationTooSmall { .. } => "allocation_too_small",
             Self::NoTokenBalance { .. } => "no_token_balance",
+            Self::TooManyHolds { .. } => "too_many_holds",
+            Self::HoldNotFound => "hold_not_found",
+            Self::HoldClosed { .. } => "hold_closed",
             Self::InsufficientTokens { .. } => "insufficient_tokens",
+            Self::TransactionNotFound => "transaction_not_found",
+            Self::NotReversible => "not_reversible",
+            Self::AlreadyReversed { .. } => "already_reversed",
+            Self::ReturnTooSmall { .. } => "return_too_small",
         }
     }
 }

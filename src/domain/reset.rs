@@ -9,10 +9,15 @@ pub(crate) struct Reset;
 impl Operation for Reset {
     type Outcome = ();
 
+    fn entries(&self) -> usize {
+        0
+    }
+
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<()>, Refusal> {
         facts.accounts.of(user).forget();
         facts.granted.forget(user);
         facts.replays.forget(user);
+        facts.entries.forget(user);
         Ok(Applied::now(()))
     }
 }

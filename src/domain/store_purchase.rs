@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{IdentifierError, ProductId, UserId};
+use super::{IdentifierError, ProductId, StoreRefund, UserId};
 
 /// Who sells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub(crate) enum StoreWord {
     Never(&'static str),
 }
 
-/// A purchase of which its store says that it is paid, and not refunded whole.
+/// A purchase of which its store says that it was paid. Some of it may be refunded, or, at Apple, all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PaidPurchase {
     /// Who sold it.
@@ -114,6 +114,12 @@ pub(crate) struct PaidPurchase {
     pub acknowledged: bool,
     /// Whether it may be bought again.
     pub consumed: bool,
+    /// When its store said all that, where it says so. What was said later counts.
+    #[serde(default)]
+    pub said_at: Option<DateTime<Utc>>,
+    /// What of it is refunded by then.
+    #[serde(default)]
+    pub refund: StoreRefund,
     /// What was verified, as JSON; neither a token nor a signature is in it.
     pub verified: String,
 }

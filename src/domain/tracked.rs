@@ -5,17 +5,13 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 
 use super::{
     Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseState,
-    PurchaseToken, PurchasedItem, Reason, Store, UserId,
+    PurchaseToken, PurchasedItem, Reason, Store, StoreRefund, UserId, pause,
+    store_refund::GrantedItem,
 };
 
-/// How long to wait before a store is asked again the first time. Each further time doubles it.
-const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
-/// Longest wait.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
 /// For how long a store is asked so often.
 const OFTEN_FOR: TimeDelta = TimeDelta::days(3);
 /// How often after that.
@@ -79,6 +75,32 @@ pub(crate) struct TrackedPurchase {
     pub unknown_since: Option<DateTime<Utc>>,
     /// How often that was tried.
     pub attempts: u32,
+    /// The entry that granted it.
+    pub entry_id: Option<i64>,
+    /// JSON of a [`StoreRefund`]: what is refunded by its store's word.
+    pub refund: Option<String>,
+    /// When its store said so, where it says when.
+    #[serde(serialize_with = "microseconds_if_any")]
+    pub refund_told_at: Option<DateTime<Utc>>,
+    /// How many of its credits that is, and how many an operator gave the money back for. The larger counts.
+    pub refund_store: Credits,
+    pub refund_operator: Credits,
+    /// What was taken for it, and what could not be.
+    pub taken_credits: Credits,
+    pub shortfall_credits: Credits,
+    /// The entries that took it, the oldest first.
+    #[serde(skip_serializing, default)]
+    pub parts: Vec<RefundPart>,
+}
+
+/// An entry that took back something of a purchase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) struct RefundPart {
+    pub entry: i64,
+    /// What it took, in credits.
+    pub credits: Credits,
+    /// What was given back of that.
+    pub given_back: Credits,
 }
 
 /// Without the token, and what the client sent.
@@ -93,12 +115,15 @@ impl fmt::Debug for TrackedPurchase {
 }
 
 /// Times are kept with as many digits as all others, so that their texts sort.
-fn microseconds<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn microseconds<S: Serializer>(
+    time: &DateTime<Utc>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
-fn microseconds_if_any<S: Serializer>(
+pub(super) fn microseconds_if_any<S: Serializer>(
     time: &Option<DateTime<Utc>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -111,13 +136,19 @@ fn microseconds_if_any<S: Serializer>(
 impl TrackedPurchase {
     /// One that nothing is known of but what it is called.
     pub(super) fn new(key: PurchaseKey, store: Store, user: UserId, now: DateTime<Utc>) -> Self {
+        let nobodys = Self::unclaimed(key, store, now);
+        Self { state: PurchaseState::Received, user: Some(user), ..nobodys }
+    }
+
+    /// One that its store tells of, and nobody has brought.
+    pub(super) fn unclaimed(key: PurchaseKey, store: Store, now: DateTime<Utc>) -> Self {
         Self {
             id: None,
             key,
             store,
-            state: PurchaseState::Received,
+            state: PurchaseState::Unclaimed,
             reason: None,
-            user: Some(user),
+            user: None,
             token: None,
             record: None,
             environment: None,
@@ -138,6 +169,14 @@ impl TrackedPurchase {
             due_at: None,
             unknown_since: None,
             attempts: 0,
+            entry_id: None,
+            refund: None,
+            refund_told_at: None,
+            refund_store: Credits::ZERO,
+            refund_operator: Credits::ZERO,
+            taken_credits: Credits::ZERO,
+            shortfall_credits: Credits::ZERO,
+            parts: Vec::new(),
         }
     }
 
@@ -209,8 +248,7 @@ impl TrackedPurchase {
             Some(serde_json::to_string(&items).expect("texts and numbers have a JSON form"));
     }
 
-    /// What its store said, where that was signed: it can't be asked again. The account it names was looked at
-    /// then.
+    /// What its store said, where that was signed: it can't be asked again.
     pub(super) fn paid(&self) -> Option<PaidPurchase> {
         if self.token.is_some() {
             return None;
@@ -225,14 +263,37 @@ impl TrackedPurchase {
             store_id: self.store_id.clone(),
             original_id: self.original_id.clone(),
             items: items.collect(),
-            account: None,
+            account: self.named_account(),
             purchased_at: self.purchased_at,
             price_milliunits: self.price_milliunits,
             currency: self.currency.clone(),
             acknowledged: false,
             consumed: false,
+            said_at: None,
+            refund: StoreRefund::default(),
             verified: self.verified.clone()?,
         })
+    }
+
+    /// The account that the app named to Apple when it was sold: it may have been refunded before anybody looked
+    /// whose that is.
+    fn named_account(&self) -> Option<String> {
+        let verified: serde_json::Value = serde_json::from_str(self.verified.as_deref()?).ok()?;
+        let account = verified.get("appAccountToken")?.as_str()?;
+        (!account.is_empty()).then(|| account.to_owned())
+    }
+
+    /// What it was granted for; nothing, where that is not known.
+    pub(super) fn granted_items(&self) -> Vec<GrantedItem> {
+        let items = self.items.as_deref().unwrap_or("[]");
+        let items: Vec<(ProductId, u32, Option<Credits>)> =
+            serde_json::from_str(items).unwrap_or_default();
+        let items = items.into_iter().map(|(product, quantity, unit)| GrantedItem {
+            product,
+            quantity,
+            unit: unit.unwrap_or_default(),
+        });
+        items.collect()
     }
 
     /// Comes to an end in which its store needs neither be asked nor told anything.
@@ -262,24 +323,10 @@ impl TrackedPurchase {
             self.end(PurchaseState::Refused, Reason::GivenUp);
             return;
         }
-        let doubled = FIRST_PAUSE.checked_mul(1_i32.checked_shl(self.attempts).unwrap_or(0));
-        let pause = match doubled {
-            _ if age >= OFTEN_FOR && !self.is_granted() => SELDOM,
-            Some(doubled) if self.attempts < 12 => doubled.min(LONGEST_PAUSE),
-            _ => LONGEST_PAUSE,
-        };
-        self.due_at = now.checked_add_signed(self.scattered(pause));
+        let is_seldom = age >= OFTEN_FOR && !self.is_granted();
+        let pause = if is_seldom { SELDOM } else { pause::after(self.attempts) };
+        let pause = pause::scattered(pause, self.key.as_str(), self.attempts);
+        self.due_at = now.checked_add_signed(pause);
         self.attempts = self.attempts.saturating_add(1);
-    }
-
-    /// Up to a tenth longer or shorter, so that what failed together is not tried together again.
-    fn scattered(&self, pause: TimeDelta) -> TimeDelta {
-        let digest = Sha256::digest(format!("{} {}", self.key.as_str(), self.attempts));
-        let percent = i32::from(digest.first().copied().unwrap_or(0)).checked_rem(21).unwrap_or(0);
-        let percent = percent.saturating_add(90);
-        pause
-            .checked_mul(percent)
-            .and_then(|hundredfold| hundredfold.checked_div(100))
-            .unwrap_or(pause)
     }
 }

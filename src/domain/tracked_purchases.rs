@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{PurchaseKey, StoreTransactionId, TrackedPurchase, UserId};
+use super::{PurchaseKey, TrackedPurchase, UserId};
 
 /// The purchases that operations ask for, as they find them and leave them.
 #[derive(Debug, Default)]
@@ -13,18 +13,6 @@ pub(crate) struct TrackedPurchases {
     /// Keys to keep, with the purchase each leads to.
     new_keys: Vec<(PurchaseKey, usize)>,
     changed: Vec<usize>,
-    granted: Vec<Granted>,
-}
-
-/// A purchase just granted, and the entry that tells of it.
-#[derive(Debug)]
-pub(crate) struct Granted {
-    /// The purchase's first key.
-    pub key: PurchaseKey,
-    /// Who got it.
-    pub user: UserId,
-    /// The entry's store id.
-    pub store_transaction_id: StoreTransactionId,
 }
 
 impl TrackedPurchases {
@@ -33,6 +21,11 @@ impl TrackedPurchases {
         let place = self.all.iter().position(|known| known.key == purchase.key);
         let place = place.unwrap_or_else(|| self.push(purchase));
         self.by_key.insert(key, place);
+    }
+
+    /// How many entries took back something of them.
+    pub(crate) fn parts(&self) -> usize {
+        self.all.iter().map(|purchase| purchase.parts.len()).sum()
     }
 
     /// Who got those that are granted.
@@ -86,11 +79,6 @@ impl TrackedPurchases {
         }
     }
 
-    /// Takes note of a grant.
-    pub(super) fn note_granted(&mut self, granted: Granted) {
-        self.granted.push(granted);
-    }
-
     /// Those to be kept as they are now.
     pub(crate) fn changed(&self) -> impl Iterator<Item = &TrackedPurchase> {
         self.changed.iter().map(|place| &self.all[*place])
@@ -99,10 +87,5 @@ impl TrackedPurchases {
     /// Keys to be kept, each with the first key of its purchase.
     pub(crate) fn new_keys(&self) -> impl Iterator<Item = (&PurchaseKey, &PurchaseKey)> {
         self.new_keys.iter().map(|(key, place)| (key, &self.all[*place].key))
-    }
-
-    /// Those granted now.
-    pub(crate) fn granted(&self) -> &[Granted] {
-        &self.granted
     }
 }

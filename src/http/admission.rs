@@ -1,10 +1,10 @@
 //! Who comes in: who is asking, and whether they have asked too often. The keys of tokens are `auth`'s, the
 //! counting is `rate_limit`'s.
 //!
-//! Each request counts once: for its user, or where it proves none, for its address. So the thousands who
-//! share the address of a carrier or a proxy are in nobody's way, and one among them who guesses tokens locks
-//! out no other. For that a token is looked at even when its address has nothing left: it costs us the check
-//! of a signature, where turning it away unseen would cost the others the service.
+//! Each request counts once: for the user whose account it is about, or where it proves nothing, for its
+//! address. So the thousands who share the address of a carrier or a proxy are in nobody's way, and one among
+//! them who guesses tokens locks out no other. For that a token is looked at even when its address has nothing
+//! left: it costs us the check of a signature, where turning it away unseen would cost the others the service.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -20,12 +20,12 @@ use axum::{
 use tracing::debug;
 
 use super::{
-    auth::{Authentication, Unidentified},
+    auth::{Admitted, Authentication, Denied, Login, Unidentified, acting_for},
     rate_limit::{Buckets, Limited, RateLimit, Standing, Subject},
     refusals::{Refusal, Wording},
     request_id::RequestId,
 };
-use crate::domain::UserId;
+use crate::domain::{Role, UserId};
 
 /// Decides who comes in.
 #[derive(Debug)]
@@ -41,9 +41,24 @@ struct Limits {
     addresses: Buckets,
 }
 
-/// The user a request was found to come from, if any; travels in its extensions.
+/// Whether a request was let in to an account; travels in its extensions.
 #[derive(Debug, Clone)]
-struct Identified(Result<UserId, Unidentified>);
+struct Decided(Result<Admitted, Denied>);
+
+/// For whom a request counts that proves something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    User(UserId),
+    /// A static token that names no user: all requests of its role are one client's.
+    Role(Role),
+}
+
+impl Client {
+    /// Whoever logged in, whatever account it is about.
+    fn at_login(login: &Login) -> Self {
+        login.user().map_or_else(|| Self::Role(login.role()), |user| Self::User(user.clone()))
+    }
+}
 
 /// Where a request comes from, as far as it counts: an IPv4 address, or the network of an IPv6 one, for
 /// whoever has one address of it has all.
@@ -87,61 +102,100 @@ impl Admission {
         self.limits.is_some()
     }
 
-    /// Who sent this request.
-    pub(crate) async fn user(
+    /// Who is let in to an account by this request, and to whose.
+    pub(crate) async fn admitted(
         &self,
         headers: &HeaderMap,
         extensions: &mut Extensions,
-    ) -> Result<UserId, Unidentified> {
+    ) -> Result<Admitted, Refusal> {
         if self.is_limited()
-            && let Some(Identified(user)) = extensions.remove()
+            && let Some(Decided(decided)) = extensions.remove()
         {
-            return user;
+            return decided.map_err(Refusal::from);
         }
-        self.authentication.user(headers).await
+        let login = self.authentication.login(headers).await;
+        acting_for(&login, headers).map_err(Refusal::from)
+    }
+
+    fn turned_away(
+        &self,
+        limited: Limited,
+        client: &Result<Client, Unidentified>,
+        request: &Request,
+    ) -> Response {
+        let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
+        let user = match client {
+            Ok(Client::User(user)) => Some(user.as_str()),
+            _ => None,
+        };
+        let peer = request.extensions().get::<Peer>();
+        let address = peer.map(|Peer(address)| tracing::field::display(address));
+        debug!(user, address, id, "over the rate limit");
+        let mut response = (self.wording)(Refusal::TooManyRequests(limited.subject));
+        response.extensions_mut().insert(limited.subject);
+        limited.tell(response.headers_mut());
+        response
     }
 }
 
 impl Limits {
+    /// Takes a request out of what there is for its client, and says how much is left.
     fn take(
         &self,
-        user: &Result<UserId, Unidentified>,
-        peer: Option<&Peer>,
+        client: &Result<Client, Unidentified>,
+        request: &Request,
     ) -> Result<Standing, Limited> {
-        match user {
-            Ok(user) => self.users.take(user),
-            Err(_) => self.addresses.take(&peer),
+        match client {
+            Ok(client) => self.users.take(client),
+            Err(_) => self.addresses.take(&request.extensions().get::<Peer>()),
         }
     }
 }
 
-/// Lets a request through to its endpoint while there is something left for it, and says how much.
+/// Lets a request through to an endpoint without an account while there is something left for whoever sent it,
+/// and says how much. Whom it names is not looked at.
 pub(crate) async fn admit(
+    State(admission): State<Arc<Admission>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(limits) = &admission.limits else { return next.run(request).await };
+    let login = admission.authentication.login(request.headers()).await;
+    let client = login.as_ref().map(Client::at_login).map_err(|reason| *reason);
+    match limits.take(&client, &request) {
+        Ok(standing) => passed(standing, request, next).await,
+        Err(limited) => admission.turned_away(limited, &client, &request),
+    }
+}
+
+/// The same for an endpoint with an account, which counts for the account's user. One that may not be let in
+/// counts for whoever sent it: else anybody could use up what there is for another.
+pub(crate) async fn admit_to_account(
     State(admission): State<Arc<Admission>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let Some(limits) = &admission.limits else { return next.run(request).await };
-    let user = admission.authentication.user(request.headers()).await;
-    let peer = request.extensions().get::<Peer>();
-    match limits.take(&user, peer) {
+    let login = admission.authentication.login(request.headers()).await;
+    let decided = acting_for(&login, request.headers());
+    let client = match (&decided, &login) {
+        (Ok(admitted), _) => Ok(Client::User(admitted.user.clone())),
+        (Err(_), Ok(login)) => Ok(Client::at_login(login)),
+        (Err(_), Err(reason)) => Err(*reason),
+    };
+    match limits.take(&client, &request) {
         Ok(standing) => {
-            request.extensions_mut().insert(Identified(user));
-            let mut response = next.run(request).await;
-            standing.tell(response.headers_mut());
-            response
+            request.extensions_mut().insert(Decided(decided));
+            passed(standing, request, next).await
         }
-        Err(limited) => {
-            let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
-            let user = user.as_ref().ok().map(UserId::as_str);
-            let address = peer.map(|Peer(address)| tracing::field::display(address));
-            debug!(user, address, id, "over the rate limit");
-            let mut response = (admission.wording)(Refusal::TooManyRequests(limited.subject));
-            response.extensions_mut().insert(limited.subject);
-            limited.tell(response.headers_mut());
-            response
-        }
+        Err(limited) => admission.turned_away(limited, &client, &request),
     }
+}
+
+async fn passed(standing: Standing, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    standing.tell(response.headers_mut());
+    response
 }
 
 #[cfg(test)]

@@ -14,17 +14,19 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use admission::{Admission, admit};
-pub(crate) use auth::{Authentication, Expected, KeySet};
+pub(crate) use admission::{Admission, admit, admit_to_account};
+pub(crate) use auth::{
+    Admitted, Authentication, BILLING_USER, Expected, Issuer, NoName, StaticTokens, UserLogins,
+};
 pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;
 pub(crate) use rate_limit::{RateLimit, Subject};
 pub(crate) use refusals::{Finish, Refusal};
-pub(crate) use request::{Api, Cause};
+pub(crate) use request::{Api, Cause, LongBodies};
 pub(crate) use request_id::RequestId;
 pub(crate) use server::{Server, Stopping};
 
-/// Most bytes of a request body.
+/// Most bytes of a request body, but for [`LongBodies`].
 pub(crate) const BODY_LIMIT_BYTES: usize = 65_536;
 /// Most bytes of a request's headers.
 pub(crate) const HEADER_LIMIT_BYTES: usize = 65_536;

@@ -2,7 +2,7 @@
 
 use axum::{http::HeaderValue, response::Response};
 
-use super::rate_limit::Subject;
+use super::{auth::NoName, rate_limit::Subject};
 
 /// What happened before or around the router.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub(crate) enum Refusal {
     Unauthorized,
     /// The keys to judge the token with can't be had now.
     LoginUnavailable,
+    /// The header that names a user is wrong, or must be there.
+    UserUnnamed(NoName),
+    /// Whoever asks is known, and may not.
+    Forbidden,
     /// More requests than the rate limit allows, of the user or of the address.
     TooManyRequests(Subject),
     /// The answer took too long.

@@ -74,6 +74,23 @@ pub(crate) struct Api {
     pub(crate) finish: Finish,
     /// What web pages may send to it and read from it, besides what they may of any.
     pub(crate) headers: ApiHeaders,
+    /// Where bodies may be longer than [`BODY_LIMIT_BYTES`].
+    pub(crate) long_bodies: LongBodies,
+}
+
+/// Where bodies may be longer than elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LongBodies {
+    /// The paths.
+    pub(crate) paths: &'static [&'static str],
+    /// Most bytes of a body there.
+    pub(crate) limit_bytes: usize,
+}
+
+impl LongBodies {
+    fn limit_bytes(self, path: &str) -> usize {
+        if self.paths.contains(&path) { self.limit_bytes } else { BODY_LIMIT_BYTES }
+    }
 }
 
 /// The API, with what may go wrong before and around it.
@@ -185,11 +202,11 @@ pub(super) async fn handle(
 }
 
 async fn answer(api: Api, request: Request<Lent>) -> Response {
-    let Api { mut router, wording, finish, .. } = api;
+    let Api { mut router, wording, finish, long_bodies, .. } = api;
     let accepted = accepted_languages(request.headers());
     let response = if header_bytes(&request) > HEADER_LIMIT_BYTES {
         wording(Refusal::HeadersTooLarge)
-    } else if announces_too_much(request.headers()) {
+    } else if announces_too_much(request.headers(), long_bodies.limit_bytes(request.uri().path())) {
         wording(Refusal::BodyTooLarge)
     } else {
         // What a panic leaves behind is dropped with the request; the ledger's state is not in here.
@@ -213,15 +230,13 @@ fn accepted_languages(headers: &HeaderMap) -> Option<HeaderValue> {
     })
 }
 
-/// Whether the headers announce a body that is longer than any may be.
-fn announces_too_much(headers: &HeaderMap) -> bool {
+/// Whether the headers announce a body that is longer than it may be.
+fn announces_too_much(headers: &HeaderMap, limit_bytes: usize) -> bool {
     headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok())
-        .is_some_and(|length| {
-            usize::try_from(length).map_or(true, |bytes| bytes > BODY_LIMIT_BYTES)
-        })
+        .is_some_and(|length| usize::try_from(length).map_or(true, |bytes| bytes > limit_bytes))
 }
 
 /// How long the request's head is; hyper's own limit is one of its buffer, and only nearly this.

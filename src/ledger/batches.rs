@@ -132,8 +132,12 @@ impl<L: Lane> Batches<L> {
         if jobs.is_empty() {
             return Ok(());
         }
-        let (facts, transaction) = self.lane.begin(&wanted(jobs)).await.map_err(Failure::from)?;
-        let mut facts = Facts { limits: self.limits, now: (self.clock)(), ..facts };
+        let begun_at = (self.clock)();
+        let wanted = Wanted { holds_at: Some(begun_at), ..wanted(jobs) };
+        let (facts, transaction) = self.lane.begin(&wanted).await.map_err(Failure::from)?;
+        // Not before the time by which holds were left out.
+        let now = (self.clock)().max(begun_at);
+        let mut facts = Facts { limits: self.limits, now, ..facts };
         // On the way out the transaction is dropped, which leaves nothing of it.
         let hoped_new = decide(jobs, &mut facts).map_err(Failure::Spoiled)?;
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));

@@ -2,7 +2,7 @@
 //! slice while nobody waits, so a chore holds a batch up for a few milliseconds at most.
 //!
 //! A chore is one of three: what the engine does for its own speed, the forgetting of old idempotency
-//! keys, and what somebody asked for, who is told when it is done.
+//! keys and holds, and what somebody asked for, who is told when it is done.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -10,8 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::LedgerError;
 use crate::database::{Chore, DatabaseError, Lane, Progress};
 
-/// How long to wait after all old idempotency keys were forgotten, or could not be, before looking again.
+/// How long to wait after all old ones were forgotten, or could not be, before looking again.
 const FORGET_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+
+/// How long closed and expired holds are kept.
+const KEEP_HOLDS: TimeDelta = TimeDelta::days(7);
 
 /// A chore somebody asked for.
 #[derive(Debug)]
@@ -23,7 +26,8 @@ pub(super) struct Asked {
 /// The chores of one lane.
 #[derive(Debug)]
 pub(super) struct Chores {
-    forgetting: Forgetting,
+    keys: Forgetting,
+    holds: Forgetting,
     asked: mpsc::Receiver<Asked>,
     at_hand: Option<Asked>,
     /// Whether the last slices left something to do.
@@ -32,8 +36,8 @@ pub(super) struct Chores {
 
 impl Chores {
     pub(super) const fn new(keep_keys: TimeDelta, asked: mpsc::Receiver<Asked>) -> Self {
-        let forgetting = Forgetting { keep: keep_keys, before: None, rested_at: None };
-        Self { forgetting, asked, at_hand: None, more: false }
+        let (keys, holds) = (Forgetting::of(keep_keys), Forgetting::of(KEEP_HOLDS));
+        Self { keys, holds, asked, at_hand: None, more: false }
     }
 
     /// Waits until there is something to do before the next batch.
@@ -55,13 +59,10 @@ impl Chores {
             tracing::warn!(%error, "the database's upkeep was not done");
         }
         let mut more = upkeep.is_ok_and(|progress| progress == Progress::More);
-        if let Some(before) = self.forgetting.due(now) {
-            let progress = lane.slice(&Chore::ForgetKeys { before }).await;
-            if let Err(error) = &progress {
-                tracing::warn!(%error, "old idempotency keys were not forgotten");
-            }
-            more |= self.forgetting.went(before, now, &progress);
-        }
+        let keys = |before| Chore::ForgetKeys { before };
+        more |= self.keys.slice(lane, now, keys, "idempotency keys").await;
+        let holds = |before| Chore::ForgetHolds { before };
+        more |= self.holds.slice(lane, now, holds, "holds").await;
         more |= self.slice_asked(lane).await;
         self.more = more;
     }
@@ -101,11 +102,11 @@ impl From<DatabaseError> for LedgerError {
     }
 }
 
-/// When idempotency keys are forgotten: in rounds, each up to one time, a minute apart.
+/// When idempotency keys, or holds, are forgotten: in rounds, each up to one time, a minute apart.
 #[derive(Debug)]
 struct Forgetting {
     keep: TimeDelta,
-    /// The round at hand forgets the keys given before this. Keys that grow old meanwhile wait for the next
+    /// The round at hand forgets those from before this. What grows old meanwhile waits for the next
     /// round, or none would ever end.
     before: Option<DateTime<Utc>>,
     /// When the last round ended.
@@ -113,7 +114,27 @@ struct Forgetting {
 }
 
 impl Forgetting {
-    /// The time before which keys are to be forgotten now, if any are.
+    const fn of(keep: TimeDelta) -> Self {
+        Self { keep, before: None, rested_at: None }
+    }
+
+    /// Forgets a few, if it is time. Returns whether more may be left.
+    async fn slice<L: Lane>(
+        &mut self,
+        lane: &mut L,
+        now: DateTime<Utc>,
+        chore: impl Fn(DateTime<Utc>) -> Chore,
+        what: &str,
+    ) -> bool {
+        let Some(before) = self.due(now) else { return false };
+        let progress = lane.slice(&chore(before)).await;
+        if let Err(error) = &progress {
+            tracing::warn!(%error, "old {what} were not forgotten");
+        }
+        self.went(before, now, &progress)
+    }
+
+    /// The time before which they are to be forgotten now, if any are.
     fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let old = now.checked_sub_signed(self.keep)?;
         if let Some(before) = self.before {

@@ -111,7 +111,7 @@ impl Disk {
                 entries.clear();
                 self.granted.retain(|_, owner| owner != account.user());
             }
-            entries.extend_from_slice(account.entries());
+            entries.extend(account.entries().iter().map(|it| it.entry.clone()));
         }
         for (name, owner) in facts.granted.new_ones() {
             let before = self.granted.insert(name.clone(), owner.clone());

@@ -8,7 +8,9 @@ use super::{
     LedgerError,
     replays::{self, Verdict},
 };
-use crate::domain::{Applied, Facts, Fingerprint, Keyed, Operation, UserId, UserKey, Wanted};
+use crate::domain::{
+    Actor, Applied, Facts, Fingerprint, Keyed, Operation, UserId, UserKey, Wanted,
+};
 
 /// Why no job of a batch has an outcome, or why this one has none.
 #[derive(Debug, Clone)]
@@ -40,6 +42,7 @@ impl std::fmt::Debug for dyn Job {
 
 pub(super) struct Submission<O: Operation> {
     user: UserId,
+    actor: Option<Actor>,
     keyed: Option<(UserKey, Fingerprint)>,
     operation: O,
     queued_at: Instant,
@@ -53,6 +56,7 @@ type Answer<T> = Result<Applied<T>, LedgerError>;
 impl<O: Operation> Submission<O> {
     pub(super) fn new(
         user: UserId,
+        actor: Option<Actor>,
         keyed: Option<Keyed>,
         operation: O,
     ) -> (Self, oneshot::Receiver<Answer<O::Outcome>>) {
@@ -61,6 +65,7 @@ impl<O: Operation> Submission<O> {
             keyed.map(|Keyed { key, fingerprint }| (UserKey::new(user.clone(), key), fingerprint));
         let submission = Self {
             user,
+            actor,
             keyed,
             operation,
             queued_at: Instant::now(),
@@ -86,10 +91,13 @@ impl<O: Operation> Job for Submission<O> {
         wanted.users.push(self.user.clone());
         wanted.keys.extend(self.keyed.as_ref().map(|(key, _)| key.clone()));
         self.operation.asks(wanted);
+        self.operation.asks_of(&self.user, wanted);
+        wanted.entries = wanted.entries.saturating_add(self.operation.entries());
         self.hopes_for_new = wanted.hoped_new() > before;
     }
 
     fn decide(&mut self, facts: &mut Facts) -> bool {
+        facts.accounts.set_actor(self.actor);
         let verdict = replays::decide(&self.operation, &self.user, self.keyed.as_ref(), facts);
         let as_hoped = !self.hopes_for_new || verdict.is_new();
         self.verdict = Some(verdict);

@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     database::{Chore, Lane},
-    domain::{Applied, CapacityLimits, Keyed, Operation, Refusal, UserId},
+    domain::{Actor, Applied, CapacityLimits, Keyed, Operation, Refusal, UserId},
     metrics::Metrics,
 };
 use batches::Batches;
@@ -100,6 +100,7 @@ pub(crate) struct Ledger {
     chores: mpsc::Sender<Asked>,
     health: Arc<WriteHealth>,
     limits: CapacityLimits,
+    clock: Clock,
 }
 
 /// The tasks that write.
@@ -137,12 +138,17 @@ impl Ledger {
             stops.push(stop);
         }
         let chores = chores.swap_remove(0);
-        (Self { queues, chores, health, limits }, WriterTasks { stops, tasks })
+        (Self { queues, chores, health, limits, clock }, WriterTasks { stops, tasks })
     }
 
     /// Most tokens per category.
     pub(crate) const fn limits(&self) -> CapacityLimits {
         self.limits
+    }
+
+    /// The time, as batches have it.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
     }
 
     /// Watches how long the queues are, without keeping them open.
@@ -179,8 +185,22 @@ impl Ledger {
         keyed: Option<Keyed>,
         operation: O,
     ) -> Result<Applied<O::Outcome>, LedgerError> {
+        self.apply_as(None, user, keyed, operation).await
+    }
+
+    /// The same, as somebody who acts on the user's account.
+    ///
+    /// # Errors
+    /// [`LedgerError`] says why there is no outcome.
+    pub(crate) async fn apply_as<O: Operation>(
+        &self,
+        actor: Option<Actor>,
+        user: UserId,
+        keyed: Option<Keyed>,
+        operation: O,
+    ) -> Result<Applied<O::Outcome>, LedgerError> {
         let lane = self.lane(&user);
-        let (submission, answer) = Submission::new(user, keyed, operation);
+        let (submission, answer) = Submission::new(user, actor, keyed, operation);
         lane.try_send(Box::new(submission)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,

@@ -21,7 +21,7 @@ use prometheus_client::{
 use labelled::Labelled;
 pub(crate) use listener::Listener;
 use purchases::PurchaseGauges;
-pub(crate) use purchases::SampledPurchases;
+pub(crate) use purchases::{SampledMessages, SampledPurchases};
 use requests::Requests;
 pub(crate) use stores::StoreCall;
 use stores::StoreRequests;
@@ -63,7 +63,16 @@ pub(crate) struct Batches {
 pub(crate) struct Operations {
     pub(crate) credits_purchased: Counter,
     pub(crate) credits_allocated: Counter,
+    pub(crate) credits_refunded: Counter,
+    pub(crate) credits_shortfall: Counter,
+    pub(crate) credits_given_back: Counter,
+    pub(crate) credits_returned: Counter,
+    pub(crate) tokens_shortfall: Counter,
+    pub(crate) holds_opened: Counter,
+    pub(crate) holds_settled: Counter,
+    pub(crate) holds_released: Counter,
     tokens_consumed: Labelled,
+    tokens_reversed: Labelled,
     refusals: Labelled,
     unavailable: Labelled,
 }
@@ -197,21 +206,49 @@ impl Batches {
 
 impl Operations {
     fn registered(registry: &mut Registry) -> Self {
-        let (credits_purchased, credits_allocated) = (Counter::default(), Counter::default());
-        registry.register(
-            "credits_purchased",
-            "Credits added by purchases",
-            credits_purchased.clone(),
+        let mut counter = |name, text| {
+            let counter = Counter::default();
+            registry.register(name, text, counter.clone());
+            counter
+        };
+        let credits_purchased = counter("credits_purchased", "Credits added by purchases");
+        let credits_allocated = counter("credits_allocated", "Credits turned into tokens");
+        let credits_refunded = counter(
+            "credits_refunded",
+            "Credits taken back, because the store gave the money back",
         );
-        registry.register(
-            "credits_allocated",
-            "Credits turned into tokens",
-            credits_allocated.clone(),
+        let credits_shortfall = counter(
+            "credits_shortfall",
+            "Credits that a store gave the money back for, and that were used up",
         );
+        let credits_given_back =
+            counter("credits_given_back", "Credits given back, because a refund was reversed");
+        let credits_returned =
+            counter("credits_returned", "Credits that unused tokens were turned back into");
+        let tokens_shortfall = counter(
+            "shortfall_tokens",
+            "Tokens that chats used beyond their holds and could not be taken",
+        );
+        let holds_opened = counter("holds_opened", "Holds made");
+        let holds_settled = counter("holds_settled", "Holds settled by what was used");
+        let holds_released = counter("holds_released", "Holds given up");
         let mut labelled = |name, text, label| Labelled::registered(registry, name, text, label);
         Self {
             credits_purchased,
             credits_allocated,
+            credits_refunded,
+            credits_shortfall,
+            credits_given_back,
+            credits_returned,
+            tokens_reversed: labelled(
+                "tokens_reversed",
+                "Tokens of consumptions that came back",
+                "model",
+            ),
+            tokens_shortfall,
+            holds_opened,
+            holds_settled,
+            holds_released,
             tokens_consumed: labelled("tokens_consumed", "Tokens used by chats", "model"),
             refusals: labelled("refusals", "Operations that a rule refused", "code"),
             unavailable: labelled(
@@ -232,6 +269,11 @@ impl Operations {
     /// A chat used tokens of a model.
     pub(crate) fn consumed(&self, model: &str, tokens: u64) {
         self.tokens_consumed.of(model).inc_by(tokens);
+    }
+
+    /// Tokens of a consumption came back.
+    pub(crate) fn reversed(&self, model: &str, tokens: u64) {
+        self.tokens_reversed.of(model).inc_by(tokens);
     }
 
     /// A rule said no.

@@ -22,24 +22,33 @@ pub(crate) enum StoreCall {
     GoogleConsume,
     /// Google: purchases taken back.
     GoogleVoided,
+    /// Google is told how much of an order was used.
+    GoogleReview,
     /// A transaction that Apple signed is judged here. Only what can't be is counted.
     AppleVerify,
     /// Apple: a transaction.
     AppleTransaction,
     /// Apple is asked for a notification.
     AppleTestNotification,
+    /// Apple: notifications that it has sent.
+    AppleHistory,
+    /// Apple is told how much of a transaction was used.
+    AppleConsumption,
 }
 
 impl StoreCall {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::GoogleAccessToken,
         Self::GooglePurchase,
         Self::GoogleAcknowledge,
         Self::GoogleConsume,
         Self::GoogleVoided,
+        Self::GoogleReview,
         Self::AppleVerify,
         Self::AppleTransaction,
         Self::AppleTestNotification,
+        Self::AppleHistory,
+        Self::AppleConsumption,
     ];
 
     /// Its store and its name.
@@ -50,9 +59,12 @@ impl StoreCall {
             Self::GoogleAcknowledge => ("google", "acknowledge"),
             Self::GoogleConsume => ("google", "consume"),
             Self::GoogleVoided => ("google", "voided"),
+            Self::GoogleReview => ("google", "review"),
             Self::AppleVerify => ("apple", "verify"),
             Self::AppleTransaction => ("apple", "transaction"),
             Self::AppleTestNotification => ("apple", "test_notification"),
+            Self::AppleHistory => ("apple", "history"),
+            Self::AppleConsumption => ("apple", "consumption"),
         }
     }
 
@@ -64,8 +76,9 @@ impl StoreCall {
 /// What may become of a request; whatever else shares the last.
 const OUTCOMES: [&str; 8] =
     ["ok", "never", "unreachable", "limited", "unknown", "refused", "chain", OTHER];
-/// Upper bounds of the buckets, in seconds; no request takes longer than 3.
-const DURATION_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0];
+/// Upper bounds of the buckets, in seconds; no request about a purchase takes longer than 3, none for a list
+/// longer than 10.
+const DURATION_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 

@@ -17,7 +17,7 @@ use crate::{
             Apple, Verifier,
             api::{ApiKey, AppleApi, Sites},
         },
-        google::{Google, ServiceAccount},
+        google::{Google, Push, PushSettings, ServiceAccount},
     },
 };
 
@@ -41,6 +41,19 @@ pub(crate) struct ReceiptArguments {
     /// JSON key file of the service account that may read and acknowledge orders in Play Console.
     #[arg(long, env = "BILLING_GOOGLE_SERVICE_ACCOUNT")]
     pub google_service_account: Option<PathBuf>,
+
+    /// What Google's notifications are proved by: the audience of the push subscription's token. All three or none;
+    /// without them nothing is pushed to us.
+    #[arg(long, env = "BILLING_GOOGLE_PUSH_AUDIENCE", value_parser = NonEmptyStringValueParser::new())]
+    pub google_push_audience: Option<String>,
+
+    /// The service account that the subscription pushes as, such as `push@project.iam.gserviceaccount.com`.
+    #[arg(long, env = "BILLING_GOOGLE_PUSH_ACCOUNT", value_parser = account_name)]
+    pub google_push_account: Option<String>,
+
+    /// The push subscription, such as `projects/project/subscriptions/play`.
+    #[arg(long, env = "BILLING_GOOGLE_PUSH_SUBSCRIPTION", value_parser = subscription_name)]
+    pub google_push_subscription: Option<String>,
 
     /// The app's bundle id in the App Store, such as `com.example.app`.
     #[arg(long, env = "BILLING_APPLE_BUNDLE_ID", value_parser = app_name)]
@@ -118,6 +131,8 @@ pub(crate) struct GoogleSettings {
     pub account: ServiceAccount,
     /// Where it is asked.
     pub api: Site,
+    /// What its notifications are proved by, if it pushes any.
+    pub push: Option<PushSettings>,
 }
 
 /// What judging and looking up the App Store's transactions takes.
@@ -125,6 +140,8 @@ pub(crate) struct GoogleSettings {
 pub(crate) struct AppleSettings {
     /// The app.
     pub bundle_id: String,
+    /// The app's Apple ID, where it is given.
+    pub app_id: Option<u64>,
     /// A certificate in DER that replaces Apple's root, for tests.
     pub test_root: Option<Vec<u8>>,
     /// With what transactions can be looked up by their ids.
@@ -186,8 +203,34 @@ impl ReceiptArguments {
         let variable = "BILLING_GOOGLE_SERVICE_ACCOUNT";
         let path = needed(self.google_service_account.as_ref(), variable, Store::Google)?;
         let account = from_file(variable, path, ServiceAccount::from_json)?;
-        let api = self.google_api_url.clone();
-        Ok(GoogleSettings { package: package.clone(), account, api })
+        let (api, push) = (self.google_api_url.clone(), self.google_push()?);
+        Ok(GoogleSettings { package: package.clone(), account, api, push })
+    }
+
+    fn google_push(&self) -> Result<Option<PushSettings>, String> {
+        let (audience, account, subscription) = match (
+            &self.google_push_audience,
+            &self.google_push_account,
+            &self.google_push_subscription,
+        ) {
+            (None, None, None) => return Ok(None),
+            (Some(audience), Some(account), Some(subscription)) => {
+                (audience.clone(), account.clone(), subscription.clone())
+            }
+            (audience, account, _) => {
+                let missing = match (audience, account) {
+                    (None, _) => "BILLING_GOOGLE_PUSH_AUDIENCE",
+                    (_, None) => "BILLING_GOOGLE_PUSH_ACCOUNT",
+                    _ => "BILLING_GOOGLE_PUSH_SUBSCRIPTION",
+                };
+                return Err(format!(
+                    "{missing}: it is missing; set BILLING_GOOGLE_PUSH_AUDIENCE, BILLING_GOOGLE_PUSH_ACCOUNT and \
+                     BILLING_GOOGLE_PUSH_SUBSCRIPTION, or none of them"
+                ));
+            }
+        };
+        let keys = self.google_jwks_url.clone();
+        Ok(Some(PushSettings { audience, account, subscription, keys }))
     }
 
     fn apple(&self) -> Result<AppleSettings, String> {
@@ -202,6 +245,7 @@ impl ReceiptArguments {
             (self.apple_api_url.clone(), self.apple_sandbox_api_url.clone());
         Ok(AppleSettings {
             bundle_id: bundle_id.clone(),
+            app_id: self.apple_app_id,
             test_root: test_root.transpose()?,
             key: self.apple_key()?,
             sites: Sites { production, sandbox },
@@ -244,8 +288,13 @@ impl ReceiptSettings {
         metrics: Option<&Arc<Metrics>>,
     ) -> Result<Stores, String> {
         let client = Outgoing::new()?;
-        let google = self.google.as_ref();
-        let google = google.map(|google| google.client(client.clone(), clock, metrics.cloned()));
+        let google = self.google.as_ref().map(|google| {
+            let push = google.push.clone();
+            let push = push.map(|settings| Push::new(settings, client.clone())).transpose()?;
+            let asked = google.client(client.clone(), clock, metrics.cloned());
+            Ok::<_, String>(asked.hearing(push))
+        });
+        let google = google.transpose()?;
         let apple = self.apple.as_ref().map(|apple| {
             if let Some(metrics) = metrics {
                 metrics.stores.expect(Store::Apple.name());
@@ -253,7 +302,8 @@ impl ReceiptSettings {
             let root = apple.test_root.as_deref();
             let verifier = Verifier::new(root, apple.bundle_id.clone())
                 .map_err(|reason| format!("BILLING_APPLE_ROOT: {reason}"))?;
-            Ok::<_, String>(Apple::new(verifier, apple.api(client, clock, metrics.cloned())))
+            let api = apple.api(client, clock, metrics.cloned());
+            Ok::<_, String>(Apple::new(verifier, apple.app_id, api))
         });
         Ok(Stores::new(google, apple.transpose()?))
     }
@@ -273,7 +323,7 @@ impl GoogleSettings {
         clock: fn() -> DateTime<Utc>,
         metrics: Option<Arc<Metrics>>,
     ) -> Google {
-        let Self { package, account, api } = self.clone();
+        let Self { package, account, api, push: _ } = self.clone();
         Google::new(package, account, api, client, clock, metrics)
     }
 }
@@ -356,6 +406,28 @@ fn app_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// A service account, as it is called in the token of what it pushes.
+fn account_name(text: &str) -> Result<String, String> {
+    match text.split_once('@') {
+        Some((name, domain))
+            if !name.is_empty() && domain.contains('.') && !text.contains(char::is_whitespace) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("must be the e-mail address of a service account".to_owned()),
+    }
+}
+
+/// A subscription by its whole name, which is what messages carry.
+fn subscription_name(text: &str) -> Result<String, String> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        ["projects", project, "subscriptions", name] if !project.is_empty() && !name.is_empty() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("must be a whole name such as projects/project/subscriptions/play".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use base64::{Engine, prelude::BASE64_STANDARD};
@@ -408,6 +480,26 @@ mod tests {
         }
         for name in ["", "app", "com.example.", ".app", "com..app", "com.example/app", "com.例"] {
             assert!(app_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn accounts_and_subscriptions_are_named_whole() {
+        assert!(account_name("push@noteapp.iam.gserviceaccount.com").is_ok());
+        for name in ["", "push", "@a.example", "push@", "push@example", "push @a.example"] {
+            assert!(account_name(name).is_err(), "{name}");
+        }
+        assert!(subscription_name("projects/noteapp/subscriptions/play").is_ok());
+        for name in [
+            "",
+            "play",
+            "projects/noteapp/topics/play",
+            "projects//subscriptions/play",
+            "projects/noteapp/subscriptions/",
+            "projects/noteapp/subscriptions/play/",
+            "/projects/noteapp/subscriptions/play",
+        ] {
+            assert!(subscription_name(name).is_err(), "{name}");
         }
     }
 

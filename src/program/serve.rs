@@ -19,8 +19,8 @@ use crate::{
     domain::{PurchaseState, Store},
     http::{Authentication, CONNECTION_LIMIT, Server, Stopping},
     ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
-    metrics::{Limits, Listener, Metrics, Sample, SampledPurchases},
-    service::{BillingService, Errands, Receipts},
+    metrics::{Limits, Listener, Metrics, Sample, SampledMessages, SampledPurchases},
+    service::{BillingService, Errands, Notifications, Receipts},
 };
 
 /// How long a stop waits for the readers, and for the ledger to write what is queued. What takes longer was
@@ -103,14 +103,23 @@ async fn start(
         .as_ref()
         .map(|settings| confirming(settings, &ledger, &reader, metrics.as_ref()))
         .transpose()?;
-    let service = BillingService::new(ledger, reader.clone(), config.allow_reset)
+    let (confirming, notifications) = confirming.unzip();
+    let service = BillingService::new(ledger, reader.clone(), config.allow_reset, config.max_holds)
         .counting(metrics.clone())
         .confirming(confirming.clone());
-    let unprotected =
-        matches!(authentication, Authentication::None) && !config.listen.ip().is_loopback();
+    let unprotected = authentication.is_open() && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
-    let api = api::api(service, authentication, rate_limit, stopping.clone(), config.language);
+    let (language, consume_by) = (config.language, config.consume_by);
+    let api = api::api(
+        service,
+        notifications.clone(),
+        authentication,
+        rate_limit,
+        stopping.clone(),
+        language,
+        consume_by,
+    );
     let keep_alive = Duration::from_secs(config.keep_alive_seconds.into());
     let limited = rate_limit.is_some();
     let server = Server::new(listener, api, limited, origins, keep_alive, stopping);
@@ -122,6 +131,9 @@ async fn start(
     let mut errands = JoinSet::new();
     if let Some(confirming) = confirming {
         errands.spawn(Errands::of(confirming).run());
+    }
+    if let Some(notifications) = notifications {
+        errands.spawn(notifications.run());
     }
     if let Some(receipts) = &receipts {
         info!(stores = receipts.stores().join(","), "purchases are confirmed");
@@ -135,22 +147,31 @@ async fn start(
         tokio::spawn(scrapes.run());
     }
     if unprotected {
-        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for default_user");
+        warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for any user");
     }
     Ok(Started { server, reader, writer_tasks, errands })
 }
 
-/// What has the stores confirm purchases.
+/// What has the stores confirm purchases, and what takes what they push.
 #[expect(clippy::disallowed_methods, reason = "the stores get their clock where the ledger does")]
 fn confirming(
     settings: &ReceiptSettings,
     ledger: &Ledger,
     reader: &Reader,
     metrics: Option<&Arc<Metrics>>,
-) -> anyhow::Result<Arc<Receipts>> {
-    let stores = settings.asked(Utc::now, metrics).map_err(anyhow::Error::msg)?;
+) -> anyhow::Result<(Arc<Receipts>, Arc<Notifications>)> {
+    let stores = Arc::new(settings.asked(Utc::now, metrics).map_err(anyhow::Error::msg)?);
+    let notifications = Notifications::new(
+        ledger.clone(),
+        reader.clone(),
+        Arc::clone(&stores),
+        settings.sandbox.clone(),
+        Utc::now,
+        metrics.cloned(),
+    );
     let (ledger, reader, sandbox) = (ledger.clone(), reader.clone(), settings.sandbox.clone());
-    Ok(Arc::new(Receipts::new(ledger, reader, stores, sandbox, Utc::now, metrics.cloned())))
+    let receipts = Receipts::new(ledger, reader, stores, sandbox, Utc::now, metrics.cloned());
+    Ok((Arc::new(receipts), Arc::new(notifications)))
 }
 
 /// Writes what is queued, and closes the database.
@@ -205,7 +226,8 @@ fn scrapes(
 /// How many purchases there are now; where that can't be seen, what was seen the last time counts.
 #[expect(clippy::disallowed_methods, reason = "ages are told as of now")]
 async fn sampled_purchases(reader: &Reader) -> Option<SampledPurchases> {
-    let counts = match reader.purchase_counts().await {
+    let counts = tokio::try_join!(reader.purchase_counts(), reader.message_counts());
+    let (counts, messages) = match counts {
         Ok(counts) => counts,
         Err(error) => {
             warn!(%error, "purchases can't be counted");
@@ -230,6 +252,15 @@ async fn sampled_purchases(reader: &Reader) -> Option<SampledPurchases> {
         oldest_waiting_seconds: age(counts.oldest_waiting),
         acknowledgements_due: counts.unacknowledged,
         acknowledgements_oldest_seconds: age(counts.oldest_unacknowledged),
+        messages: messages
+            .into_iter()
+            .map(|messages| SampledMessages {
+                store: messages.store.name(),
+                waiting: messages.waiting,
+                oldest_seconds: age(messages.oldest),
+                age_seconds: messages.last_pushed.map(|pushed| age(Some(pushed))),
+            })
+            .collect(),
     })
 }
 

@@ -4,7 +4,7 @@
 use std::{env, ffi::OsString, fs, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use clap::{
-    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand,
+    Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand,
     builder::{NonEmptyStringValueParser, Resettable},
     error::{ContextKind, ContextValue, ErrorKind},
 };
@@ -13,10 +13,10 @@ use chrono::TimeDelta;
 
 use super::receipts::{ReceiptArguments, ReceiptSettings, Receipts};
 use crate::{
-    api::Language,
+    api::{ConsumeBy, Language},
     database::EngineSettings,
-    domain::{CapacityLimits, Tokens},
-    http::{Authentication, Expected, KeySet, Origin, RateLimit},
+    domain::{CapacityLimits, Role, Tokens},
+    http::{Authentication, Expected, Issuer, Origin, RateLimit, StaticTokens, UserLogins},
     ledger::Retention,
 };
 
@@ -95,6 +95,20 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_JWT_AUDIENCE", value_parser = NonEmptyStringValueParser::new())]
     pub jwt_audience: Option<String>,
 
+    /// Token by which the server that calls the LLM is known, besides JSON Web Tokens whose `scope` holds
+    /// `billing:backend`: at least 32 visible ASCII characters; two, separated by a comma, while one replaces
+    /// the other. With `BILLING_AUTH=jwt`, which needs no other key then.
+    #[arg(long, env = "BILLING_BACKEND_TOKEN", hide_env_values = true)]
+    pub backend_token: Option<StaticTokens>,
+
+    /// The same for whoever runs the service (`billing:operator`), with `BILLING_AUTH=none` too.
+    #[arg(long, env = "BILLING_OPERATOR_TOKEN", hide_env_values = true)]
+    pub operator_token: Option<StaticTokens>,
+
+    /// Who may use up tokens: `app`, a user's phone too, or `backend` alone.
+    #[arg(long, env = "BILLING_CONSUME_BY", default_value = "app", value_parser = consume_by)]
+    pub consume_by: ConsumeBy,
+
     /// Requests per second of each user, with twice as many at once; what is above is answered with 429.
     /// Requests without a valid token count for their address. Unset, nothing is limited.
     #[arg(long, env = "BILLING_RATE_LIMIT")]
@@ -163,6 +177,15 @@ pub(crate) struct Config {
     /// Most tokens a user's think models may hold together through allocations.
     #[arg(long, env = "BILLING_CAPACITY_THINK", default_value = "1000000", value_parser = tokens)]
     pub capacity_think: Tokens,
+
+    /// Most holds that a user may have open at a time, 1 to 10000.
+    #[arg(
+        long,
+        env = "BILLING_MAX_HOLDS",
+        default_value = "8",
+        value_parser = clap::value_parser!(u16).range(1..=10_000)
+    )]
+    pub max_holds: u16,
 
     /// Purchases that the stores confirm.
     #[command(flatten)]
@@ -245,7 +268,9 @@ impl Config {
                 Ok(Meant::Nothing) => argument.env(Resettable::Reset),
                 Ok(Meant::Trimmed(text)) => {
                     let text: &'static str = text.leak();
-                    argument.env(Resettable::Reset).default_value(text)
+                    let secret = argument.is_hide_env_values_set();
+                    let argument = argument.env(Resettable::Reset).default_value(text);
+                    if secret { argument.hide_default_value(true) } else { argument }
                 }
                 Err(line) => {
                     problem.get_or_insert(line);
@@ -279,13 +304,26 @@ impl Config {
     /// # Errors
     /// A line that says which variable to set, or what is wrong with it.
     pub(crate) fn authentication(&self) -> Result<Authentication, String> {
+        let users = self.user_logins()?;
+        let (backend, operator) = (self.backend_token.clone(), self.operator_token.clone());
+        if let (Some(backend), Some(operator)) = (&backend, &operator)
+            && backend.overlap(operator)
+        {
+            return Err("BILLING_OPERATOR_TOKEN: must differ from BILLING_BACKEND_TOKEN".to_owned());
+        }
+        // Where nobody logs in, everyone is a backend already.
+        let backend = backend.filter(|_| !matches!(users, UserLogins::None));
+        Ok(Authentication::new(users, backend, operator))
+    }
+
+    fn user_logins(&self) -> Result<UserLogins, String> {
         match self.auth {
-            Some(AuthMode::Jwt) => self.token_authentication(),
-            Some(AuthMode::None) => Ok(Authentication::None),
-            None if self.key_sources() > 0 => {
+            Some(AuthMode::Jwt) => self.token_logins(),
+            Some(AuthMode::None) => Ok(UserLogins::None),
+            None if self.key_sources() > 0 || self.backend_token.is_some() => {
                 Err("BILLING_AUTH: set it to jwt, or unset the keys of tokens".to_owned())
             }
-            None if self.listen.ip().is_loopback() => Ok(Authentication::None),
+            None if self.listen.ip().is_loopback() => Ok(UserLogins::None),
             None => Err(format!(
                 "BILLING_AUTH: others can connect to {}; set it to jwt (tokens say who asks) or to none \
                  (everyone is default_user)",
@@ -301,28 +339,33 @@ impl Config {
             .count()
     }
 
-    fn token_authentication(&self) -> Result<Authentication, String> {
-        if self.key_sources() != 1 {
-            return Err(
-                "BILLING_AUTH: jwt needs one of BILLING_JWT_SECRET, BILLING_JWT_PUBLIC_KEY and \
-                        BILLING_JWKS_URL"
-                    .to_owned(),
-            );
+    fn token_logins(&self) -> Result<UserLogins, String> {
+        match self.key_sources() {
+            1 => {}
+            // Then only backends log in.
+            0 if self.backend_token.is_some() => return Ok(UserLogins::Keys(Vec::new())),
+            _ => {
+                return Err(
+                    "BILLING_AUTH: jwt needs one of BILLING_JWT_SECRET, BILLING_JWT_PUBLIC_KEY and \
+                     BILLING_JWKS_URL, or BILLING_BACKEND_TOKEN alone"
+                        .to_owned(),
+                );
+            }
         }
         let expected =
             Expected { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() };
         if let Some(secrets) = &self.jwt_secret {
-            return Authentication::with_secrets(secrets, &expected)
+            return UserLogins::with_secrets(secrets, &expected)
                 .map_err(|reason| format!("BILLING_JWT_SECRET: {reason}"));
         }
         if let Some(path) = &self.jwt_public_key {
             return fs::read(path)
                 .map_err(|error| format!("cannot read '{}': {error}", path.display()))
-                .and_then(|pem| Authentication::with_public_key(&pem, &expected))
+                .and_then(|pem| UserLogins::with_public_key(&pem, &expected))
                 .map_err(|reason| format!("BILLING_JWT_PUBLIC_KEY: {reason}"));
         }
-        KeySet::at(self.jwks_url.as_deref().unwrap_or_default(), expected)
-            .map(|keys| Authentication::KeySet(Box::new(keys)))
+        Issuer::at(self.jwks_url.as_deref().unwrap_or_default(), expected)
+            .map(|issuer| UserLogins::KeySet(Box::new(issuer)))
             .map_err(|reason| format!("BILLING_JWKS_URL: {reason}"))
     }
 
@@ -432,6 +475,14 @@ fn days(text: &str) -> Result<TimeDelta, String> {
         .ok_or_else(|| format!("must be between {least} and {most}"))
 }
 
+fn consume_by(text: &str) -> Result<ConsumeBy, String> {
+    match text {
+        "app" => Ok(ConsumeBy(Role::App)),
+        "backend" => Ok(ConsumeBy(Role::Backend)),
+        _ => Err("must be app or backend".to_owned()),
+    }
+}
+
 fn tokens(text: &str) -> Result<Tokens, String> {
     let value: i64 = text.parse().map_err(|error| format!("{error}"))?;
     Tokens::new(value).map_err(|error| error.to_string())
@@ -454,10 +505,12 @@ fn one_line(error: &clap::Error) -> String {
         return format!("{}; see token-billing --help", first.trim_start_matches("error: "));
     };
     let option = argument.split_whitespace().next().unwrap_or_default();
-    let variable = Config::command()
+    let command = Config::command();
+    let known = command
         .get_arguments()
-        .find(|known| known.get_long().is_some_and(|long| option == format!("--{long}")))
-        .and_then(|known| known.get_env())
+        .find(|known| known.get_long().is_some_and(|long| option == format!("--{long}")));
+    let variable = known
+        .and_then(Arg::get_env)
         .map_or_else(|| option.to_owned(), |variable| variable.to_string_lossy().into_owned());
     let reason = match (std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
         (Some(source), _) => source.to_string(),
@@ -466,6 +519,9 @@ fn one_line(error: &clap::Error) -> String {
         }
         (None, _) => "not a valid value".to_owned(),
     };
+    if known.is_some_and(Arg::is_hide_env_values_set) {
+        return format!("{variable}: {reason}");
+    }
     format!("{variable}: invalid value '{value}': {reason}")
 }
 

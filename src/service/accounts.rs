@@ -1,10 +1,12 @@
 //! What an account holds, what happened to it, and its reset: reads, and the one change that is no trade.
 
+use chrono::{DateTime, Utc};
 use tracing::info;
 
 use super::{BillingService, Caller, ServiceError, code};
 use crate::domain::{
-    Account, Applied, Category, HistoryFilter, HistoryPage, Keyed, Reset, Tokens, UserId,
+    Account, Actor, Applied, CapacityLimits, Category, Consent, HistoryFilter, HistoryPage, Keyed,
+    LedgerEnd, LedgerLine, PriceList, Reset, Tokens, UserId,
 };
 
 impl BillingService {
@@ -14,6 +16,19 @@ impl BillingService {
     /// [`ServiceError::Database`] when the database can't be read.
     pub(crate) async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
         Ok(self.reader.account(user).await?)
+    }
+
+    /// The same, with the prices of the same moment, what categories may hold, and by when its holds count.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read.
+    pub(crate) async fn wallet(
+        &self,
+        user: &UserId,
+    ) -> Result<(Account, PriceList, CapacityLimits, DateTime<Utc>), ServiceError> {
+        let now = self.ledger.now();
+        let (account, prices) = self.reader.account_prices_and_holds(user, now).await?;
+        Ok((account, prices, self.ledger.limits(), now))
     }
 
     /// The tokens of all the user's models of one category.
@@ -41,6 +56,43 @@ impl BillingService {
         Ok(self.reader.history(user, filter).await?)
     }
 
+    /// Gives lines of the user's ledger to `take`, newest first.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read; some lines may have been given by then.
+    pub(crate) async fn ledger(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+        take: &mut (dyn FnMut(&LedgerLine<'_>) + Send),
+    ) -> Result<LedgerEnd, ServiceError> {
+        Ok(self.reader.ledger(user, filter, take).await?)
+    }
+
+    /// Notes whether the user lets Apple be told how much of a purchase was used.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`].
+    pub(crate) async fn consent(
+        &self,
+        caller: Caller,
+        keyed: Option<Keyed>,
+        apple_consumption: bool,
+    ) -> Result<Applied<()>, ServiceError> {
+        let Caller { user, actor, request_id, .. } = caller;
+        let result = self.apply(actor, &user, keyed, Consent { apple_consumption }).await;
+        self.count(&result, |_| {});
+        info!(
+            user = user.as_str(),
+            actor = actor.map(Actor::name),
+            apple_consumption,
+            result = code(&result),
+            id = &*request_id,
+            "consent"
+        );
+        result
+    }
+
     /// Forgets the user's credits, tokens, transactions and idempotency keys.
     ///
     /// # Errors
@@ -53,10 +105,11 @@ impl BillingService {
         if !self.allow_reset {
             return Err(ServiceError::ResetDisabled);
         }
-        let Caller { user, request_id } = caller;
-        let result = self.apply(&user, keyed, Reset).await;
+        let Caller { user, actor, request_id, .. } = caller;
+        let result = self.apply(actor, &user, keyed, Reset).await;
         self.count(&result, |_| {});
-        info!(user = user.as_str(), result = code(&result), id = &*request_id, "reset");
+        let actor = actor.map(Actor::name);
+        info!(user = user.as_str(), actor, result = code(&result), id = &*request_id, "reset");
         result
     }
 }

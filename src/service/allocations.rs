@@ -5,7 +5,7 @@ use tracing::info;
 use super::{BillingService, Caller, ServiceError, code};
 use crate::{
     domain::{
-        Allocate, Allocation, Applied, Asked, Credits, Keyed, ModelId, Quote, Quotes, UserId,
+        Actor, Allocate, Allocation, Applied, Asked, Credits, Keyed, ModelId, Quote, Quotes, UserId,
     },
     ledger::LedgerError,
 };
@@ -21,16 +21,17 @@ impl BillingService {
         keyed: Option<Keyed>,
         items: Vec<Allocation>,
     ) -> Result<Applied<()>, ServiceError> {
-        let Caller { user, request_id } = caller;
+        let Caller { user, actor, request_id, .. } = caller;
         let credits: i128 = items.iter().map(|item| i128::from(item.credits.get())).sum();
         let models = items.iter().map(|item| item.model.as_str()).collect::<Vec<_>>().join(",");
-        let result = self.apply(&user, keyed, Allocate { items }).await;
+        let result = self.apply(actor, &user, keyed, Allocate { items }).await;
         self.count(&result, |operations| {
             let credits = u64::try_from(credits).unwrap_or(u64::MAX);
             operations.credits_allocated.inc_by(credits);
         });
         info!(
             user = user.as_str(),
+            actor = actor.map(Actor::name),
             credits,
             models,
             result = code(&result),

@@ -3,9 +3,13 @@
 
 mod accounts;
 mod allocations;
+mod at_work;
 mod consumptions;
+mod holds;
+mod notifications;
 mod purchases;
 mod receipts;
+mod taking_back;
 
 use std::sync::Arc;
 
@@ -14,11 +18,13 @@ use tracing::error;
 
 use crate::{
     database::{DatabaseError, Reader},
-    domain::{Applied, Keyed, Operation, PriceList, ProductList, UserId},
+    domain::{Actor, Applied, Keyed, Operation, PriceList, ProductList, Role, UserId},
     ledger::{Ledger, LedgerError},
     metrics::{Metrics, Operations},
 };
 
+pub(crate) use holds::NewHold;
+pub(crate) use notifications::{NotTaken, Notifications};
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.
@@ -47,6 +53,10 @@ const MAY_PASS: [ServiceError; 3] = [
 pub(crate) struct Caller {
     /// Whose account it is about.
     pub user: UserId,
+    /// What it may do.
+    pub role: Role,
+    /// Who does it, if it is not the user.
+    pub actor: Option<Actor>,
     /// The request's id.
     pub request_id: Arc<str>,
 }
@@ -57,15 +67,23 @@ pub(crate) struct BillingService {
     ledger: Ledger,
     reader: Reader,
     allow_reset: bool,
+    /// Most holds of an account.
+    max_holds: u16,
     metrics: Option<Arc<Metrics>>,
     /// Who has the stores confirm purchases, if they do.
     receipts: Option<Arc<Receipts>>,
 }
 
 impl BillingService {
-    /// A service on an opened database. `allow_reset` lets users erase their own data.
-    pub(crate) const fn new(ledger: Ledger, reader: Reader, allow_reset: bool) -> Self {
-        Self { ledger, reader, allow_reset, metrics: None, receipts: None }
+    /// A service on an opened database. `allow_reset` lets users erase their own data; `max_holds` is how many holds
+    /// an account may have at a time.
+    pub(crate) const fn new(
+        ledger: Ledger,
+        reader: Reader,
+        allow_reset: bool,
+        max_holds: u16,
+    ) -> Self {
+        Self { ledger, reader, allow_reset, max_holds, metrics: None, receipts: None }
     }
 
     /// The same, counting what becomes of operations.
@@ -115,13 +133,15 @@ impl BillingService {
         self.is_healthy().await && self.ledger.takes_writes().await
     }
 
+    /// Carries an operation out, as `actor` if that is not the user.
     async fn apply<O: Operation>(
         &self,
+        actor: Option<Actor>,
         user: &UserId,
         keyed: Option<Keyed>,
         operation: O,
     ) -> Result<Applied<O::Outcome>, ServiceError> {
-        Ok(self.ledger.apply(user.clone(), keyed, operation).await?)
+        Ok(self.ledger.apply_as(actor, user.clone(), keyed, operation).await?)
     }
 
     /// Counts a result; `done` counts what a success changed.

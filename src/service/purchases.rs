@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::{BillingService, Brought, Caller, ServiceError, code};
-use crate::domain::{Applied, Credits, Keyed, Purchase};
+use crate::domain::{Actor, Applied, Credits, Keyed, Purchase};
 
 impl BillingService {
     /// Adds bought credits; returns the new balance. Like every operation that takes `keyed`, it is
@@ -17,15 +17,16 @@ impl BillingService {
         keyed: Option<Keyed>,
         purchase: Purchase,
     ) -> Result<Applied<Credits>, ServiceError> {
-        let Caller { user, request_id } = caller;
+        let Caller { user, actor, request_id, .. } = caller;
         let credits = purchase.credits.get();
-        let result = self.apply(&user, keyed, purchase).await;
+        let result = self.apply(actor, &user, keyed, purchase).await;
         self.count(&result, |operations| {
             operations.credits_purchased.inc_by(credits.unsigned_abs());
         });
         let balance = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = user.as_str(),
+            actor = actor.map(Actor::name),
             credits,
             balance,
             result = code(&result),
@@ -54,12 +55,14 @@ impl BillingService {
         brought: Brought,
     ) -> Result<Applied<Credits>, ServiceError> {
         let receipts = self.receipts.as_ref().expect("the caller asked whether they do");
+        let brought = Brought { actor: caller.actor, ..brought };
         let result = receipts.add(&caller.user, keyed, brought).await;
         // Its credits are counted where they are granted.
         self.count(&result, |_| {});
         let balance = result.as_ref().ok().map(|applied| applied.outcome.get());
         info!(
             user = caller.user.as_str(),
+            actor = caller.actor.map(Actor::name),
             balance,
             result = code(&result),
             id = &*caller.request_id,

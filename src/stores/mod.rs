@@ -10,11 +10,13 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use crate::{
-    domain::{Environment, Errand, PurchaseKey, PurchaseToken, Store, StoreWord, TokenForm},
+    domain::{
+        Environment, Errand, Message, PurchaseKey, PurchaseToken, Store, StoreWord, TokenForm,
+    },
     metrics::{Metrics, StoreCall},
 };
-use apple::{Apple, Signed};
-use google::Google;
+use apple::{Apple, HistoryPage, Signed, Span};
+use google::{Google, VoidedPage};
 
 /// Why a store gives no word that counts. All of it may pass.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,6 +59,20 @@ impl StoreError {
     }
 }
 
+/// Why it is not known what a notification tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Unreadable {
+    /// Nothing proves that its store sent it; a constant sentence for the log says what is missing.
+    #[error("{0}")]
+    Unproven(&'static str),
+    /// The keys to judge it with can't be had now.
+    #[error("the keys to judge it with can't be had now")]
+    KeysUnavailable,
+    /// Its store is not named, or does not push notifications to us.
+    #[error("no notifications are expected of its store")]
+    NotSetUp,
+}
+
 /// What the proof of a purchase comes to before anybody is asked.
 #[derive(Debug)]
 pub(crate) enum Judged {
@@ -87,6 +103,15 @@ impl std::fmt::Debug for Proof {
     }
 }
 
+/// What became of our answer to a store's question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// The store has it.
+    Taken,
+    /// The store will never take it; a constant sentence for the log says why.
+    Final(&'static str),
+}
+
 /// The stores that are asked.
 #[derive(Debug)]
 pub(crate) struct Stores {
@@ -102,6 +127,53 @@ impl Stores {
     /// Asks those that are there.
     pub(crate) const fn new(google: Option<Google>, apple: Option<Apple>) -> Self {
         Self { google, apple }
+    }
+
+    /// Whether notifications of this store are expected.
+    pub(crate) fn hear(&self, store: Store) -> bool {
+        match store {
+            Store::Google => self.google.as_ref().is_some_and(Google::is_heard),
+            Store::Apple => self.apple.is_some(),
+        }
+    }
+
+    /// What Google tells in what it pushes: `authorization` is the header's value. Nothing, and a line in the log,
+    /// where it does not concern us.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is not proved to be Google's, or can't be now.
+    pub(crate) async fn read_google_push(
+        &self,
+        authorization: Option<&str>,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Option<Message>, Unreadable> {
+        let google = self.google.as_ref().ok_or(Unreadable::NotSetUp)?;
+        google.read_push(authorization, body, now).await
+    }
+
+    /// What Apple tells in a notification. Nothing, and a line in the log, where it does not concern us.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is not proved to be Apple's.
+    pub(crate) fn read_apple_notification(
+        &self,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Option<Message>, Unreadable> {
+        self.apple.as_ref().ok_or(Unreadable::NotSetUp)?.read_notification(body, now)
+    }
+
+    /// What a notification of Apple's tells that was found in the history; nothing where it does not concern us.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not proved to be Apple's: a new root of theirs may be the reason.
+    pub(crate) fn apple_message(
+        &self,
+        payload: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Message>, StoreError> {
+        Ok(self.apple.as_ref().ok_or(APPLE_IS_OFF)?.message(payload, now)?)
     }
 
     /// Judges what a client brings, without asking anybody.
@@ -183,6 +255,74 @@ impl Stores {
             Errand::Consume => google.consume(product, token.as_str()).await,
         }
     }
+
+    /// Whether Google is asked.
+    pub(crate) const fn has_google(&self) -> bool {
+        self.google.is_some()
+    }
+
+    /// Whether Apple is asked, and there is a key to ask it with.
+    pub(crate) fn has_apple_key(&self) -> bool {
+        self.apple.as_ref().is_some_and(Apple::looks_up)
+    }
+
+    /// One page of the purchases that Google has taken back since `from`; the first, or the one that the page
+    /// before it named as its next. Google lists those of the last 30 days at most.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no page.
+    pub(crate) async fn voided_page(
+        &self,
+        from: DateTime<Utc>,
+        page: Option<String>,
+    ) -> Result<VoidedPage, StoreError> {
+        self.google.as_ref().ok_or(GOOGLE_IS_OFF)?.voided_page(from, page).await
+    }
+
+    /// Tells Google, which asked, how much of an order was used, in thousandths of a percent.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it must be told later.
+    pub(crate) async fn review_answer(
+        &self,
+        order: &str,
+        pending_refund_token: &str,
+        used_milliunits: u32,
+    ) -> Result<Answered, StoreError> {
+        let google = self.google.as_ref().ok_or(GOOGLE_IS_OFF)?;
+        google.review_answer(order, pending_refund_token, used_milliunits).await
+    }
+
+    /// One page of the notifications that Apple has sent, each as it was signed; the first, or the one that the page
+    /// before it named as its next, of the same span.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no page.
+    pub(crate) async fn apple_history_page(
+        &self,
+        environment: Environment,
+        span: &Span,
+        page: Option<String>,
+    ) -> Result<HistoryPage, StoreError> {
+        let apple = self.apple.as_ref().ok_or(APPLE_IS_OFF)?;
+        apple.history_page(environment, span, page).await
+    }
+
+    /// Tells Apple, which asked, whether a transaction was delivered, and how much of it was used, in thousandths of
+    /// a percent. Only for users who consented: it is told to Apple that they did.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it must be told later.
+    pub(crate) async fn consumption_answer(
+        &self,
+        environment: Environment,
+        id: &str,
+        delivered: bool,
+        used_milliunits: u32,
+    ) -> Result<Answered, StoreError> {
+        let apple = self.apple.as_ref().ok_or(APPLE_IS_OFF)?;
+        apple.consumption_answer(environment, id, delivered, used_milliunits).await
+    }
 }
 
 fn to_look_up(
@@ -199,5 +339,28 @@ fn to_look_up(
 fn counted(metrics: Option<&Metrics>, call: StoreCall, outcome: &str, asked_at: Instant) {
     if let Some(metrics) = metrics {
         metrics.stores.asked(call, outcome, asked_at.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apple::Sweep;
+
+    #[tokio::test]
+    async fn stores_that_are_off_are_not_asked() {
+        let stores = Stores::new(None, None);
+        assert!(!stores.has_google() && !stores.has_apple_key());
+        let (from, environment) = (DateTime::UNIX_EPOCH, Environment::Production);
+        let span = Span { from, to: from, which: Sweep::Missed };
+        for (error, name) in [
+            (stores.voided_page(from, None).await.err(), "google"),
+            (stores.review_answer("GPA.1", "token", 0).await.err(), "google"),
+            (stores.apple_history_page(environment, &span, None).await.err(), "apple"),
+            (stores.consumption_answer(environment, "1", true, 0).await.err(), "apple"),
+        ] {
+            let Some(StoreError::NotConfigured(line)) = error else { panic!("{name}: {error:?}") };
+            assert!(line.contains(name), "{line}");
+        }
     }
 }

@@ -18,7 +18,7 @@ fn preflight(server: &Server, origin: &str) -> RequestBuilder {
         .request(Method::OPTIONS, ADD)
         .header("origin", origin)
         .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "content-type,idempotency-key")
+        .header("access-control-request-headers", "content-type,idempotency-key,billing-user")
 }
 
 fn allowed_origin(reply: &Reply) -> Option<&str> {
@@ -44,6 +44,8 @@ async fn pages_of_the_origins_set_may_call(engine: Engine) {
                 "content-type",
                 "x-request-id",
                 "idempotency-key",
+                "billing-user",
+                "if-none-match",
                 "traceparent",
                 "tracestate",
                 "baggage",
@@ -67,6 +69,8 @@ async fn pages_of_the_origins_set_may_call(engine: Engine) {
                 "link",
                 "x-request-id",
                 "idempotency-replayed",
+                "billing-transaction",
+                "etag",
                 "retry-after",
                 "ratelimit",
                 "ratelimit-policy"

@@ -10,7 +10,9 @@ use tempfile::TempDir;
 
 use crate::harness::{
     Client, Database, Engine, Launch, Reply, Server, eventually, on_both_engines,
-    stores::{Flaw, GooglePurchase, StandIn, consumable, google_token},
+    stores::{
+        Flaw, GooglePurchase, StandIn, consumable, google_token, pushes::app_store_notification,
+    },
 };
 
 on_both_engines![
@@ -185,7 +187,7 @@ async fn requests_over_the_limit_are_counted_by_policy(engine: Engine) {
 }
 
 /// A service that asks the stores, which has granted a purchase of Google's and looked up one of Apple's whose
-/// certificates lead nowhere.
+/// certificates lead nowhere, and which Apple has told of another.
 async fn asked_stores(engine: Engine) -> (Server, StandIn) {
     const SMALL: &str = "noteapp.credits.small";
     let stores = StandIn::new();
@@ -202,6 +204,10 @@ async fn asked_stores(engine: Engine) -> (Server, StandIn) {
     bring(&token).await.ok();
     let leads_nowhere = stores.apple.authority.flawed(Flaw::OtherRoot);
     assert_eq!(bring(&leads_nowhere.sign(&consumable("1001", SMALL))).await.status, 503);
+    let transaction = stores.apple.signed(&consumable("1002", SMALL));
+    let told = app_store_notification("REFUND_DECLINED", "1", &transaction);
+    let told = json!({"signedPayload": stores.apple.signed(&told)});
+    server.client().post("/notifications/apple", &told).await.is(200, &json!({}));
     (server, stores)
 }
 
@@ -257,7 +263,11 @@ fn a_socket_that_is_taken_stops_the_start() {
 async fn dashboard_and_alerts_ask_for_what_is_there(engine: Engine) {
     let server = Server::start_with(engine, &SETTINGS);
     let scraper = scraper(&server);
-    work(&server.client()).await;
+    let client = server.client();
+    work(&client).await;
+    let used = client.get("/transactions?type=consumption&limit=1").await.ok()[0]["id"].clone();
+    let back = json!({"transaction_id": used, "reason": "the answer was cut off"});
+    client.post("/tokens/reverse", &back).await.ok();
     let mut emitted = names(&scrape(&scraper).await);
     let (asking, _stores) = asked_stores(engine).await;
     emitted.extend(names(&scrape(&self::scraper(&asking)).await));

@@ -87,11 +87,14 @@ async fn every_route_is_in_it_and_nothing_else(engine: Engine) {
     assert_eq!(calls(&document), promised, "the document and the README's table");
     for (path, item) in document["paths"].as_object().expect("paths") {
         let url = path.replace("{category}", "quick").replace("{file}", "swagger-ui.css");
+        let hold = "019ac5c5-5c1f-7d7a-9a5e-3f2b8f0c1d2e";
+        let url = url.replace("{hold_id}", hold);
         for method in METHODS {
             let reply = Reply::to(server.client().request(method.clone(), &url)).await;
             let exists = item.get(method.as_str().to_lowercase()).is_some();
             assert_eq!(reply.status != 405, exists, "{method} {url}: {reply:?}");
-            assert_ne!(reply.status, 404, "{method} {url}: {reply:?}");
+            let answered = reply.status != 404 || reply.json()["code"] == "hold_not_found";
+            assert!(answered, "{method} {url}: {reply:?}");
         }
     }
 }

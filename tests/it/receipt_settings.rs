@@ -129,6 +129,8 @@ fn a_store_that_is_named_but_not_set_stops_the_start() {
         ("BILLING_GOOGLE_API_URL", "http://play.example"),
         ("BILLING_GOOGLE_API_URL", "https://play.example/path"),
         ("BILLING_GOOGLE_JWKS_URL", "ftp://play.example"),
+        ("BILLING_GOOGLE_PUSH_ACCOUNT", "push"),
+        ("BILLING_GOOGLE_PUSH_SUBSCRIPTION", "play"),
         ("BILLING_APPLE_BUNDLE_ID", ""),
         ("BILLING_APPLE_APP_ID", ""),
         ("BILLING_APPLE_APP_ID", "com.example.app"),
@@ -146,6 +148,22 @@ fn a_store_that_is_named_but_not_set_stops_the_start() {
     ] {
         let line = line(&complete().set(named, value), directory.path());
         assert!(line.starts_with(&format!("token-billing: {named}: ")), "{named}={value}: {line}");
+    }
+}
+
+#[test]
+fn what_google_pushes_is_proved_by_three_settings_or_none() {
+    let directory = directory();
+    let three = [
+        ("BILLING_GOOGLE_PUSH_AUDIENCE", "https://billing.example"),
+        ("BILLING_GOOGLE_PUSH_ACCOUNT", "push@example.iam.gserviceaccount.com"),
+        ("BILLING_GOOGLE_PUSH_SUBSCRIPTION", "projects/example/subscriptions/play"),
+    ];
+    let launch = with(complete(), &three);
+    drop(launch.start(directory.path()));
+    for (missing, _) in three {
+        let line = line(&launch.clone().set(missing, ""), directory.path());
+        assert!(line.starts_with(&format!("token-billing: {missing}: ")), "{line}");
     }
 }
 

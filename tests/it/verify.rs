@@ -43,11 +43,12 @@ const UNHINDERED_POSTGRES: &str = "
     END $$;
     DROP TRIGGER transactions_never_change ON transactions";
 
-const RULES: [&str; 7] = [
+const RULES: [&str; 8] = [
     "balances are the sums of their changes, none negative: ",
     "every transaction belongs to a balance: ",
     "every change follows from its transaction: ",
     "every store transaction is granted once: ",
+    "every settled hold has its consumption: ",
     "every confirmed purchase has its grant: ",
     "references lead somewhere: ",
     "names are free of control characters: ",

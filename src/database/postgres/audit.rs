@@ -7,17 +7,19 @@ use sqlx::{Connection, PgConnection};
 use super::{MIGRATIONS, OpenError, PostgresDatabase, newest_migration};
 use crate::database::{
     Audit, Check,
-    audit::{COUNTS, Texts, wrong_purchases},
+    audit::{COUNTS, Texts, wrong_backs, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
 };
 
 /// What there is to check.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
     Check::Balances,
     Check::Owners,
     Check::Changes,
+    Check::Backs,
     Check::Grants,
+    Check::Holds,
     Check::Purchases,
     Check::References,
     Check::Names,
@@ -85,8 +87,16 @@ const PURCHASES: &str = wrong_purchases!(
       FROM jsonb_array_elements(items::jsonb) AS item)"
 );
 
-const TEXTS: Texts =
-    Texts { balances: BALANCES, purchases: PURCHASES, references: REFERENCES, names: NAMES };
+const BACKS: &str =
+    wrong_backs!("true", "div(bought.amount::numeric * back.tokens, bought.tokens_delta::numeric)");
+
+const TEXTS: Texts = Texts {
+    balances: BALANCES,
+    backs: BACKS,
+    purchases: PURCHASES,
+    references: REFERENCES,
+    names: NAMES,
+};
 
 impl PostgresDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.

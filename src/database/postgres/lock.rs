@@ -19,7 +19,9 @@ const LOCK_CREDITS: &str = "
     SELECT 'credits' AS source, user_id AS owner, NULL AS name, credits AS amount
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
-/// `$1` users, `$2` whether prices are wanted, `$3` names of purchases.
+/// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
+/// `$5` by when holds count or NULL, `$6` ids of holds. Ids are given
+/// under the lock, so that a user's entries go in their order, whichever instance writes them.
 macro_rules! besides_credits {
     () => {
         "SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
@@ -27,9 +29,24 @@ macro_rules! besides_credits {
          UNION ALL
          SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
          UNION ALL
-         SELECT 'granted', user_id, name, 0 FROM purchase_names WHERE name = ANY($3)"
+         SELECT 'granted', user_id, name, 0 FROM purchase_names WHERE name = ANY($3)
+         UNION ALL
+         SELECT 'entry_id', '', NULL, nextval(pg_get_serial_sequence('transactions', 'id'))
+         FROM generate_series(1, $4)
+         UNION ALL
+         SELECT 'hold', user_id, to_jsonb(holds)::text, held_tokens FROM holds
+         WHERE user_id = ANY($1) AND status = 'held' AND expires_at > $5
+         UNION ALL
+         SELECT 'hold', user_id, to_jsonb(holds)::text, held_tokens FROM holds
+         WHERE hold_id = ANY($6) AND user_id = ANY($1)"
     };
 }
+
+/// `$1` how many ids of entries.
+const RESERVE: &str = "
+    SELECT 'entry_id' AS source, '' AS owner, NULL AS name,
+        nextval(pg_get_serial_sequence('transactions', 'id')) AS amount
+    FROM generate_series(1, $1)";
 
 /// In one statement, which sees one moment.
 const READ: &str = concat!(
@@ -78,9 +95,16 @@ pub(super) async fn lock(
     }
     let locked: Vec<&str> = users.iter().map(String::as_str).collect();
     find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
+    let about_stores = if wanted.is_about_stores() {
+        let about_stores = purchases::lock(connection, wanted).await?;
+        reserve(connection, about_stores.entries(wanted), &mut found).await?;
+        Some(about_stores)
+    } else {
+        None
+    };
     let mut facts = found.into_facts(&wanted.users);
-    if wanted.is_about_stores() {
-        purchases::lock(connection, wanted).await?.add_to(&mut facts);
+    if let Some(about_stores) = about_stores {
+        about_stores.add_to(&mut facts, &wanted.lots_of);
     }
     if facts.tell_of_unread_accounts(|user| users.contains(user.as_str())) {
         let reason = "an account was opened after it was looked for".to_owned();
@@ -92,6 +116,25 @@ pub(super) async fn lock(
     Ok(Locked { facts, users })
 }
 
+/// Ids for entries that are there because of what was read.
+async fn reserve(
+    connection: &mut PgConnection,
+    entries: usize,
+    found: &mut Found,
+) -> Result<(), DatabaseError> {
+    if entries > 0 {
+        let query = sqlx::query(RESERVE).bind(number(entries));
+        for row in query.fetch_all(connection).await? {
+            found.take(&FactRow::from_row(&row)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn number(entries: usize) -> i64 {
+    i64::try_from(entries).unwrap_or(i64::MAX)
+}
+
 async fn find(
     connection: &mut PgConnection,
     sql: &'static str,
@@ -100,8 +143,13 @@ async fn find(
     found: &mut Found,
 ) -> Result<(), DatabaseError> {
     let purchases = wanted.purchase_names.iter().map(PurchaseName::as_str);
-    let query =
-        sqlx::query(sql).bind(users).bind(wanted.prices).bind(purchases.collect::<Vec<_>>());
+    let query = sqlx::query(sql)
+        .bind(users)
+        .bind(wanted.prices)
+        .bind(purchases.collect::<Vec<_>>())
+        .bind(number(wanted.entries))
+        .bind(wanted.holds_at)
+        .bind(wanted.holds.iter().map(|(_, hold)| hold.to_string()).collect::<Vec<_>>());
     for row in query.fetch_all(connection).await? {
         found.take(&FactRow::from_row(&row)?)?;
     }

@@ -36,6 +36,8 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0003_idempotency_keys.sql"),
         include_str!("../../../migrations/postgres/0004_ledger.sql"),
         include_str!("../../../migrations/postgres/0005_purchases.sql"),
+        include_str!("../../../migrations/postgres/0006_money_back.sql"),
+        include_str!("../../../migrations/postgres/0007_holds.sql"),
     ])
 });
 

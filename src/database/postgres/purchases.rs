@@ -1,26 +1,35 @@
-//! Purchases that the stores confirm: how PostgreSQL reads, locks and writes them.
+//! What is kept about the app stores, purchases above all: how PostgreSQL reads, locks and writes it.
 
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection};
+use serde::Serialize;
+use sqlx::{FromRow, PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use super::PostgresReader;
 use crate::{
     database::{
         DatabaseError,
-        changes::Changes,
+        changes::StoreChanges,
+        inbox::{self, MessageCounts, PurchaseAskedFor},
         tracked::{
-            COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, PurchaseCounts, StoreFactRow,
-            StoreFacts,
+            COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
         },
     },
-    domain::{ProductList, PurchaseKey, StoreTransactionId, TrackedPurchase, UserId, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, UserId, Wanted},
 };
 
-/// `$1` keys. Locked in one order, whoever locks them, and after the accounts.
+/// `$1` keys. Locked in one order, whoever locks them, and after the accounts. With a purchase go the entries that
+/// took it back; they only change under the lock of its owner's account.
 const LOCK: &str = "
-    SELECT 'purchase' AS source, keys.key AS name, to_jsonb(bought)::text AS value
+    SELECT 'purchase' AS source, keys.key AS name, (to_jsonb(bought) || jsonb_build_object('parts', (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('entry', part.id, 'credits', part.amount,
+            'given_back', (SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS given
+                WHERE given.reverses = part.id)) ORDER BY part.id), '[]')
+        FROM transactions AS part
+        WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
+    )))::text AS value
     FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
     WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought";
 
@@ -34,32 +43,61 @@ const BESIDES: &str = "
     SELECT 'waiting', user_id, count(*)::text FROM purchases
     WHERE user_id = ANY($3) AND state IN ('received', 'pending') GROUP BY user_id";
 
-/// `$1` purchases as JSON, `$2` the time, `$3` keys and `$4` the first keys of their purchases, in pairs; `$5` first
-/// keys, `$6` users and `$7` store ids of those granted now. Comes to the number of rows written, which is less than
-/// there was to write when another instance was the first.
+/// `$1` ids. Locked like purchases.
+const LOCK_MESSAGES: &str = "
+    SELECT 'message' AS source, message_id AS name, to_jsonb(inbox)::text AS value
+    FROM inbox WHERE message_id = ANY($1) ORDER BY message_id FOR UPDATE";
+/// `$1` names.
+const LOCK_SWEEPS: &str = "
+    SELECT 'sweep' AS source, name, to_jsonb(sweeps)::text AS value
+    FROM sweeps WHERE name = ANY($1) ORDER BY name FOR UPDATE";
+
+/// `$1` users. Of each model the newest lots, up to those that hold as many tokens as the balance and `$2` more, which
+/// may come back meanwhile: the rest is used.
+const LOTS: &str = "
+    SELECT 'lot' AS source, user_id AS name,
+        jsonb_build_array(lots.id, model_id, credits, tokens, tokens_back)::text AS value
+    FROM (
+        SELECT *, sum(tokens - tokens_back) OVER (
+            PARTITION BY user_id, model_id ORDER BY id DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
+        FROM (
+            SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
+                bought.tokens_delta AS tokens, (
+                    SELECT coalesce(sum(-tokens_delta), 0)::bigint FROM transactions AS back
+                    WHERE back.allocation_id = bought.id
+                ) AS tokens_back
+            FROM transactions AS bought
+            WHERE bought.user_id = ANY($1) AND bought.type = 'allocation'
+        ) AS allocations
+    ) AS lots
+    JOIN token_balances USING (user_id, model_id)
+    WHERE coalesce(newer, 0) < allocated_tokens + $2 AND tokens_back < tokens";
+
+/// `$1` ids. Each is told with how much of it was reversed, which only changes under the lock of its account.
+const ENTRIES: &str = "
+    SELECT 'entry' AS source, entry.id::text AS name,
+        jsonb_build_array(entry.user_id, entry.type, entry.model_id, entry.amount, (
+            SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS back
+            WHERE back.reverses = entry.id
+        ))::text AS value
+    FROM transactions AS entry WHERE entry.id = ANY($1)";
+
+/// `$1` purchases as JSON, `$2` the time, `$3` keys and `$4` the first keys of their purchases, in pairs. Comes to the
+/// number of rows written, which is less than there was to write when another instance was the first.
 static SAVE: LazyLock<String> = LazyLock::new(|| {
     let columns = COLUMNS.join(", ");
     let given: Vec<_> = COLUMNS.iter().map(|column| format!("given.{column}")).collect();
     let given = given.join(", ");
     format!(
-        "WITH granted AS (
-             SELECT key, (
-                 SELECT id FROM transactions
-                 WHERE transactions.user_id = told.user_id AND type <> 'consumption'
-                     AND type <> 'allocation' AND type = 'purchase' AND transaction_id = store_id
-                 ORDER BY id DESC LIMIT 1) AS entry
-             FROM unnest($5::text[], $6::text[], $7::text[]) AS told (key, user_id, store_id)
-         ), given AS (
-             SELECT given.*, granted.entry
-             FROM jsonb_populate_recordset(NULL::purchases, $1::jsonb) AS given
-             LEFT JOIN granted ON granted.key = given.key
+        "WITH given AS (
+             SELECT * FROM jsonb_populate_recordset(NULL::purchases, $1::jsonb)
          ), new AS (
-             INSERT INTO purchases ({columns}, entry_id, updated_at)
-             SELECT {given}, given.entry, $2 FROM given WHERE given.id IS NULL ORDER BY given.key
+             INSERT INTO purchases ({columns}, updated_at)
+             SELECT {given}, $2 FROM given WHERE given.id IS NULL ORDER BY given.key
              ON CONFLICT (key) DO NOTHING RETURNING id, key
          ), changed AS (
-             UPDATE purchases SET ({columns}, entry_id, updated_at)
-                 = ({given}, coalesce(given.entry, purchases.entry_id), $2)
+             UPDATE purchases SET ({columns}, updated_at) = ({given}, $2)
              FROM given WHERE purchases.id = given.id RETURNING 1
          ), keys AS (
              INSERT INTO purchase_keys (key, purchase_id)
@@ -76,58 +114,139 @@ static SAVE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What operations on purchases must know, and the purchases locked.
+/// `$1` messages and `$2` lists as JSON, `$3` users and `$4` their word, `$5` the time. A message that another
+/// instance has kept meanwhile is not written over: the number of rows tells.
+static SAVE_REST: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH messages AS (
+             INSERT INTO inbox ({inbox})
+             SELECT {inbox} FROM jsonb_populate_recordset(NULL::inbox, $1::jsonb)
+             ON CONFLICT (message_id) DO UPDATE SET {} WHERE inbox.message_id = ANY($6) RETURNING 1
+         ), lists AS (
+             INSERT INTO sweeps ({sweeps})
+             SELECT {sweeps} FROM jsonb_populate_recordset(NULL::sweeps, $2::jsonb)
+             ON CONFLICT (name) DO UPDATE SET {} WHERE sweeps.name = ANY($7) RETURNING 1
+         ), words AS (
+             INSERT INTO consents (user_id, apple_consumption, updated_at)
+             SELECT user_id, word, $5 FROM unnest($3::text[], $4::bool[]) AS new (user_id, word)
+             ON CONFLICT (user_id) DO UPDATE
+             SET apple_consumption = excluded.apple_consumption, updated_at = excluded.updated_at
+         )
+         SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM lists)",
+        excluded(&INBOX_COLUMNS),
+        excluded(&SWEEP_COLUMNS),
+        inbox = INBOX_COLUMNS.join(", "),
+        sweeps = SWEEP_COLUMNS.join(", "),
+    )
+});
+
+fn excluded(columns: &[&str]) -> String {
+    let changes: Vec<_> =
+        columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    changes.join(", ")
+}
+
+/// What operations about the stores must know, with purchases, messages and lists locked.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     wanted: &Wanted,
 ) -> Result<StoreFacts, DatabaseError> {
     let mut found = StoreFacts::default();
+    let texts = |users: &'_ [UserId]| -> Vec<String> {
+        users.iter().map(|user| user.as_str().to_owned()).collect()
+    };
     if !wanted.purchase_keys.is_empty() {
         let keys: Vec<&str> = wanted.purchase_keys.iter().map(PurchaseKey::as_str).collect();
-        for row in sqlx::query(LOCK).bind(keys).fetch_all(&mut *connection).await? {
-            found.take(&StoreFactRow::from_row(&row)?)?;
-        }
+        take_all(connection, &mut found, sqlx::query(LOCK).bind(keys)).await?;
+    }
+    if !wanted.messages.is_empty() {
+        let ids: Vec<&str> = wanted.messages.iter().map(MessageId::as_str).collect();
+        take_all(connection, &mut found, sqlx::query(LOCK_MESSAGES).bind(ids)).await?;
+    }
+    if !wanted.sweeps.is_empty() {
+        let query = sqlx::query(LOCK_SWEEPS).bind(&wanted.sweeps[..]);
+        take_all(connection, &mut found, query).await?;
     }
     if wanted.products || !wanted.user_ids.is_empty() || wanted.waiting {
-        let texts = |users: &'_ [UserId]| -> Vec<String> {
-            users.iter().map(|user| user.as_str().to_owned()).collect()
-        };
         let waiting = if wanted.waiting { texts(&wanted.users) } else { Vec::new() };
         let query =
             sqlx::query(BESIDES).bind(wanted.products).bind(texts(&wanted.user_ids)).bind(waiting);
-        for row in query.fetch_all(connection).await? {
-            found.take(&StoreFactRow::from_row(&row)?)?;
-        }
+        take_all(connection, &mut found, query).await?;
+    }
+    if !wanted.lots_of.is_empty() {
+        let query = sqlx::query(LOTS).bind(texts(&wanted.lots_of)).bind(may_come_back(wanted));
+        take_all(connection, &mut found, query).await?;
+    }
+    if !wanted.reversing.is_empty() {
+        let query = sqlx::query(ENTRIES).bind(&wanted.reversing[..]);
+        take_all(connection, &mut found, query).await?;
     }
     Ok(found)
 }
 
-/// Writes the purchases of a batch in the open transaction, after its entries. Returns whether all of them could
-/// be: not where another instance was the first.
+async fn take_all(
+    connection: &mut PgConnection,
+    found: &mut StoreFacts,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<(), DatabaseError> {
+    for row in query.fetch_all(connection).await? {
+        found.take(&StoreFactRow::from_row(&row)?)?;
+    }
+    Ok(())
+}
+
+/// Writes what a batch changed in the open transaction, after its entries. Returns whether all of it could be: not
+/// where another instance was the first.
 pub(super) async fn save(
     connection: &mut PgConnection,
-    changes: &Changes<'_>,
+    changes: &StoreChanges<'_>,
     now: DateTime<Utc>,
 ) -> Result<bool, DatabaseError> {
-    let Changes { purchases, purchase_keys, granted, .. } = changes;
-    let json = serde_json::to_string(purchases).expect("texts and numbers have a JSON form");
-    let (keys, firsts): (Vec<&str>, Vec<&str>) =
-        purchase_keys.iter().map(|(key, first)| (key.as_str(), first.as_str())).unzip();
-    let column = |value: fn(&(&PurchaseKey, &UserId, &StoreTransactionId)) -> String| {
-        granted.iter().map(value).collect::<Vec<_>>()
-    };
-    let expected = purchases.len().saturating_add(keys.len());
-    let written: i64 = sqlx::query_scalar(SAVE.as_str())
-        .bind(json)
+    let StoreChanges { purchases, purchase_keys, .. } = changes;
+    let mut as_expected = true;
+    if !purchases.is_empty() {
+        let (keys, firsts): (Vec<&str>, Vec<&str>) =
+            purchase_keys.iter().map(|(key, first)| (key.as_str(), first.as_str())).unzip();
+        let expected = purchases.len().saturating_add(keys.len());
+        let query = sqlx::query_scalar(SAVE.as_str());
+        let query = query.bind(json(purchases)).bind(now).bind(keys).bind(firsts);
+        let written: i64 = query.fetch_one(&mut *connection).await?;
+        as_expected = usize::try_from(written) == Ok(expected);
+    }
+    Ok(as_expected && save_rest(connection, changes, now).await?)
+}
+
+async fn save_rest(
+    connection: &mut PgConnection,
+    changes: &StoreChanges<'_>,
+    now: DateTime<Utc>,
+) -> Result<bool, DatabaseError> {
+    let StoreChanges { messages, sweeps, consents, .. } = changes;
+    let expected = messages.len().saturating_add(sweeps.len());
+    if expected == 0 && consents.is_empty() {
+        return Ok(true);
+    }
+    let (users, words): (Vec<&str>, Vec<bool>) =
+        consents.iter().map(|(user, word)| (user.as_str(), *word)).unzip();
+    let known_messages = messages.iter().filter(|message| message.is_kept);
+    let known_messages: Vec<&str> = known_messages.map(|message| message.id.as_str()).collect();
+    let known_sweeps = sweeps.iter().filter(|sweep| sweep.is_kept);
+    let known_sweeps: Vec<&str> = known_sweeps.map(|sweep| sweep.name.as_str()).collect();
+    let written: i64 = sqlx::query_scalar(SAVE_REST.as_str())
+        .bind(json(messages))
+        .bind(json(sweeps))
+        .bind(users)
+        .bind(words)
         .bind(now)
-        .bind(keys)
-        .bind(firsts)
-        .bind(column(|(key, ..)| key.as_str().to_owned()))
-        .bind(column(|(_, user, _)| user.as_str().to_owned()))
-        .bind(column(|(.., id)| id.as_str().to_owned()))
+        .bind(known_messages)
+        .bind(known_sweeps)
         .fetch_one(connection)
         .await?;
     Ok(usize::try_from(written) == Ok(expected))
+}
+
+fn json<T: Serialize>(rows: &[T]) -> String {
+    serde_json::to_string(rows).expect("texts and numbers have a JSON form")
 }
 
 impl PostgresReader {
@@ -167,5 +286,47 @@ impl PostgresReader {
         let rows: Vec<CountRow> =
             self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         Ok(PurchaseCounts::of(rows))
+    }
+
+    /// Messages that are to be worked on by now, at most `limit`.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn due_messages(
+        &self,
+        now: DateTime<Utc>,
+        limit: u16,
+    ) -> Result<Vec<MessageId>, DatabaseError> {
+        let latest = TrackedPurchase::latest_due(now);
+        let query = sqlx::query(inbox::DUE).bind(now).bind(i64::from(limit)).bind(latest);
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        rows.iter().map(|row| Ok(inbox::DueRow::from_row(row)?.into_id())).collect()
+    }
+
+    /// What waits of each store's messages.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn message_counts(
+        &self,
+    ) -> Result<Vec<MessageCounts>, DatabaseError> {
+        let query = sqlx::query_as(inbox::COUNTS);
+        let rows: Vec<inbox::CountRow> =
+            self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What there is to tell of a purchase, if it is known.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase_asked_for(
+        &self,
+        key: &PurchaseKey,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let query = sqlx::query_as(inbox::PURCHASE_USE).bind(key.as_str());
+        let row: Option<inbox::UseRow> =
+            self.read_on(async |connection| Ok(query.fetch_optional(connection).await?)).await?;
+        row.map(inbox::UseRow::into_asked_for).transpose()
     }
 }

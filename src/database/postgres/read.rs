@@ -13,8 +13,13 @@ use tokio::time::timeout;
 
 use super::{lock, session::Session};
 use crate::{
-    database::{DatabaseError, DatabaseSize, history::ranges, rows, timestamp},
-    domain::{Facts, HistoryFilter, HistoryPage, UserId, Wanted},
+    database::{
+        DatabaseError, DatabaseSize,
+        history::ranges,
+        ledger_lines::{self, Take},
+        rows, timestamp,
+    },
+    domain::{Facts, HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, UserId, Wanted},
 };
 
 /// Connections that read at the same time.
@@ -99,6 +104,39 @@ impl PostgresReader {
         Ok(HistoryPage { transactions, more: rows.len() > limit })
     }
 
+    /// Gives lines of the user's ledger to `take`, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn ledger(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+        take: Take<'_>,
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let Some(sql) = merged_sql(filter, ledger_lines::COLUMNS) else {
+            return Ok(LedgerEnd::default());
+        };
+        // One more than asked for tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let mut query = sqlx::query(AssertSqlSafe(sql))
+            .bind(user.as_str())
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit).saturating_add(1));
+        if let Some(model) = &filter.model {
+            query = query.bind(model.as_str());
+        }
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let mut last = None;
+        for row in rows.iter().take(limit) {
+            let row = LedgerRow::from_row(row)?;
+            let created_at = timestamp(row.created_at);
+            take(&row.line(&created_at)?);
+            last = Some(row.id);
+        }
+        Ok(LedgerEnd { last, more: rows.len() > limit })
+    }
+
     /// Finds that the database can be read, and that the server would take writes.
     ///
     /// # Errors
@@ -157,11 +195,16 @@ fn late() -> DatabaseError {
 
 /// Merges the ranges. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
+    merged_sql(filter, "id, type, amount, model_id, created_at")
+}
+
+/// The same with these columns.
+fn merged_sql(filter: &HistoryFilter, columns: &str) -> Option<String> {
     let ranges: Vec<String> = ranges(filter)
         .iter()
         .map(|range| {
             format!(
-                "(SELECT id, type, amount, model_id, created_at FROM transactions \
+                "(SELECT {columns} FROM transactions \
                  WHERE {range} ORDER BY id DESC LIMIT $3)"
             )
         })
@@ -181,5 +224,57 @@ row! {
         amount: i64,
         model_id: Option<String>,
         created_at: DateTime<Utc>,
+    }
+}
+
+row! {
+    /// The columns of [`ledger_lines::COLUMNS`].
+    struct LedgerRow<'r> {
+        id: i64,
+        kind("type"): &'r str,
+        amount: i64,
+        credits_delta: i64,
+        bonus_delta: i64,
+        tokens_delta: i64,
+        model_id: Option<&'r str>,
+        price_per_m_token: Option<i64>,
+        input_tokens: Option<i64>,
+        output_tokens: Option<i64>,
+        shortfall_tokens: Option<i64>,
+        transaction_id: Option<&'r str>,
+        reverses: Option<i64>,
+        allocation_id: Option<i64>,
+        hold_id: Option<&'r str>,
+        reason: Option<&'r str>,
+        actor: Option<&'r str>,
+        created_at: DateTime<Utc>,
+    }
+}
+
+impl<'r> LedgerRow<'r> {
+    fn line<'a>(&self, created_at: &'a str) -> Result<LedgerLine<'a>, DatabaseError>
+    where
+        'r: 'a,
+    {
+        Ok(LedgerLine {
+            id: self.id,
+            kind: ledger_lines::kind(self.kind)?,
+            amount: self.amount,
+            credits_delta: self.credits_delta,
+            bonus_delta: self.bonus_delta,
+            tokens_delta: self.tokens_delta,
+            model_id: self.model_id,
+            price_per_m_token: self.price_per_m_token,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            shortfall_tokens: self.shortfall_tokens,
+            store_transaction_id: self.transaction_id,
+            reverses: self.reverses,
+            allocation_id: self.allocation_id,
+            hold_id: self.hold_id,
+            reason: self.reason,
+            actor: self.actor,
+            created_at,
+        })
     }
 }

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 use super::purchases;
 use crate::{
     database::{DatabaseError, changes::Changes},
-    domain::{Credits, ModelId, StoreTransactionId, UserId},
+    domain::{Actor, Credits, EntryReason, ModelId, StoreTransactionId, Tokens, UserId},
 };
 
 /// The users to reset, and the time. It comes before what is written, in a statement of its own: no part
@@ -20,6 +20,8 @@ const RESET: &str = "
         purchase_keys AS (DELETE FROM purchase_keys WHERE purchase_id IN (
             SELECT id FROM purchases WHERE user_id = ANY($1))),
         purchases AS (DELETE FROM purchases WHERE user_id = ANY($1)),
+        holds AS (DELETE FROM holds WHERE user_id = ANY($1)),
+        consents AS (DELETE FROM consents WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
         idempotency_keys AS (DELETE FROM idempotency_keys WHERE user_id = ANY($1))
     UPDATE credits SET credits = 0, updated_at = $2 WHERE user_id = ANY($1)";
@@ -30,7 +32,10 @@ const RESET: &str = "
 /// no error, for an error would end the transaction.
 ///
 /// Balances are written as the rules left them, on rows that are locked.
-const SAVE: &str = "
+macro_rules! save {
+    ($holds:literal, $count:literal) => {
+        concat!(
+            "
     WITH new_users AS (
         INSERT INTO users (user_id, created_at)
         SELECT user_id, $1 FROM unnest($2::text[]) AS new (user_id) ON CONFLICT DO NOTHING
@@ -52,18 +57,24 @@ const SAVE: &str = "
     ), entries AS (
         INSERT INTO transactions
             (user_id, type, amount, model_id, transaction_id, metadata, input_tokens,
-             output_tokens, price_per_m_token, credits_delta, tokens_delta, created_at)
+             output_tokens, price_per_m_token, credits_delta, tokens_delta, id, actor, reverses,
+             allocation_id, hold_id, shortfall_tokens, reason, bonus_delta, created_at)
         SELECT user_id, type, amount, model_id, transaction_id, metadata::json, input_tokens,
-            output_tokens, price_per_m_token, credits_delta, tokens_delta, $1
+            output_tokens, price_per_m_token, credits_delta, tokens_delta, id, actor, reverses,
+            allocation_id, hold_id, shortfall_tokens, reason, bonus_delta, $1
         FROM unnest(
             $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[],
-            $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[]
-        ) WITH ORDINALITY AS new (
+            $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[],
+            $26::bigint[], $27::text[], $28::bigint[], $29::bigint[], $30::text[], $31::bigint[],
+            $32::text[], $33::bigint[]
+        ) AS new (
             user_id, type, amount, model_id, transaction_id, metadata, input_tokens,
-            output_tokens, price_per_m_token, credits_delta, tokens_delta, place
+            output_tokens, price_per_m_token, credits_delta, tokens_delta, id, actor, reverses,
+            allocation_id, hold_id, shortfall_tokens, reason, bonus_delta
         )
-        ORDER BY place
-    ), names AS (
+    )",
+            $holds,
+            ", names AS (
         INSERT INTO purchase_names (name, user_id)
         SELECT name, user_id FROM unnest($24::text[], $25::text[]) AS new (name, user_id)
         ORDER BY name
@@ -78,7 +89,32 @@ const SAVE: &str = "
     )
     SELECT (SELECT count(*) FROM new_credits) + (SELECT count(*) FROM changed_credits)
         + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM names)
-        + (SELECT count(*) FROM replays)";
+        + (SELECT count(*) FROM replays)",
+            $count
+        )
+    };
+}
+const SAVE: &str = save!("", "");
+/// The same with holds, new or changed.
+const SAVE_WITH_HOLDS: &str = save!(
+    ", new_holds AS (
+        INSERT INTO holds
+            (hold_id, user_id, model_id, held_tokens, status, created_at, expires_at, closed_at,
+             input_tokens, output_tokens, consumed_tokens, released_tokens, remaining_tokens,
+             transaction_id)
+        SELECT hold_id, user_id, model_id, held_tokens, status, created_at, expires_at, closed_at,
+            input_tokens, output_tokens, consumed_tokens, released_tokens, remaining_tokens,
+            transaction_id
+        FROM jsonb_populate_recordset(NULL::holds, $34::jsonb)
+        ON CONFLICT (hold_id) DO UPDATE
+        SET status = excluded.status, closed_at = excluded.closed_at,
+            input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+            consumed_tokens = excluded.consumed_tokens, released_tokens = excluded.released_tokens,
+            remaining_tokens = excluded.remaining_tokens, transaction_id = excluded.transaction_id
+        RETURNING 1
+    )",
+    " + (SELECT count(*) FROM new_holds)"
+);
 
 /// Writes the changes in the open transaction, in which the accounts of `locked` were found and are locked.
 ///
@@ -105,7 +141,7 @@ pub(super) async fn save(
     if expected > 0 {
         save_accounts(connection, changes, is_locked, expected, now).await?;
     }
-    if changes.purchases.is_empty() || purchases::save(connection, changes, now).await? {
+    if changes.stores.is_empty() || purchases::save(connection, &changes.stores, now).await? {
         Ok(())
     } else {
         Err(another_was_first())
@@ -131,8 +167,8 @@ fn another_was_first() -> DatabaseError {
 
 /// How many rows are written, those of new users aside.
 fn rows(changes: &Changes<'_>) -> usize {
-    let Changes { credits, tokens, names, replays, .. } = changes;
-    [credits.len(), tokens.len(), names.len(), replays.len()]
+    let Changes { credits, tokens, names, replays, holds, .. } = changes;
+    [credits.len(), tokens.len(), names.len(), replays.len(), holds.len()]
         .into_iter()
         .fold(0, usize::saturating_add)
 }
@@ -144,8 +180,8 @@ fn bind<'q>(
     changed_credits: &'q [(&'q UserId, Credits)],
     now: DateTime<Utc>,
 ) -> QueryScalar<'q, Postgres, i64, PgArguments> {
-    let Changes { tokens, entries, names, replays, .. } = changes;
-    sqlx::query_scalar(SAVE)
+    let Changes { tokens, entries, names, replays, holds, .. } = changes;
+    let query = sqlx::query_scalar(if holds.is_empty() { SAVE } else { SAVE_WITH_HOLDS })
         .bind(now)
         .bind(column(new_credits, |(user, _)| user.as_str()))
         .bind(column(new_credits, |(_, credits)| credits.get()))
@@ -171,6 +207,18 @@ fn bind<'q>(
         .bind(column(replays, |(_, replay)| replay.outcome.as_str()))
         .bind(column(names, |(name, _)| name.as_str()))
         .bind(column(names, |(_, user)| user.as_str()))
+        .bind(column(entries, |row| row.id))
+        .bind(column(entries, |row| row.actor.map(Actor::name)))
+        .bind(column(entries, |row| row.rare.reverses))
+        .bind(column(entries, |row| row.rare.allocation))
+        .bind(column(entries, |row| row.rare.hold.map(|hold| hold.to_string())))
+        .bind(column(entries, |row| row.rare.shortfall.map(Tokens::get)))
+        .bind(column(entries, |row| row.rare.reason.map(EntryReason::as_str)))
+        .bind(column(entries, |row| row.rare.bonus_delta));
+    if holds.is_empty() {
+        return query;
+    }
+    query.bind(serde_json::to_string(holds).expect("texts and numbers have a JSON form"))
 }
 
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {

@@ -19,6 +19,7 @@ use crate::{
     database::{
         Chore, DatabaseError, HopedNew, Lane, Progress, Transaction,
         changes::Changes,
+        holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
     domain::{Facts, Wanted},
@@ -45,6 +46,14 @@ const FORGET_KEYS: &str = "
         FOR UPDATE SKIP LOCKED)";
 /// Most idempotency keys that are forgotten at once.
 const FORGOTTEN_AT_ONCE: i64 = 256;
+
+/// [`holds::FORGET`], but for those that another lane is just forgetting or closing.
+const FORGET_HOLDS: &str = "
+    DELETE FROM holds WHERE hold_id IN (
+        SELECT hold_id FROM holds
+        WHERE hold_id IN (SELECT hold_id FROM holds ORDER BY hold_id LIMIT $2)
+            AND coalesce(closed_at, expires_at) < $1
+        FOR UPDATE SKIP LOCKED)";
 
 /// Under a name that no user can have; nobody sees the row.
 const TRY_WRITE: &str = r"BEGIN ISOLATION LEVEL READ COMMITTED;
@@ -103,12 +112,30 @@ impl PostgresLane {
         Ok(Progress::Done)
     }
 
+    async fn forget_messages(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut connection = self.take().await?;
+        let query = sqlx::query(inbox::FORGET).bind(before).bind(inbox::FORGOTTEN_AT_ONCE);
+        let forgotten = query.execute(&mut connection).await?.rows_affected();
+        self.connection = Some(connection);
+        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
+    }
+
+    async fn forget_holds(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut connection = self.take().await?;
+        let query = sqlx::query(FORGET_HOLDS).bind(before).bind(holds::FORGOTTEN_AT_ONCE);
+        let forgotten = query.execute(&mut connection).await?.rows_affected();
+        self.connection = Some(connection);
+        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
+    }
+
     async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
         let mut connection = self.take().await?;
         let query = sqlx::query(MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
         let made = query.execute(&mut connection).await?.rows_affected();
+        let query = sqlx::query(inbox::MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
+        let told = query.execute(&mut connection).await?.rows_affected();
         self.connection = Some(connection);
-        Ok(if made == 0 { Progress::Done } else { Progress::More })
+        Ok(if made == 0 && told == 0 { Progress::Done } else { Progress::More })
     }
 
     async fn forget_keys(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
@@ -132,8 +159,7 @@ impl PostgresTransaction<'_> {
 
 impl Transaction for PostgresTransaction<'_> {
     async fn save(mut self, facts: Facts, _: HopedNew) -> Result<(), DatabaseError> {
-        let changes =
-            Changes::of(&facts.accounts, &facts.granted, &facts.replays, &facts.purchases);
+        let changes = Changes::of(&facts);
         if changes.is_empty() {
             self.roll_back().await;
             return Ok(());
@@ -179,6 +205,8 @@ impl Lane for PostgresLane {
                 Chore::ForgetKeys { before } => self.forget_keys(*before).await,
                 Chore::Upkeep => Ok(Progress::Done),
                 Chore::MakeDue { now } => self.make_due(*now).await,
+                Chore::ForgetMessages { before } => self.forget_messages(*before).await,
+                Chore::ForgetHolds { before } => self.forget_holds(*before).await,
                 Chore::TryWrite => self.try_write().await,
             }
         };

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
 use crate::database::{
     Audit, Check, Counts, Difference,
-    audit::{COUNTS, Search, Texts, wrong_purchases},
+    audit::{COUNTS, Search, Texts, wrong_backs, wrong_purchases},
     purchase_names::check_names,
 };
 
@@ -85,8 +85,19 @@ const PURCHASES: &str = wrong_purchases!(
     "(SELECT sum((item.value ->> 1) * (item.value ->> 2)) FROM json_each(items) AS item)"
 );
 
-const TEXTS: Texts =
-    Texts { balances: BALANCES, purchases: PURCHASES, references: REFERENCES, names: NAMES };
+/// Where the product is more than an integer holds, it is not looked at.
+const BACKS: &str = wrong_backs!(
+    "back.tokens < 9223372036854775807 / max(bought.amount, 1)",
+    "bought.amount * back.tokens / bought.tokens_delta"
+);
+
+const TEXTS: Texts = Texts {
+    balances: BALANCES,
+    backs: BACKS,
+    purchases: PURCHASES,
+    references: REFERENCES,
+    names: NAMES,
+};
 
 impl SqliteDatabase {
     /// Looks whether everything in the database is as it must be, at one moment, without writing to it.

@@ -6,17 +6,26 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{Account, Accounts, Facts, PriceList, UserId, Wanted};
+use chrono::{DateTime, Utc};
+
+use crate::domain::{Account, Accounts, EntryIds, Facts, PriceList, UserId, Wanted};
 
 /// Most accounts that are remembered; they come to some megabytes.
 const ACCOUNTS_MAX: usize = 10_000;
+
+/// Most holds that are remembered with them; as many bytes as the accounts.
+const HOLDS_MAX: usize = 20_000;
 
 /// Accounts and prices as of one version of the database.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     version: i64,
     accounts: HashMap<UserId, Account>,
+    /// How many holds the accounts have.
+    holds: usize,
     prices: Option<PriceList>,
+    /// The ids that the next entries get.
+    entry_ids: EntryIds,
 }
 
 impl Recent {
@@ -32,7 +41,10 @@ impl Recent {
     /// refuse both a second time.
     pub(super) fn take(&mut self, wanted: &Wanted) -> Option<Facts> {
         let known = wanted.users.iter().all(|user| self.accounts.contains_key(user));
-        if !known || (wanted.prices && self.prices.is_none()) {
+        let holds = wanted.holds.iter().all(|(user, id)| {
+            self.accounts.get(user).is_some_and(|account| account.holds().get(*id).is_some())
+        });
+        if !known || !holds || (wanted.prices && self.prices.is_none()) {
             return None;
         }
         let prices = self.prices.as_ref().filter(|_| wanted.prices).cloned().unwrap_or_default();
@@ -40,31 +52,60 @@ impl Recent {
             .users
             .iter()
             .map(|user| self.accounts.remove(user).expect("each is asked for once, and is known"));
-        Some(Facts { accounts: accounts.collect(), prices, ..Facts::default() })
+        let accounts: Accounts = accounts.collect();
+        let taken: usize = accounts.iter().map(|account| account.holds().len()).sum();
+        self.holds = self.holds.saturating_sub(taken);
+        let accounts = accounts.with_ids(self.entry_ids.clone());
+        Some(Facts { accounts, prices, ..Facts::default() })
     }
 
     /// Goes on from what was just read, and forgets what is of another version.
     pub(super) fn renew(&mut self, version: i64, wanted: &Wanted, facts: &Facts) {
         if self.version != version {
-            *self = Self { version, ..Self::default() };
+            let entry_ids = self.entry_ids.clone();
+            *self = Self { version, entry_ids, ..Self::default() };
         }
         if wanted.prices {
             self.prices = Some(facts.prices.clone());
         }
     }
 
+    /// The ids that entries get after the newest one that was just read. None is given twice, also where the newest
+    /// ones were deleted.
+    pub(super) fn ids_after(&mut self, newest: i64) -> EntryIds {
+        if let EntryIds::From(next) = &mut self.entry_ids {
+            *next = (*next).max(newest.saturating_add(1));
+        }
+        self.entry_ids.clone()
+    }
+
     /// Remembers accounts as they were saved.
-    pub(super) fn keep(&mut self, accounts: Accounts) {
+    pub(super) fn keep(&mut self, accounts: Accounts, now: DateTime<Utc>) {
+        self.entry_ids.clone_from(accounts.ids());
         let accounts = accounts.into_all();
         if self.accounts.len().saturating_add(accounts.len()) > ACCOUNTS_MAX {
-            self.accounts.clear();
+            self.forget_accounts();
         }
-        let saved = accounts.map(|account| (account.user().clone(), account.into_saved()));
-        self.accounts.extend(saved);
+        for account in accounts.map(|account| account.into_saved(now)) {
+            self.holds = self.holds.saturating_add(account.holds().len());
+            if self.holds > HOLDS_MAX {
+                self.forget_accounts();
+                self.holds = account.holds().len();
+            }
+            if let Some(before) = self.accounts.insert(account.user().clone(), account) {
+                self.holds = self.holds.saturating_sub(before.holds().len());
+            }
+        }
+    }
+
+    fn forget_accounts(&mut self) {
+        self.accounts.clear();
+        self.holds = 0;
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        let entry_ids = self.entry_ids.clone();
+        *self = Self { entry_ids, ..Self::default() };
     }
 }

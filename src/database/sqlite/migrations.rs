@@ -28,6 +28,8 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0003_idempotency_keys.sql"),
         include_str!("../../../migrations/sqlite/0004_ledger.sql"),
         include_str!("../../../migrations/sqlite/0005_purchases.sql"),
+        include_str!("../../../migrations/sqlite/0006_money_back.sql"),
+        include_str!("../../../migrations/sqlite/0007_holds.sql"),
     ])
 });
 

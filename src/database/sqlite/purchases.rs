@@ -1,4 +1,4 @@
-//! Purchases that the stores confirm: how SQLite reads and writes them.
+//! What is kept about the app stores, purchases above all: how SQLite reads and writes it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,24 +9,30 @@ use sqlx::{FromRow, SqliteConnection};
 use super::{DatabaseError, SqliteReader, snapshot::json};
 use crate::{
     database::{
-        changes::Changes,
+        changes::StoreChanges,
+        inbox::{self, MessageCounts, PurchaseAskedFor},
         timestamp,
         tracked::{
-            COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, PurchaseCounts, StoreFactRow,
-            StoreFacts,
+            COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
         },
     },
-    domain::{ProductList, TrackedPurchase, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, Wanted},
 };
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
-/// are counted, without a look at all that they ever bought; lists are JSON arrays.
+/// are counted, without a look at all that they ever bought, `$5` ids of messages, `$6` names of lists; lists are
+/// JSON arrays. With a purchase go the entries that took it back.
 static READ: LazyLock<String> = LazyLock::new(|| {
-    let members: Vec<_> =
-        COLUMNS.iter().map(|column| format!("'{column}', bought.{column}")).collect();
     format!(
         "SELECT 'purchase' AS source, keys.key AS name,
-             json_object('id', bought.id, {}) AS value
+             json_object('id', bought.id, 'parts', json((
+                 SELECT json_group_array(json_object('entry', part.id, 'credits', part.amount,
+                     'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
+                         WHERE given.reverses = part.id)) ORDER BY part.id)
+                 FROM transactions AS part
+                 WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
+             )), {}) AS value
          FROM json_each($1) AS wanted
          CROSS JOIN purchase_keys AS keys ON keys.key = wanted.value
          CROSS JOIN purchases AS bought ON bought.id = keys.purchase_id
@@ -39,18 +45,59 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          SELECT 'waiting', user_id, CAST(count(*) AS TEXT)
          FROM purchases INDEXED BY purchases_waiting
          WHERE user_id IN (SELECT value FROM json_each($4)) AND state IN ('received', 'pending')
-         GROUP BY user_id",
-        members.join(", ")
+         GROUP BY user_id
+         UNION ALL
+         SELECT 'message', message_id, json_object({}) FROM inbox AS kept
+         WHERE message_id IN (SELECT value FROM json_each($5))
+         UNION ALL
+         SELECT 'sweep', name, json_object({}) FROM sweeps AS kept
+         WHERE name IN (SELECT value FROM json_each($6))",
+        members("bought", &COLUMNS),
+        members("kept", &INBOX_COLUMNS),
+        members("kept", &SWEEP_COLUMNS),
     )
 });
 
-/// `?` purchases and the time; keys; those granted now. A new purchase has no id and gets one; the entry that
-/// tells of it is the user's newest with its store id.
+fn members(table: &str, columns: &[&str]) -> String {
+    let members: Vec<_> =
+        columns.iter().map(|column| format!("'{column}', {table}.{column}")).collect();
+    members.join(", ")
+}
+
+/// `$1` users. Of each model the newest lots, up to those that hold as many tokens as the balance and `$2` more, which
+/// may come back meanwhile: the rest is used.
+const LOTS: &str = "
+    SELECT 'lot' AS source, user_id AS name,
+        json_array(lots.id, model_id, credits, tokens, tokens_back) AS value
+    FROM (
+        SELECT *, sum(tokens - tokens_back) OVER (
+            PARTITION BY user_id, model_id ORDER BY id DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
+        FROM (
+            SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
+                bought.tokens_delta AS tokens, (
+                    SELECT coalesce(sum(-tokens_delta), 0) FROM transactions AS back
+                    WHERE back.allocation_id = bought.id
+                ) AS tokens_back
+            FROM json_each($1) AS wanted
+            CROSS JOIN transactions AS bought ON bought.user_id = wanted.value
+            WHERE bought.type = 'allocation'
+        )
+    ) AS lots
+    JOIN token_balances USING (user_id, model_id)
+    WHERE coalesce(newer, 0) < allocated_tokens + $2 AND tokens_back < tokens";
+
+/// `$1` ids, a JSON array. Each is told with how much of it was reversed.
+const ENTRIES: &str = "
+    SELECT 'entry' AS source, CAST(entry.id AS TEXT) AS name,
+        json_array(entry.user_id, entry.type, entry.model_id, entry.amount, (
+            SELECT coalesce(sum(amount), 0) FROM transactions AS back WHERE back.reverses = entry.id
+        )) AS value
+    FROM json_each($1) AS wanted CROSS JOIN transactions AS entry ON entry.id = wanted.value";
+
+/// `?` purchases and the time; keys. A new purchase has no id and gets one.
 static SAVE: LazyLock<String> = LazyLock::new(|| {
     let columns = COLUMNS.join(", ");
-    let values: Vec<_> = COLUMNS.iter().map(|column| format!("value ->> '{column}'")).collect();
-    let changes: Vec<_> =
-        COLUMNS.iter().map(|column| format!("{column} = excluded.{column}")).collect();
     format!(
         "INSERT INTO purchases (id, {columns}, updated_at)
          SELECT value ->> 'id', {}, ? FROM json_each(?) WHERE true
@@ -58,20 +105,46 @@ static SAVE: LazyLock<String> = LazyLock::new(|| {
 
          INSERT INTO purchase_keys (key, purchase_id)
          SELECT value ->> 0, bought.id
-         FROM json_each(?) CROSS JOIN purchases AS bought ON bought.key = value ->> 1;
-
-         UPDATE purchases SET entry_id = (
-             SELECT id FROM transactions
-             WHERE user_id = granted.value ->> 1 AND type <> 'consumption' AND type <> 'allocation'
-                 AND type = 'purchase' AND transaction_id = granted.value ->> 2
-             ORDER BY id DESC LIMIT 1)
-         FROM json_each(?) AS granted WHERE purchases.key = granted.value ->> 0",
-        values.join(", "),
-        changes.join(", ")
+         FROM json_each(?) CROSS JOIN purchases AS bought ON bought.key = value ->> 1",
+        values(&COLUMNS),
+        excluded(&COLUMNS),
     )
 });
 
-/// What operations on purchases must know.
+/// `?` messages; lists; users with their word, and the time.
+static SAVE_REST: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO inbox ({}) SELECT {} FROM json_each(?) WHERE true
+         ON CONFLICT (message_id) DO UPDATE SET {};
+
+         INSERT INTO sweeps ({}) SELECT {} FROM json_each(?) WHERE true
+         ON CONFLICT (name) DO UPDATE SET {};
+
+         INSERT INTO consents (user_id, apple_consumption, updated_at)
+         SELECT key, value, ? FROM json_each(?) WHERE true
+         ON CONFLICT (user_id) DO UPDATE
+         SET apple_consumption = excluded.apple_consumption, updated_at = excluded.updated_at",
+        INBOX_COLUMNS.join(", "),
+        values(&INBOX_COLUMNS),
+        excluded(&INBOX_COLUMNS),
+        SWEEP_COLUMNS.join(", "),
+        values(&SWEEP_COLUMNS),
+        excluded(&SWEEP_COLUMNS),
+    )
+});
+
+fn values(columns: &[&str]) -> String {
+    let values: Vec<_> = columns.iter().map(|column| format!("value ->> '{column}'")).collect();
+    values.join(", ")
+}
+
+fn excluded(columns: &[&str]) -> String {
+    let changes: Vec<_> =
+        columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    changes.join(", ")
+}
+
+/// What operations about the stores must know.
 pub(super) async fn read(
     connection: &mut SqliteConnection,
     wanted: &Wanted,
@@ -81,27 +154,53 @@ pub(super) async fn read(
         .bind(json(&wanted.purchase_keys))
         .bind(wanted.products)
         .bind(json(&wanted.user_ids))
-        .bind(json(waiting));
-    let mut rows = query.fetch(connection);
+        .bind(json(waiting))
+        .bind(json(&wanted.messages))
+        .bind(json(&wanted.sweeps));
     let mut found = StoreFacts::default();
+    let mut rows = query.fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
         found.take(&StoreFactRow::from_row(&row)?)?;
+    }
+    drop(rows);
+    if !wanted.lots_of.is_empty() {
+        let query = sqlx::query(LOTS).bind(json(&wanted.lots_of)).bind(may_come_back(wanted));
+        let mut rows = query.fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await? {
+            found.take(&StoreFactRow::from_row(&row)?)?;
+        }
+    }
+    if !wanted.reversing.is_empty() {
+        let mut rows = sqlx::query(ENTRIES).bind(json(&wanted.reversing)).fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            found.take(&StoreFactRow::from_row(&row)?)?;
+        }
     }
     Ok(found)
 }
 
-/// Writes the purchases of a batch in the open transaction, after its entries.
+/// Writes what a batch changed in the open transaction, after its entries.
 pub(super) async fn save(
     connection: &mut SqliteConnection,
-    changes: &Changes<'_>,
+    changes: &StoreChanges<'_>,
     now: &Arc<str>,
 ) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(SAVE.as_str())
-        .bind(Arc::clone(now))
-        .bind(json(&changes.purchases))
-        .bind(json(&changes.purchase_keys))
-        .bind(json(&changes.granted));
-    query.execute(connection).await?;
+    let StoreChanges { purchases, purchase_keys, messages, sweeps, consents } = changes;
+    if !purchases.is_empty() {
+        let query = sqlx::query(SAVE.as_str())
+            .bind(Arc::clone(now))
+            .bind(json(purchases))
+            .bind(json(purchase_keys));
+        query.execute(&mut *connection).await?;
+    }
+    if !(messages.is_empty() && sweeps.is_empty() && consents.is_empty()) {
+        let query = sqlx::query(SAVE_REST.as_str())
+            .bind(json(messages))
+            .bind(json(sweeps))
+            .bind(Arc::clone(now))
+            .bind(json(consents));
+        query.execute(connection).await?;
+    }
     Ok(())
 }
 
@@ -142,5 +241,48 @@ impl SqliteReader {
         let mut connection = self.connection().await?;
         let rows: Vec<CountRow> = sqlx::query_as(COUNTS).fetch_all(&mut *connection).await?;
         Ok(PurchaseCounts::of(rows))
+    }
+
+    /// Messages that are to be worked on by now, at most `limit`.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn due_messages(
+        &self,
+        now: DateTime<Utc>,
+        limit: u16,
+    ) -> Result<Vec<MessageId>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let latest = timestamp(TrackedPurchase::latest_due(now));
+        let query = sqlx::query(inbox::DUE).bind(timestamp(now)).bind(limit).bind(latest);
+        let rows = query.fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| Ok(inbox::DueRow::from_row(row)?.into_id())).collect()
+    }
+
+    /// What waits of each store's messages.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn message_counts(
+        &self,
+    ) -> Result<Vec<MessageCounts>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<inbox::CountRow> =
+            sqlx::query_as(inbox::COUNTS).fetch_all(&mut *connection).await?;
+        rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What there is to tell of a purchase, if it is known.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase_asked_for(
+        &self,
+        key: &PurchaseKey,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_as(inbox::PURCHASE_USE).bind(key.as_str().to_owned());
+        let row: Option<inbox::UseRow> = query.fetch_optional(&mut *connection).await?;
+        row.map(inbox::UseRow::into_asked_for).transpose()
     }
 }

@@ -10,10 +10,18 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
-use super::{DatabaseError, DatabaseFile, snapshot, snapshot::snapshot_sql};
+use super::{
+    DatabaseError, DatabaseFile, snapshot,
+    snapshot::{hold_fact, snapshot_sql},
+};
 use crate::{
-    database::{DatabaseSize, history::ranges, rows},
-    domain::{Facts, HistoryFilter, HistoryPage, ModelId, UserId, Wanted},
+    database::{
+        DatabaseSize,
+        history::ranges,
+        ledger_lines::{self, Take},
+        rows,
+    },
+    domain::{Facts, HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, ModelId, UserId, Wanted},
 };
 
 /// Connections that read at the same time.
@@ -87,6 +95,41 @@ impl SqliteReader {
         Ok(HistoryPage { transactions, more })
     }
 
+    /// Gives lines of the user's ledger to `take`, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn ledger(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+        take: Take<'_>,
+    ) -> Result<LedgerEnd, DatabaseError> {
+        self.file.check_present()?;
+        let Some(sql) = merged_sql(filter, ledger_lines::COLUMNS) else {
+            return Ok(LedgerEnd::default());
+        };
+        // One more than asked for tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(user.as_str())
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit).saturating_add(1))
+            .bind(filter.model.as_ref().map(ModelId::as_str))
+            .fetch_one(&self.pool)
+            .await?;
+        let mut rows: Vec<LedgerRow<'_>> = serde_json::from_str(&rows)
+            .map_err(|error| DatabaseError::Corrupt(format!("a transaction: {error}")))?;
+        // As for pages of the history.
+        rows.sort_unstable_by_key(|row| Reverse(row.0));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        for row in &rows {
+            take(&row.line()?);
+        }
+        Ok(LedgerEnd { last: rows.last().map(|row| row.0), more })
+    }
+
     /// Finds that the database can be read, and that its file's permissions let somebody write.
     ///
     /// # Errors
@@ -111,13 +154,18 @@ impl SqliteReader {
 /// Merges the ranges. The page comes as one JSON array, because a row of its own costs each transaction more
 /// than finding it. The texts are all ours. `None` when nothing can match.
 fn history_sql(filter: &HistoryFilter) -> Option<String> {
+    merged_sql(filter, "id, type, amount, model_id, created_at")
+}
+
+/// The same with these columns.
+fn merged_sql(filter: &HistoryFilter, columns: &str) -> Option<String> {
     let ranges: Vec<String> = ranges(filter)
         .iter()
         .map(|range| format!("SELECT id FROM transactions WHERE {range}"))
         .collect();
     (!ranges.is_empty()).then(|| {
         format!(
-            "SELECT json_group_array(json_array(id, type, amount, model_id, created_at)) \
+            "SELECT json_group_array(json_array({columns})) \
              FROM ({} ORDER BY id DESC LIMIT $3) CROSS JOIN transactions USING (id)",
             ranges.join(" UNION ALL ")
         )
@@ -127,3 +175,59 @@ fn history_sql(filter: &HistoryFilter) -> Option<String> {
 /// Id, type, amount, model, and when it was made.
 #[derive(Deserialize)]
 struct HistoryRow<'a>(i64, Cow<'a, str>, i64, Option<String>, String);
+
+/// A text that is copied only where JSON had to escape it.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The columns of [`ledger_lines::COLUMNS`].
+#[derive(Deserialize)]
+struct LedgerRow<'a>(
+    i64,
+    #[serde(borrow)] Text<'a>,
+    i64,
+    i64,
+    i64,
+    i64,
+    #[serde(borrow)] Option<Text<'a>>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    #[serde(borrow)] Option<Text<'a>>,
+    Option<i64>,
+    Option<i64>,
+    #[serde(borrow)] Option<Text<'a>>,
+    #[serde(borrow)] Option<Text<'a>>,
+    #[serde(borrow)] Option<Text<'a>>,
+    #[serde(borrow)] Text<'a>,
+);
+
+impl LedgerRow<'_> {
+    fn line(&self) -> Result<LedgerLine<'_>, DatabaseError> {
+        Ok(LedgerLine {
+            id: self.0,
+            kind: ledger_lines::kind(&self.1.0)?,
+            amount: self.2,
+            credits_delta: self.3,
+            bonus_delta: self.4,
+            tokens_delta: self.5,
+            model_id: shown(self.6.as_ref()),
+            price_per_m_token: self.7,
+            input_tokens: self.8,
+            output_tokens: self.9,
+            shortfall_tokens: self.10,
+            store_transaction_id: shown(self.11.as_ref()),
+            reverses: self.12,
+            allocation_id: self.13,
+            hold_id: shown(self.14.as_ref()),
+            reason: shown(self.15.as_ref()),
+            actor: shown(self.16.as_ref()),
+            created_at: &self.17.0,
+        })
+    }
+}
+
+fn shown<'a>(text: Option<&'a Text<'_>>) -> Option<&'a str> {
+    text.map(|Text(text)| &**text)
+}

@@ -10,8 +10,13 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::{purchases, snapshot::json};
 use crate::{
-    database::changes::{Changes, EntryRow},
-    domain::{ModelId, Replay, StoreTransactionId, UserKey},
+    database::{
+        changes::{Changes, EntryRow, RareColumns},
+        holds::CHANGE,
+    },
+    domain::{
+        Actor, EntryReason, HOLD_COLUMNS, ModelId, Replay, StoreTransactionId, Tokens, UserKey,
+    },
 };
 
 const NULL: Option<i64> = None;
@@ -34,6 +39,8 @@ const RESET: &str = "
     DELETE FROM purchase_keys WHERE purchase_id IN (
         SELECT id FROM purchases WHERE user_id IN (SELECT value FROM json_each($1)));
     DELETE FROM purchases WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM consents WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM holds WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));
@@ -62,6 +69,16 @@ const SAVE_TOKENS: &str = "
     ON CONFLICT (user_id, model_id) DO UPDATE
     SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
 ";
+/// All of a hold, new or changed.
+static SAVE_HOLDS: LazyLock<String> = LazyLock::new(|| {
+    let values = HOLD_COLUMNS.map(|column| format!("value ->> '{column}'"));
+    format!(
+        "INSERT INTO holds ({}) SELECT {} FROM jsonb_each(?) WHERE true {};",
+        HOLD_COLUMNS.join(", "),
+        values.join(", "),
+        CHANGE.as_str(),
+    )
+});
 const SAVE_NAMES: &str = "
     INSERT INTO purchase_names (name, user_id)
     SELECT value ->> 0, value ->> 1 FROM jsonb_each(?);
@@ -73,12 +90,23 @@ static SAVE_ACCOUNTS: LazyLock<String> =
 
 /// The time, then entries as `bind_entry` binds them. They are the many, and JSON would be taken
 /// apart once for every column of each.
-const SAVE_ENTRIES: &str = "
-    INSERT INTO transactions
-        (user_id, type, amount, model_id, transaction_id, metadata, input_tokens, output_tokens,
-         price_per_m_token, credits_delta, tokens_delta, created_at)
-    SELECT *, ? FROM (VALUES ";
-const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?)";
+macro_rules! save_entries {
+    ($rare:literal) => {
+        concat!(
+            "INSERT INTO transactions
+                (created_at, id, user_id, type, amount, model_id, transaction_id, metadata,
+                 input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta, actor",
+            $rare,
+            ") SELECT ?, * FROM (VALUES "
+        )
+    };
+}
+const SAVE_ENTRIES: &str = save_entries!("");
+const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?)";
+/// Where one of them has a rare column.
+const SAVE_RARE_ENTRIES: &str =
+    save_entries!(", reverses, allocation_id, hold_id, shortfall_tokens, reason, bonus_delta");
+const RARE_ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
 /// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does.
 const FAIL_IF_INDEXED: &str = "
@@ -99,6 +127,7 @@ const PLACES_MAX: usize = 512;
 struct SaveStatements {
     places: usize,
     entries: String,
+    rare_entries: String,
     replays: String,
     not_indexed: String,
     /// By shape, made when it is first needed.
@@ -117,17 +146,30 @@ struct Shape {
     replays: bool,
     credits: bool,
     names: bool,
+    holds: bool,
+    /// Entries, with the tokens that they change.
+    entries: bool,
+    /// Some have rare columns.
+    rare: bool,
 }
 
 impl Shape {
-    const COUNT: usize = 1 << 5;
+    const COUNT: usize = 1 << 8;
     /// Of [`SAVE_ACCOUNTS`].
-    const ACCOUNTS: Self =
-        Self { begins: false, proves: false, replays: false, credits: true, names: true };
+    const ACCOUNTS: Self = Self {
+        begins: false,
+        proves: false,
+        replays: false,
+        credits: true,
+        names: true,
+        holds: false,
+        entries: true,
+        rare: false,
+    };
 
     fn place(self) -> usize {
-        let Self { begins, proves, replays, credits, names } = self;
-        [begins, proves, replays, credits, names]
+        let Self { begins, proves, replays, credits, names, holds, entries, rare } = self;
+        [begins, proves, replays, credits, names, holds, entries, rare]
             .into_iter()
             .fold(0, |place, flag| (place << 1) | usize::from(flag))
     }
@@ -142,6 +184,7 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
         SaveStatements {
             places,
             entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
+            rare_entries: format!("{SAVE_RARE_ENTRIES}{}) {only_bound}", rows(RARE_ENTRY_PLACES)),
             replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
             not_indexed: format!(
                 "{FAIL_IF_INDEXED}{}) AS new
@@ -169,8 +212,8 @@ impl SaveStatements {
     /// Those for what nearly every batch comes to, if this one does.
     fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
         let usual = changes.resets.is_empty()
-            && changes.purchases.is_empty()
-            && !changes.entries.is_empty();
+            && changes.stores.is_empty()
+            && !(changes.entries.is_empty() && changes.holds.is_empty());
         usual.then_some(())?;
         Self::for_rows(changes.entries.len().max(changes.replays.len()))
     }
@@ -183,9 +226,11 @@ impl SaveStatements {
                 (shape.proves, &self.not_indexed),
                 (shape.replays, &self.replays),
                 (shape.credits, SAVE_CREDITS),
-                (true, SAVE_TOKENS),
+                (shape.entries, SAVE_TOKENS),
                 (shape.names, SAVE_NAMES),
-                (true, &self.entries),
+                (shape.holds, &SAVE_HOLDS),
+                (shape.entries && !shape.rare, &self.entries),
+                (shape.entries && shape.rare, &self.rare_entries),
                 (true, "COMMIT"),
             ];
             parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, text)| text).collect()
@@ -246,6 +291,9 @@ impl Save<'_> {
             replays: !keys.is_empty(),
             credits: !changes.credits.is_empty(),
             names: !changes.names.is_empty(),
+            holds: !changes.holds.is_empty(),
+            entries: !changes.entries.is_empty(),
+            rare: has_rare(&changes.entries),
         };
         let mut query = sqlx::query(statements.whole(shape));
         if let Some(Expected { version, .. }) = expected {
@@ -258,7 +306,12 @@ impl Save<'_> {
             query = bind_keys(query, statements.places, &keys, now);
         }
         query = bind_accounts(query, changes, shape, now);
-        bind_entries(query, &changes.entries, now).execute(connection).await?;
+        if shape.rare {
+            query = bind_rare_entries(query, &changes.entries, now);
+        } else if shape.entries {
+            query = bind_entries(query, &changes.entries, now);
+        }
+        query.execute(connection).await?;
         Ok(())
     }
 
@@ -280,12 +333,19 @@ impl Save<'_> {
             bind_keys(query, statements.places, keys, now).execute(&mut *connection).await?;
         }
         for entries in changes.entries.chunks(PLACES_MAX) {
-            let query = sqlx::query(SaveStatements::for_chunk(entries).entries.as_str());
-            bind_entries(query, entries, now).execute(&mut *connection).await?;
+            let statements = SaveStatements::for_chunk(entries);
+            let saving = if has_rare(entries) {
+                bind_rare_entries(sqlx::query(statements.rare_entries.as_str()), entries, now)
+            } else {
+                bind_entries(sqlx::query(statements.entries.as_str()), entries, now)
+            };
+            saving.execute(&mut *connection).await?;
         }
-        if !changes.purchases.is_empty() {
-            purchases::save(connection, changes, now).await?;
+        if !changes.holds.is_empty() {
+            let query = sqlx::query(SAVE_HOLDS.as_str()).bind(json(&changes.holds));
+            query.execute(&mut *connection).await?;
         }
+        purchases::save(connection, &changes.stores, now).await?;
         sqlx::query("COMMIT").execute(connection).await?;
         Ok(())
     }
@@ -310,9 +370,14 @@ fn bind_accounts(
         query = query.bind(now()).bind(json(&changes.users));
         query = query.bind(now()).bind(json(&changes.credits));
     }
-    query = query.bind(now()).bind(json(&changes.tokens));
+    if shape.entries {
+        query = query.bind(now()).bind(json(&changes.tokens));
+    }
     if shape.names {
         query = query.bind(json(&changes.names));
+    }
+    if shape.holds {
+        query = query.bind(json(&changes.holds));
     }
     query
 }
@@ -351,8 +416,27 @@ fn bind_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str>) ->
     entries.iter().fold(query.bind(Arc::clone(now)), bind_entry)
 }
 
+/// The same where rare columns are written too.
+fn bind_rare_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str>) -> SqliteQuery {
+    entries.iter().fold(query.bind(Arc::clone(now)), |query, row| {
+        let RareColumns { reverses, allocation, hold, shortfall, reason, bonus_delta } = row.rare;
+        bind_entry(query, row)
+            .bind(reverses)
+            .bind(allocation)
+            .bind(hold.map(|hold| hold.to_string()))
+            .bind(shortfall.map(Tokens::get))
+            .bind(reason.map(EntryReason::shared))
+            .bind(bonus_delta)
+    })
+}
+
+fn has_rare(entries: &[EntryRow<'_>]) -> bool {
+    entries.iter().any(|row| !row.rare.are_empty())
+}
+
 fn bind_entry(query: SqliteQuery, row: &EntryRow<'_>) -> SqliteQuery {
     query
+        .bind(row.id)
         .bind(row.user.shared())
         .bind(row.kind.name())
         .bind(row.amount)
@@ -364,4 +448,5 @@ fn bind_entry(query: SqliteQuery, row: &EntryRow<'_>) -> SqliteQuery {
         .bind(row.price_per_m_token)
         .bind(row.credits_delta)
         .bind(row.tokens_delta)
+        .bind(row.actor.map(Actor::name))
 }

@@ -21,13 +21,13 @@ use super::{
     purchases, result_code,
     save::{Expected, Save, are_usual},
     snapshot,
-    snapshot::{Snapshot, snapshot_sql},
+    snapshot::{Snapshot, hold_fact, snapshot_sql},
 };
 use crate::{
     database::{
         Chore, HopedNew, Lane, Progress, Transaction,
         changes::Changes,
-        timestamp,
+        holds, inbox, timestamp,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
     domain::{Facts, Wanted},
@@ -38,7 +38,8 @@ use crate::{
 const BEGIN_AND_READ: &str = concat!(
     "BEGIN IMMEDIATE;\n",
     snapshot_sql!(),
-    " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version"
+    " UNION ALL SELECT 'version', '', '', data_version FROM pragma_data_version
+      UNION ALL SELECT 'newest', '', '', coalesce(max(id), 0) FROM transactions"
 );
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. The one with the
@@ -133,12 +134,32 @@ impl SqliteLane {
         Ok(Progress::Done)
     }
 
+    async fn forget_messages(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let query =
+            sqlx::query(inbox::FORGET).bind(timestamp(before)).bind(inbox::FORGOTTEN_AT_ONCE);
+        let forgotten = query.execute(&mut held.connection).await?.rows_affected();
+        self.held = Some(held);
+        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
+    }
+
+    async fn forget_holds(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let query =
+            sqlx::query(holds::FORGET).bind(timestamp(before)).bind(holds::FORGOTTEN_AT_ONCE);
+        let forgotten = query.execute(&mut held.connection).await?.rows_affected();
+        self.held = Some(held);
+        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
+    }
+
     async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
         let mut held = self.take().await?;
         let query = sqlx::query(MAKE_DUE).bind(timestamp(now)).bind(MADE_DUE_AT_ONCE);
         let made = query.execute(&mut held.connection).await?.rows_affected();
+        let query = sqlx::query(inbox::MAKE_DUE).bind(timestamp(now)).bind(MADE_DUE_AT_ONCE);
+        let told = query.execute(&mut held.connection).await?.rows_affected();
         self.held = Some(held);
-        Ok(if made == 0 { Progress::Done } else { Progress::More })
+        Ok(if made == 0 && told == 0 { Progress::Done } else { Progress::More })
     }
 
     async fn keep_up(&mut self) -> Result<Progress, DatabaseError> {
@@ -167,16 +188,17 @@ impl Held {
     /// Begins a transaction and reads the facts wanted in it.
     async fn begin(&mut self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
         let Self { connection, recent, keys } = self;
-        let Snapshot { mut facts, data_version } =
+        let Snapshot { mut facts, data_version, newest_entry } =
             snapshot::read(connection, BEGIN_AND_READ, wanted).await?;
         let version = data_version.expect("the statement asks for the version");
         if wanted.is_about_stores() {
-            purchases::read(connection, wanted).await?.add_to(&mut facts);
+            purchases::read(connection, wanted).await?.add_to(&mut facts, &wanted.lots_of);
         }
         if !wanted.keys.is_empty() {
             facts.replays = keys.find(connection, &wanted.keys, version).await?;
         }
         recent.renew(version, wanted, &facts);
+        facts.accounts = facts.accounts.with_ids(recent.ids_after(newest_entry));
         Ok(facts)
     }
 
@@ -208,8 +230,8 @@ impl Held {
 impl Transaction for SqliteTransaction<'_> {
     async fn save(self, facts: Facts, hoped_new: HopedNew) -> Result<(), DatabaseError> {
         let Self { lane, mut held, basis } = self;
-        let Facts { accounts, granted, replays, purchases, now, .. } = facts;
-        let changes = Changes::of(&accounts, &granted, &replays, &purchases);
+        let changes = Changes::of(&facts);
+        let now = facts.now;
         if basis == Basis::Cached && !will_be_proved(&changes, hoped_new) {
             // The accounts are not remembered any more, so they are read next.
             lane.held = Some(held);
@@ -219,12 +241,12 @@ impl Transaction for SqliteTransaction<'_> {
             changes: &changes,
             first_key_id: held.keys.next_id(),
             expected: (basis == Basis::Cached).then(|| held.expected(&changes)),
-            now: timestamp(now).into(),
+            now: timestamp(facts.now).into(),
         };
         let saved = save.run(&mut held.connection).await;
         let Err(error) = saved else {
             held.note_saved(&changes);
-            held.recent.keep(accounts);
+            held.recent.keep(facts.accounts, now);
             lane.held = Some(held);
             return Ok(());
         };
@@ -273,6 +295,8 @@ impl Lane for SqliteLane {
             Chore::ForgetKeys { before } => self.forget_keys(*before).await,
             Chore::Upkeep => self.keep_up().await,
             Chore::MakeDue { now } => self.make_due(*now).await,
+            Chore::ForgetMessages { before } => self.forget_messages(*before).await,
+            Chore::ForgetHolds { before } => self.forget_holds(*before).await,
             Chore::TryWrite => self.try_write().await,
         }
     }

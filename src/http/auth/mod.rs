@@ -1,29 +1,45 @@
-//! Who may ask: nobody has to log in, or a JSON Web Token says who it is. Where the keys come from is told
-//! by the settings; which algorithm counts follows from the key, never from a token.
+//! Who may ask: nobody has to log in, or a JSON Web Token says who it is, or a static token what it is. Where
+//! the keys come from is told by the settings; which algorithm counts follows from the key, never from a token.
 
-mod key_set;
-mod public_key;
+mod issuer;
+mod login;
+mod named_user;
+mod static_tokens;
 mod verifier;
 
 use axum::http::{HeaderMap, header};
 
 use super::refusals::Refusal;
-use crate::domain::UserId;
-pub(crate) use key_set::KeySet;
+use crate::{
+    domain::Role,
+    key_sets::{self, Unfetched},
+};
+pub(crate) use issuer::Issuer;
+pub(crate) use login::{Admitted, Denied, Login};
+pub(crate) use named_user::{BILLING_USER, NoName};
+pub(crate) use static_tokens::StaticTokens;
 pub(crate) use verifier::{Expected, Verifier};
 
 /// Least bytes of a shared secret: as many as the hash has.
 const SECRET_MIN_BYTES: usize = 32;
 
-/// Whether callers have to say who they are.
+/// How callers prove who they are.
 #[derive(Debug)]
-pub(crate) enum Authentication {
+pub(crate) struct Authentication {
+    users: UserLogins,
+    /// What their bearers are.
+    static_tokens: Vec<(Role, StaticTokens)>,
+}
+
+/// Whether users have to say who they are.
+#[derive(Debug)]
+pub(crate) enum UserLogins {
     /// Everyone is the default user.
     None,
     /// A token says who it is, signed with one of these keys.
     Keys(Vec<Verifier>),
     /// A token says who it is, and by which key of the set.
-    KeySet(Box<KeySet>),
+    KeySet(Box<Issuer>),
 }
 
 /// Why it is not known who asks.
@@ -35,16 +51,24 @@ pub(crate) enum Unidentified {
     LoginUnavailable,
 }
 
-impl From<Unidentified> for Refusal {
-    fn from(reason: Unidentified) -> Self {
+impl From<Denied> for Refusal {
+    fn from(reason: Denied) -> Self {
         match reason {
-            Unidentified::Unauthorized => Self::Unauthorized,
-            Unidentified::LoginUnavailable => Self::LoginUnavailable,
+            Denied::Unidentified(Unidentified::Unauthorized) => Self::Unauthorized,
+            Denied::Unidentified(Unidentified::LoginUnavailable) => Self::LoginUnavailable,
+            Denied::Unnamed(reason) => Self::UserUnnamed(reason),
+            Denied::Forbidden => Self::Forbidden,
         }
     }
 }
 
-impl Authentication {
+impl From<Unfetched> for Unidentified {
+    fn from(_: Unfetched) -> Self {
+        Self::LoginUnavailable
+    }
+}
+
+impl UserLogins {
     /// Takes HS256 tokens made with any of these secrets, separated by commas.
     ///
     /// # Errors
@@ -73,30 +97,68 @@ impl Authentication {
     /// # Errors
     /// A sentence when it is no such key.
     pub(crate) fn with_public_key(pem: &[u8], expected: &Expected) -> Result<Self, String> {
-        public_key::verifier(pem, expected).map(|verifier| Self::Keys(vec![verifier]))
+        let verifier = Verifier::of_public_key(key_sets::from_pem(pem)?, expected);
+        Ok(Self::Keys(vec![verifier]))
+    }
+}
+
+impl Authentication {
+    /// Users log in so, and our own servers by static tokens.
+    pub(crate) fn new(
+        users: UserLogins,
+        backend: Option<StaticTokens>,
+        operator: Option<StaticTokens>,
+    ) -> Self {
+        let roles = [(Role::Backend, backend), (Role::Operator, operator)];
+        let static_tokens = roles.into_iter().filter_map(|(role, tokens)| Some((role, tokens?)));
+        Self { users, static_tokens: static_tokens.collect() }
+    }
+
+    /// Whether nobody has to log in.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.users, UserLogins::None)
     }
 
     /// Whether tokens can be judged: the keys are there, or can be fetched now.
     pub(crate) async fn can_judge(&self) -> bool {
-        match self {
-            Self::None | Self::Keys(_) => true,
-            Self::KeySet(keys) => keys.can_be_had().await,
+        match &self.users {
+            UserLogins::None | UserLogins::Keys(_) => true,
+            UserLogins::KeySet(issuer) => issuer.can_judge().await,
         }
     }
 
     /// Who sent these headers.
-    pub(super) async fn user(&self, headers: &HeaderMap) -> Result<UserId, Unidentified> {
-        let token = || bearer_token(headers).ok_or(Unidentified::Unauthorized);
-        let user = match self {
-            Self::None => Some(UserId::default_user()),
-            Self::Keys(verifiers) => {
+    pub(super) async fn login(&self, headers: &HeaderMap) -> Result<Login, Unidentified> {
+        let token = bearer_token(headers);
+        if let Some(role) = token.and_then(|token| self.static_role(token)) {
+            return Ok(Login::of_role(role));
+        }
+        let token = || token.ok_or(Unidentified::Unauthorized);
+        let login = match &self.users {
+            UserLogins::None => Some(Login::of_anyone()),
+            UserLogins::Keys(verifiers) => {
                 let token = token()?;
-                verifiers.iter().find_map(|verifier| verifier.user(token))
+                verifiers.iter().find_map(|verifier| verifier.login(token))
             }
-            Self::KeySet(keys) => keys.user(token()?).await?,
+            UserLogins::KeySet(issuer) => issuer.login(token()?).await?,
         };
-        user.ok_or(Unidentified::Unauthorized)
+        login.ok_or(Unidentified::Unauthorized)
     }
+
+    /// What the bearer of a static token is.
+    fn static_role(&self, token: &str) -> Option<Role> {
+        let known = self.static_tokens.iter().find(|(_, tokens)| tokens.contain(token));
+        known.map(|(role, _)| *role)
+    }
+}
+
+/// Whom somebody acts for who sent these headers.
+pub(super) fn acting_for(
+    login: &Result<Login, Unidentified>,
+    headers: &HeaderMap,
+) -> Result<Admitted, Denied> {
+    let login = login.as_ref().map_err(|reason| Denied::Unidentified(*reason))?;
+    login.acting_for(named_user::named_user(headers))
 }
 
 /// The token of the one `Authorization` header.

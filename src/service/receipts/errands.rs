@@ -2,16 +2,14 @@
 //! what was granted is acknowledged, and consumed a day later. What is due is in the database, so a stop loses
 //! nothing, and of several instances one has a purchase at a time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{
-    task::{Id, JoinError, JoinSet},
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
+    super::at_work::AtWork,
     KnownBy, Receipts,
     settling::{Asked, Bought},
 };
@@ -58,19 +56,20 @@ impl Errands {
         if let Err(error) = self.0.ledger.chore(Chore::MakeDue { now: self.0.now() }).await {
             warn!(%error, "purchases that wait are asked for when their time comes");
         }
-        let mut running = Running::default();
+        let mut running = AtWork::new();
         loop {
             running.clear();
-            let room = usize::from(AT_ONCE).saturating_sub(running.at_work.len());
+            let room = usize::from(AT_ONCE).saturating_sub(running.len());
             if room > 0 {
                 // Those that have not taken their turn yet are among those that are due.
                 match self.0.reader.due_purchases(self.0.now(), AT_ONCE).await {
                     Ok(mut due) => {
-                        due.retain(|due| !running.has(due));
+                        due.retain(|due| !running.has(&due.key));
                         due.truncate(room);
                         let begins = !due.is_empty();
                         for due in due {
-                            running.begin(&self.0, due);
+                            let key = due.key.clone();
+                            running.begin(key, Arc::clone(&self.0).run_errand(due));
                         }
                         // There may be more. Where another instance takes the turns, it goes on with them.
                         if begins
@@ -84,47 +83,6 @@ impl Errands {
             }
             sleep(LOOK_AGAIN).await;
         }
-    }
-}
-
-/// Errands that are being done.
-#[derive(Debug, Default)]
-struct Running {
-    tasks: JoinSet<Took>,
-    at_work: HashMap<Id, PurchaseKey>,
-}
-
-impl Running {
-    fn has(&self, due: &DuePurchase) -> bool {
-        self.at_work.values().any(|key| *key == due.key)
-    }
-
-    fn begin(&mut self, receipts: &Arc<Receipts>, due: DuePurchase) {
-        let key = due.key.clone();
-        let task = self.tasks.spawn(Arc::clone(receipts).run_errand(due));
-        self.at_work.insert(task.id(), key);
-    }
-
-    /// What the next that ends has come to; nothing, if there is none or it broke off.
-    async fn next(&mut self) -> Option<Took> {
-        let ended = self.tasks.join_next_with_id().await?;
-        self.take(ended)
-    }
-
-    /// Forgets those that have ended.
-    fn clear(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.take(ended);
-        }
-    }
-
-    fn take(&mut self, ended: Result<(Id, Took), JoinError>) -> Option<Took> {
-        let (id, took) = match ended {
-            Ok((id, took)) => (id, Some(took)),
-            Err(error) => (error.id(), None),
-        };
-        self.at_work.remove(&id);
-        took
     }
 }
 
@@ -156,8 +114,8 @@ impl Receipts {
                 let known = KnownBy { keys: vec![key.clone()], names };
                 let (environment, doubt) = (None, None);
                 let proof = Proof { store: turn.store, key, token, environment, doubt };
-                let (keyed, label) = (None, None);
-                let asked = Asked { id: turn.id, proof, known, owner, keyed, record, label };
+                let (id, keyed, label, actor) = (turn.id, None, None, None);
+                let asked = Asked { id, proof, known, owner, keyed, record, label, actor };
                 self.fly_again(asked).settled().await;
             }
             (None, Some(paid)) => {
@@ -168,8 +126,9 @@ impl Receipts {
                     return;
                 }
                 known.keys.extend(PurchaseKey::all_of(&paid));
-                let (token_hash, asked_with) = (String::new(), None);
-                let bought = Bought { paid: *paid, token_hash, asked_with, record, label: None };
+                let (token_hash, asked_with, label, actor) = (String::new(), None, None, None);
+                let paid = *paid;
+                let bought = Bought { paid, token_hash, asked_with, record, label, actor };
                 let granted = self.grant(&owner, None, &known, bought).await;
                 if let Err(error @ (LedgerError::Unavailable | LedgerError::Failed(_))) = granted {
                     warn!(purchase = known.short_hash(), %error, "a purchase in review has to wait");

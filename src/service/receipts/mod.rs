@@ -14,8 +14,8 @@ use super::ServiceError;
 use crate::{
     database::Reader,
     domain::{
-        Applied, Credits, Keyed, LookUp, Operation, PurchaseKey, PurchaseName, PurchaseRecord,
-        PurchaseToken, Refusal, SandboxRule, StoreTransactionId, StoreWord, UserId,
+        Actor, Applied, Credits, Keyed, LookUp, Operation, PurchaseKey, PurchaseName,
+        PurchaseRecord, PurchaseToken, Refusal, SandboxRule, StoreTransactionId, StoreWord, UserId,
     },
     ledger::{Clock, Ledger, LedgerError},
     metrics::{Metrics, StoreCall},
@@ -25,6 +25,7 @@ pub(crate) use errands::Errands;
 use flights::{Flights, Settled};
 
 /// What a client brings.
+#[derive(Clone)]
 pub(crate) struct Brought {
     /// What proves it.
     pub token: PurchaseToken,
@@ -32,6 +33,8 @@ pub(crate) struct Brought {
     pub record: PurchaseRecord,
     /// What the client takes it for, which decides nothing.
     pub label: Label,
+    /// Who brings it, if it is not the user.
+    pub actor: Option<Actor>,
 }
 
 /// What a client says of a purchase.
@@ -47,7 +50,7 @@ pub(crate) struct Label {
 pub(crate) struct Receipts {
     ledger: Ledger,
     reader: Reader,
-    stores: Stores,
+    stores: Arc<Stores>,
     sandbox: SandboxRule,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
@@ -59,7 +62,7 @@ impl Receipts {
     pub(crate) fn new(
         ledger: Ledger,
         reader: Reader,
-        stores: Stores,
+        stores: Arc<Stores>,
         sandbox: SandboxRule,
         clock: Clock,
         metrics: Option<Arc<Metrics>>,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Applied, Credits, Environment, Grant, GrantOutcome, Keyed, Note, NoteOutcome, Noted,
+        Actor, Applied, Credits, Environment, Grant, GrantOutcome, Keyed, Note, NoteOutcome, Noted,
         PaidPurchase, PurchaseKey, PurchaseName, PurchaseRecord, PurchaseToken, Reason, Receive,
         Received, Refusal, StoreTransactionId, StoreWord, UserId, hash,
     },
@@ -34,6 +34,8 @@ pub(super) struct Bought {
     pub(super) asked_with: Option<PurchaseToken>,
     pub(super) record: PurchaseRecord,
     pub(super) label: Option<Label>,
+    /// Who brings it, if it is not the user.
+    pub(super) actor: Option<Actor>,
 }
 
 /// A purchase whose store is asked.
@@ -49,6 +51,8 @@ pub(super) struct Asked {
     pub(super) record: PurchaseRecord,
     /// What the client takes it for.
     pub(super) label: Option<Label>,
+    /// Who brought it for the owner, if it is not the owner.
+    pub(super) actor: Option<Actor>,
 }
 
 impl Receipts {
@@ -65,11 +69,10 @@ impl Receipts {
         let (flight, begun) = self.flights.join(&proof.key);
         if let Some(settled) = begun {
             let (this, user, proof) = (Arc::clone(self), user.clone(), proof.clone());
-            let (known, record, label) =
-                (known.clone(), brought.record.clone(), brought.label.clone());
+            let (known, brought) = (known.clone(), brought.clone());
             tokio::spawn(async move {
                 let landing = this.flights.landing(proof.key.clone(), settled);
-                let received = this.receive(&user, keyed, proof, known, record, label).await;
+                let received = this.receive(&user, keyed, proof, known, brought).await;
                 landing.settle(match received {
                     Ok(asked) => this.ask(asked).await,
                     Err(settled) => settled,
@@ -99,9 +102,9 @@ impl Receipts {
         keyed: Option<Keyed>,
         proof: Proof,
         known: KnownBy,
-        record: PurchaseRecord,
-        label: Label,
+        brought: Brought,
     ) -> Result<Asked, Settled> {
+        let Brought { record, label, actor, .. } = brought;
         let receive = Receive {
             key: proof.key.clone(),
             store: proof.store,
@@ -119,7 +122,8 @@ impl Receipts {
         let (store, user) = (proof.store.name(), owner.as_str());
         info!(purchase, purchase_id = id, store, user, "purchase received");
         let (keyed, label) = (keyed.filter(|_| is_own), is_own.then_some(label));
-        Ok(Asked { id, proof, known, owner, keyed, record, label })
+        let actor = actor.filter(|_| is_own);
+        Ok(Asked { id, proof, known, owner, keyed, record, label, actor })
     }
 
     /// Asks the store, and does what follows from its word.
@@ -157,7 +161,7 @@ impl Receipts {
 
     /// Grants what was asked for, or notes why not.
     async fn settle_paid(&self, asked: Asked, paid: PaidPurchase) -> Settled {
-        let Asked { proof, mut known, owner, keyed, record, label, .. } = asked;
+        let Asked { proof, mut known, owner, keyed, record, label, actor, .. } = asked;
         let purchase = proof.key.short_hash();
         if paid.environment == Environment::Sandbox && !self.sandbox.grants(&owner) {
             info!(purchase, "a test purchase is refused (BILLING_SANDBOX_PURCHASES)");
@@ -174,7 +178,7 @@ impl Receipts {
         }
         let token_hash = hash(proof.token.as_str());
         let asked_with = Some(proof.token.clone());
-        let bought = Bought { paid, token_hash, asked_with, record, label };
+        let bought = Bought { paid, token_hash, asked_with, record, label, actor };
         let granted = self.grant(&owner, keyed, &known, bought).await;
         match granted {
             Ok(Applied { replayed, .. }) => {
@@ -201,8 +205,9 @@ impl Receipts {
             return Err(LedgerError::Refused(Refusal::SandboxRefused));
         }
         let (record, label) = (brought.record.clone(), Some(brought.label.clone()));
+        let actor = brought.actor;
         let token_hash = hash(brought.token.as_str());
-        let bought = Bought { paid, token_hash, asked_with: None, record, label };
+        let bought = Bought { paid, token_hash, asked_with: None, record, label, actor };
         self.grant(user, keyed, known, bought).await
     }
 
@@ -214,7 +219,7 @@ impl Receipts {
         known: &KnownBy,
         bought: Bought,
     ) -> Result<Applied<Credits>, LedgerError> {
-        let Bought { paid, token_hash, asked_with, record, label } = bought;
+        let Bought { paid, token_hash, asked_with, record, label, actor } = bought;
         let id = paid.store_id.as_deref().unwrap_or(&token_hash);
         let store_transaction_id = StoreTransactionId::new(id)
             .map_err(|error| LedgerError::Failed(format!("a store's id: {error}")))?;
@@ -227,7 +232,7 @@ impl Receipts {
             record: record.clone(),
         };
         let purchase = known.short_hash();
-        match self.apply(owner, keyed, grant).await {
+        match self.ledger.apply_as(actor, owner.clone(), keyed, grant).await {
             Ok(Applied { outcome, replayed }) => {
                 if !replayed {
                     self.tell_of_grant(&purchase, owner, &outcome, &paid);
@@ -252,12 +257,13 @@ impl Receipts {
         outcome: &GrantOutcome,
         paid: &PaidPurchase,
     ) {
-        let GrantOutcome { granted, id: purchase_id, .. } = outcome;
+        let GrantOutcome { granted, taken, id: purchase_id, .. } = outcome;
         let (user, credits) = (owner.as_str(), granted.get());
         let is_test = paid.environment == Environment::Sandbox;
         info!(purchase, purchase_id, user, credits, is_test, "purchase granted");
         if let (Some(metrics), false) = (&self.metrics, is_test) {
             metrics.operations.credits_purchased.inc_by(credits.unsigned_abs());
+            metrics.operations.credits_refunded.inc_by(taken.get().unsigned_abs());
         }
     }
 
@@ -326,6 +332,10 @@ fn noted(
         Refusal::StoreUnavailable => {
             info!(purchase, "it waits for another user, who brought it first");
             None
+        }
+        Refusal::InvalidReceipt => {
+            info!(purchase, "it was refunded before anybody got it");
+            Some(Noted::Claimed(Box::new(paid), record))
         }
         refusal => {
             warn!(purchase, code = refusal.code(), "a paid purchase is not granted now");

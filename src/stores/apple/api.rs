@@ -1,5 +1,5 @@
-//! The App Store Server API: a transaction is looked up by its id, for which Apple answers with one that it has
-//! signed. What is signed is judged elsewhere.
+//! The App Store Server API: how it is asked, and what its refusals mean. A transaction is looked up by its id, for
+//! which Apple answers with one that it has signed. What is signed is judged elsewhere.
 
 use std::{
     sync::Arc,
@@ -11,6 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use super::consumption::never_taken;
 use crate::{
     domain::Environment,
     metrics::{Metrics, StoreCall},
@@ -26,8 +27,10 @@ const CLOCK_LEEWAY: TimeDelta = TimeDelta::seconds(30);
 const LIFETIME: TimeDelta = TimeDelta::minutes(5);
 /// How long one request may take: two of them fit into the time of a purchase.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(2_400);
+/// How long one request for a list may take, for which nobody waits.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Apple's number for a text that is no transaction's id. It is the only permanent one.
+/// Apple's number for a text that is no transaction's id. It is the only permanent one for a purchase.
 const INVALID_TRANSACTION_ID: i64 = 4_000_006;
 /// Apple's number for a transaction that it does not know.
 const TRANSACTION_NOT_FOUND: i64 = 4_040_010;
@@ -73,7 +76,7 @@ pub(crate) enum Found {
 
 /// Why Apple did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// The id is none.
     Malformed,
     /// It does not know the transaction, in this environment.
@@ -82,6 +85,8 @@ enum Refusal {
     Unidentified,
     /// The app has no address for notifications.
     NoNotifications,
+    /// It will never take this answer to its question; a constant sentence says why.
+    NotTaken(&'static str),
     /// Anything else, which may pass.
     Error(StoreError),
 }
@@ -250,7 +255,7 @@ impl AppleApi {
         self.ask(call, environment, path, post, taken).await
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         call: StoreCall,
         environment: Environment,
@@ -260,8 +265,10 @@ impl AppleApi {
     ) -> Result<T, Refusal> {
         let url = self.sites.of(environment).at(path).map_err(unreachable)?;
         let request = request(url).with(header::AUTHORIZATION, self.authorization()?);
+        let is_list = call == StoreCall::AppleHistory;
+        let time_limit = if is_list { LIST_TIMEOUT } else { REQUEST_TIMEOUT };
         let asked_at = Instant::now();
-        let asked = match self.client.send(request.within(REQUEST_TIMEOUT)).await {
+        let asked = match self.client.send(request.within(time_limit)).await {
             Err(reason) => Err(unreachable(reason)),
             Ok(reply) if !reply.status.is_success() => Err(Refusal::of(&reply)),
             Ok(reply) => read(&reply.body)
@@ -295,6 +302,7 @@ impl Refusal {
             (401, _) => Self::Unidentified,
             (404, Some(TRANSACTION_NOT_FOUND)) => Self::Unknown,
             (404, Some(NO_NOTIFICATION_URL)) => Self::NoNotifications,
+            (400, Some(code)) if let Some(why) = never_taken(code) => Self::NotTaken(why),
             // Its `Retry-After` is a point in time, in milliseconds, and not needed.
             (429, _) => Self::Error(StoreError::Limited),
             (_, Some(code)) => {
@@ -307,7 +315,7 @@ impl Refusal {
     /// Its name in metrics.
     const fn name(&self) -> &'static str {
         match self {
-            Self::Malformed => "never",
+            Self::Malformed | Self::NotTaken(_) => "never",
             Self::Unknown => "unknown",
             Self::Unidentified => "refused",
             Self::NoNotifications => "other",
@@ -315,7 +323,7 @@ impl Refusal {
         }
     }
 
-    fn into_error(self) -> StoreError {
+    pub(super) fn into_error(self) -> StoreError {
         match self {
             Self::Error(error) => error,
             Self::Unknown => StoreError::Unknown,
@@ -324,6 +332,7 @@ impl Refusal {
             Self::NoNotifications => {
                 StoreError::Unreachable("it has no address for notifications".to_owned())
             }
+            Self::NotTaken(why) => StoreError::Unreachable(why.to_owned()),
         }
     }
 }

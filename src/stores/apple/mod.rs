@@ -1,11 +1,19 @@
-//! The App Store: its signatures are judged here, and what can't be is looked up by its id.
+//! The App Store: its signatures are judged here, and what can't be is looked up by its id. It is asked for what it
+//! has told, and told how much of a transaction was used.
 
 pub(crate) mod api;
 mod chain;
+mod consumption;
 #[cfg(test)]
 mod fixtures_test;
+mod history;
+mod notification;
+#[cfg(test)]
+mod notification_test;
 #[cfg(test)]
 mod oracle_test;
+#[cfg(test)]
+mod refunds_test;
 #[cfg(test)]
 mod samples;
 mod signed;
@@ -18,9 +26,10 @@ mod wrong_chains;
 
 use chrono::{DateTime, Utc};
 
-use super::StoreError;
+use super::{Answered, StoreError};
 use crate::domain::{Environment, StoreWord};
 use api::{AppleApi, Found};
+pub(crate) use history::{HistoryPage, Span, Sweep};
 use signed::Unproven;
 pub(crate) use verifier::Verifier;
 
@@ -28,6 +37,8 @@ pub(crate) use verifier::Verifier;
 #[derive(Debug)]
 pub(crate) struct Apple {
     verifier: Verifier,
+    /// The app's Apple ID, which notifications name.
+    app_id: Option<u64>,
     /// To look up with, if there is a key.
     api: Option<AppleApi>,
 }
@@ -42,14 +53,46 @@ pub(super) enum Signed {
 }
 
 impl Apple {
-    /// Judges with `verifier`, and looks up with `api` if there is one.
-    pub(crate) const fn new(verifier: Verifier, api: Option<AppleApi>) -> Self {
-        Self { verifier, api }
+    /// Judges with `verifier`, and looks up with `api` if there is one. `app_id` is the app's Apple ID, if it is
+    /// known.
+    pub(crate) const fn new(
+        verifier: Verifier,
+        app_id: Option<u64>,
+        api: Option<AppleApi>,
+    ) -> Self {
+        Self { verifier, app_id, api }
     }
 
     /// Whether transactions can be looked up.
     pub(super) const fn looks_up(&self) -> bool {
         self.api.is_some()
+    }
+
+    /// One page of the notifications that Apple has sent, as it signed them.
+    pub(super) async fn history_page(
+        &self,
+        environment: Environment,
+        span: &Span,
+        page: Option<String>,
+    ) -> Result<HistoryPage, StoreError> {
+        self.keyed()?.history_page(environment, span, page).await
+    }
+
+    /// Tells Apple how much of a transaction was used.
+    pub(super) async fn consumption_answer(
+        &self,
+        environment: Environment,
+        id: &str,
+        delivered: bool,
+        used_milliunits: u32,
+    ) -> Result<Answered, StoreError> {
+        self.keyed()?.consumption_answer(environment, id, delivered, used_milliunits).await
+    }
+
+    fn keyed(&self) -> Result<&AppleApi, StoreError> {
+        self.api
+            .as_ref()
+            .ok_or(StoreError::NotConfigured("BILLING_APPLE_ISSUER_ID and its key are unset"))
     }
 
     /// Judges what a client says that Apple signed.
@@ -73,10 +116,7 @@ impl Apple {
         environment: Option<Environment>,
         now: DateTime<Utc>,
     ) -> Result<StoreWord, StoreError> {
-        let Some(api) = &self.api else {
-            return Err(StoreError::NotConfigured("BILLING_APPLE_ISSUER_ID and its key are unset"));
-        };
-        let jws = match api.transaction(id, environment).await? {
+        let jws = match self.keyed()?.transaction(id, environment).await? {
             Found::Signed(jws) => jws,
             Found::Never(why) => return Ok(StoreWord::Never(why)),
         };

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::signed::{self, Payload, Unproven};
-use crate::domain::{Environment, PaidPurchase, PurchasedItem, Store, StoreWord};
+use crate::domain::{
+    AppleTold, Environment, PaidPurchase, PurchasedItem, Store, StoreRefund, StoreWord,
+    WHOLE_MILLIUNITS,
+};
 
 /// Most pieces of one purchase. Apple sells ten at most.
 const QUANTITY_MAX: u32 = 1_000;
-/// A whole refund, in thousandths of a percent.
-const WHOLE_MILLIUNITS: i64 = 100_000;
 /// Most characters of an account; Apple takes UUIDs only.
 const ACCOUNT_MAX_CHARS: usize = 128;
 /// Letters of a currency.
@@ -82,7 +83,7 @@ impl Transaction {
     pub(super) fn says(self, bundle_id: &str) -> Result<StoreWord, Unproven> {
         let judged = self.environment_of(bundle_id).and_then(|environment| {
             self.is_sold_to_the_payer()?;
-            self.is_not_taken_back()?;
+            self.is_not_revoked()?;
             self.paid(environment)
         });
         match judged {
@@ -90,6 +91,17 @@ impl Transaction {
             Err(Unpaid::Never(reason)) => Ok(StoreWord::Never(reason)),
             Err(Unpaid::Strange(reason)) => Err(Unproven::Strange(reason)),
         }
+    }
+
+    /// What it tells of a purchase of the app with that bundle id, also of one that is refunded whole.
+    pub(super) fn tells(&self, bundle_id: &str) -> Result<AppleTold, Unpaid> {
+        let environment = self.environment_of(bundle_id)?;
+        self.is_sold_to_the_payer()?;
+        let signed_at = number(self.signed_date.as_ref()).and_then(signed::time);
+        Ok(AppleTold {
+            paid: Box::new(self.paid(environment)?),
+            signed_at: signed_at.ok_or(Unpaid::Strange("it does not say when it was signed"))?,
+        })
     }
 
     /// Where it was sold, if it was for our app.
@@ -120,21 +132,29 @@ impl Transaction {
         }
     }
 
-    /// What is refunded in part is still paid; what was taken back is booked apart. Older refunds have neither a
-    /// type nor a percentage, and are whole.
-    fn is_not_taken_back(&self) -> Result<(), Unpaid> {
+    /// What the family's sharing gave and took was never paid for.
+    fn is_not_revoked(&self) -> Result<(), Unpaid> {
+        match self.revocation_type.as_deref() {
+            Some("FAMILY_REVOKE") => Err(Unpaid::Never("it was revoked")),
+            _ => Ok(()),
+        }
+    }
+
+    /// How much of it is refunded, in thousandths of a percent. Older refunds have neither a type nor a percentage,
+    /// and are whole.
+    fn refunded_milliunits(&self) -> Result<u32, Unpaid> {
         let kind = self.revocation_type.as_deref();
         let percentage = self.revocation_percentage.as_ref();
         if self.revocation_date.is_none() && kind.is_none() && percentage.is_none() {
-            return Ok(());
+            return Ok(0);
         }
-        match (kind, percentage.map(signed::whole)) {
-            (Some("REFUND_FULL"), _) => Err(Unpaid::Never("it was refunded")),
-            (Some("FAMILY_REVOKE"), _) => Err(Unpaid::Never("it was revoked")),
-            (None | Some("REFUND_PRORATED"), None | Some(Some(WHOLE_MILLIUNITS..))) => {
-                Err(Unpaid::Never("it was refunded"))
+        let share = percentage.map(signed::whole);
+        let share = share.map(|share| share.and_then(|share| u32::try_from(share).ok()));
+        match (kind, share) {
+            (Some("REFUND_FULL"), _) | (None | Some("REFUND_PRORATED"), None) => {
+                Ok(WHOLE_MILLIUNITS)
             }
-            (None | Some("REFUND_PRORATED"), Some(Some(0..))) => Ok(()),
+            (None | Some("REFUND_PRORATED"), Some(Some(share))) => Ok(share.min(WHOLE_MILLIUNITS)),
             _ => Err(Unpaid::Strange("what was refunded of it can't be read")),
         }
     }
@@ -162,6 +182,11 @@ impl Transaction {
             currency: self.currency(),
             acknowledged: true,
             consumed: true,
+            said_at: number(self.signed_date.as_ref()).and_then(signed::time),
+            refund: StoreRefund {
+                milliunits: self.refunded_milliunits()?,
+                ..StoreRefund::default()
+            },
             verified: serde_json::to_string(self).expect("texts and numbers are JSON"),
         })
     }
@@ -194,7 +219,7 @@ impl Transaction {
 }
 
 /// Why a transaction is nothing paid.
-enum Unpaid {
+pub(super) enum Unpaid {
     /// It can never become valid.
     Never(&'static str),
     /// It is not understood.

@@ -32,6 +32,17 @@ impl Verifier {
         Ok(Self { root, is_for_tests, bundle_id })
     }
 
+    /// As if the root were Apple's.
+    #[cfg(test)]
+    pub(super) fn believe_production(&mut self) {
+        self.is_for_tests = false;
+    }
+
+    /// For which app it judges.
+    pub(super) fn bundle_id(&self) -> &str {
+        &self.bundle_id
+    }
+
     /// What a signed transaction says of a purchase.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::{
     verifier::Verifier,
     wrong_chains::WRONG_CHAINS,
 };
-use crate::domain::{Environment, PaidPurchase, PurchasedItem, Store, StoreWord};
+use crate::domain::{Environment, PaidPurchase, PurchasedItem, Store, StoreRefund, StoreWord};
 
 const ID: &str = "2000000999000001";
 
@@ -85,6 +85,8 @@ fn a_purchase_is_told_as_apple_says_it() {
             currency: Some("JPY".to_owned()),
             acknowledged: true,
             consumed: true,
+            said_at: Some(now()),
+            refund: StoreRefund::default(),
             verified: String::new(),
         }
     );

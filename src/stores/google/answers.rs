@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     Unknown,
     /// The purchase is not in a state for that; it may be done already.
     State,
+    /// It knows no such thing, which may be our app.
+    Missing,
     /// The access token is not taken.
     Unidentified,
     /// Anything else, which may pass.
@@ -55,7 +57,8 @@ impl Refusal {
             (401, _) => Self::Unidentified,
             (403, Some("accessNotConfigured" | "SERVICE_DISABLED")) => refused(API_DISABLED),
             (403, _) => refused(RIGHTS_MISSING),
-            (404, Some("applicationNotFound" | "notFound")) => refused(APP_MISSING),
+            (404, Some("applicationNotFound")) => refused(APP_MISSING),
+            (404, Some("notFound")) => Self::Missing,
             (404, Some("purchaseTokenNotFound")) | (410, Some(_)) => Self::Unknown,
             (429, _) => Self::Error(StoreError::Limited),
             _ => {
@@ -70,7 +73,7 @@ impl Refusal {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Malformed => "never",
-            Self::OtherPackage | Self::Unidentified => "refused",
+            Self::OtherPackage | Self::Unidentified | Self::Missing => "refused",
             Self::Unknown => "unknown",
             Self::State => "other",
             Self::Error(error) => error.name(),
@@ -84,6 +87,7 @@ impl Refusal {
             Self::Unknown => StoreError::Unknown,
             Self::OtherPackage => StoreError::Refused(OTHER_PACKAGE.to_owned()),
             Self::Unidentified => StoreError::Refused(UNIDENTIFIED.to_owned()),
+            Self::Missing => StoreError::Refused(APP_MISSING.to_owned()),
             Self::Malformed => StoreError::Unreachable("it does not take the token".to_owned()),
             Self::State => {
                 StoreError::Unreachable("the purchase is not in a state for that".to_owned())

@@ -24,7 +24,7 @@ use crate::{
     stores::StoreError,
 };
 
-const TOKEN: &str = "aaaabbbbccccddddeeeeffff.AO-J1O:x/y";
+pub(super) const TOKEN: &str = "aaaabbbbccccddddeeeeffff.AO-J1O:x/y";
 const PURCHASE: &str = "GET /androidpublisher/v3/applications/com.example.app/purchases/productsv2/tokens/\
     aaaabbbbccccddddeeeeffff.AO-J1O%3Ax%2Fy";
 const CHANGES: &str = "/androidpublisher/v3/applications/com.example.app/purchases/products/noteapp.credits/\
@@ -42,14 +42,14 @@ struct Script {
 }
 
 #[derive(Clone, Default)]
-struct Stage(Arc<Mutex<Script>>);
+pub(super) struct Stage(Arc<Mutex<Script>>);
 
 impl Stage {
     fn with<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn say(&self, answers: impl IntoIterator<Item = (u16, String)>) {
+    pub(super) fn say(&self, answers: impl IntoIterator<Item = (u16, String)>) {
         self.with(|script| {
             assert!(script.answers.is_empty(), "it was not asked: {script:?}");
             script.answers.extend(answers);
@@ -57,7 +57,7 @@ impl Stage {
     }
 
     /// What it was asked since it was asked this.
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.with(|script| std::mem::take(&mut script.asked))
     }
 
@@ -87,8 +87,11 @@ async fn grant(State(stage): State<Stage>) -> String {
     json!({"access_token": format!("access-{number}"), "expires_in": 3_599}).to_string()
 }
 
+/// When all of it happens, in seconds.
+pub(super) const NOW: i64 = 1_795_766_400;
+
 /// Google, and the stage behind it.
-async fn google() -> (Google, Stage) {
+pub(super) async fn google() -> (Google, Stage) {
     let stage = Stage::default();
     let router = Router::new().route("/token", post(grant)).fallback(answer);
     let router = router.with_state(stage.clone());
@@ -99,10 +102,11 @@ async fn google() -> (Google, Stage) {
     let api: Site = origin.parse().expect("an origin");
     let client = Outgoing::new().expect("there are authorities");
     let package = "com.example.app".to_owned();
-    (Google::new(package, account, api, client, || DateTime::UNIX_EPOCH, None), stage)
+    let clock = || DateTime::from_timestamp(NOW, 0).expect("a time");
+    (Google::new(package, account, api, client, clock, None), stage)
 }
 
-fn refusal(status: u16, reason: &str) -> (u16, String) {
+pub(super) fn refusal(status: u16, reason: &str) -> (u16, String) {
     let error = json!({"code": status, "message": "A sentence.", "errors": [{"reason": reason}]});
     (status, json!({ "error": error }).to_string())
 }
@@ -117,7 +121,7 @@ fn purchase(state: &str, acknowledgement: &str, consumption: &str) -> (u16, Stri
     (200, answer.to_string())
 }
 
-fn paid() -> (u16, String) {
+pub(super) fn paid() -> (u16, String) {
     purchase("PURCHASED", "PENDING", "YET_TO_BE_CONSUMED")
 }
 

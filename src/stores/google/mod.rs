@@ -1,5 +1,6 @@
-//! Google Play: asked about a purchase by its token alone, and told that it was delivered. What a purchase is
-//! worth, and when it is asked again, does not belong here.
+//! Google Play: asked about a purchase by its token alone, and told that it was delivered; asked for what was
+//! refunded, and told how much of it was used. What a purchase is worth, and when Google is asked again, does not
+//! belong here.
 
 mod access_token;
 mod answers;
@@ -7,7 +8,16 @@ mod answers;
 mod exchange_test;
 mod lenient;
 mod purchases;
+mod push;
+mod push_message;
+#[cfg(test)]
+mod push_test;
+mod push_token;
+#[cfg(test)]
+mod refunds_test;
+mod review;
 mod service_account;
+mod voided;
 
 use std::{
     sync::{
@@ -17,17 +27,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Url, header};
 use tokio::time::sleep;
 
 use access_token::AccessTokens;
 use answers::Refusal;
+pub(crate) use push::{Push, PushSettings};
 pub(crate) use service_account::ServiceAccount;
+pub(crate) use voided::VoidedPage;
 
-use super::{StoreError, counted};
+use super::{StoreError, Unreadable, counted};
 use crate::{
-    domain::StoreWord,
+    domain::{Message, StoreWord},
     metrics::{Metrics, StoreCall},
     outgoing::{Outgoing, Request, Site, segment},
 };
@@ -37,6 +49,10 @@ use crate::{
 const GRACE_PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(500)];
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one request for a list may take, for which nobody waits.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How far back the check of our rights looks; it is of no matter what it finds.
+const CHECKED_SPAN: TimeDelta = TimeDelta::hours(1);
 
 /// Google Play, for one app.
 #[derive(Debug)]
@@ -44,10 +60,13 @@ pub(crate) struct Google {
     package: String,
     api: Site,
     client: Outgoing,
+    clock: fn() -> DateTime<Utc>,
     tokens: AccessTokens,
     metrics: Option<Arc<Metrics>>,
     /// Whether a call for our package succeeded: it is no mistake, then, in our settings.
     package_is_ours: AtomicBool,
+    /// What reads its notifications, if it pushes any.
+    push: Option<Push>,
 }
 
 impl Google {
@@ -64,7 +83,29 @@ impl Google {
             metrics.stores.expect("google");
         }
         let tokens = AccessTokens::new(account, client.clone(), clock, metrics.clone());
-        Self { package, api, client, tokens, metrics, package_is_ours: AtomicBool::new(false) }
+        let package_is_ours = AtomicBool::new(false);
+        Self { package, api, client, clock, tokens, metrics, package_is_ours, push: None }
+    }
+
+    /// The same, with what reads its notifications.
+    pub(crate) fn hearing(self, push: Option<Push>) -> Self {
+        Self { push, ..self }
+    }
+
+    /// Whether it pushes notifications.
+    pub(super) const fn is_heard(&self) -> bool {
+        self.push.is_some()
+    }
+
+    /// What a pushed notification tells; nothing where it does not concern us.
+    pub(super) async fn read_push(
+        &self,
+        authorization: Option<&str>,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Option<Message>, Unreadable> {
+        let push = self.push.as_ref().ok_or(Unreadable::NotSetUp)?;
+        push.read(authorization, body, &self.package, now).await
     }
 
     /// What Google says of the purchase with this token, whatever product the client says that it is of. One
@@ -123,8 +164,10 @@ impl Google {
             return lines;
         }
         lines.push(Ok("Google: it gives access tokens to the account".to_owned()));
-        lines.push(match self.voided().await {
-            Ok(()) => Ok(format!(
+        let now = (self.clock)();
+        let from = now.checked_sub_signed(CHECKED_SPAN).unwrap_or(now);
+        lines.push(match self.voided_page(from, None).await {
+            Ok(_) => Ok(format!(
                 "Google: the account may read the orders of {} (that it may acknowledge them, \"Manage orders \
                  and subscriptions\", can't be tried)",
                 self.package
@@ -132,18 +175,6 @@ impl Google {
             Err(error) => Err(format!("Google: the orders of {} can't be read: {error}", self.package)),
         });
         lines
-    }
-
-    /// Asks for one purchase that was taken back, to see whether we may.
-    async fn voided(&self) -> Result<(), StoreError> {
-        let mut url = self.url("/purchases/voidedpurchases")?;
-        url.set_query(Some("maxResults=1"));
-        let request = || Request::get(url.clone());
-        let readable = |body: &[u8]| match serde_json::from_slice(body) {
-            Ok(serde_json::Value::Object(_)) => Ok(()),
-            _ => Err(StoreError::Unreachable("it answered with no JSON".to_owned())),
-        };
-        self.ask(StoreCall::GoogleVoided, request, readable).await.map_err(Refusal::into_error)
     }
 
     async fn read(&self, token: &str) -> Result<StoreWord, Refusal> {
@@ -182,9 +213,11 @@ impl Google {
         request: impl Fn() -> Request,
         read: impl Fn(&[u8]) -> Result<T, StoreError>,
     ) -> Result<T, Refusal> {
+        let is_list = call == StoreCall::GoogleVoided;
+        let time_limit = if is_list { LIST_TIMEOUT } else { REQUEST_TIMEOUT };
         for is_last in [false, true] {
             let token = self.tokens.get().await.map_err(Refusal::Error)?;
-            let request = request().within(REQUEST_TIMEOUT);
+            let request = request().within(time_limit);
             let asked_at = Instant::now();
             let asked = self.send(request.with(header::AUTHORIZATION, token.header()), &read).await;
             let outcome = asked.as_ref().err().map_or("ok", Refusal::name);

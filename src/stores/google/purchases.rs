@@ -1,5 +1,7 @@
 //! What Google's `productsv2` says of a purchase, read into our words. How it is asked does not belong here.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{
     Deserialize, Serialize,
@@ -9,7 +11,8 @@ use serde::{
 use super::lenient::Whole;
 use crate::{
     domain::{
-        Environment, PaidPurchase, PurchasedItem, Store, StoreTransactionId, StoreWord, UserId,
+        Environment, PaidPurchase, ProductId, PurchasedItem, Store, StoreRefund,
+        StoreTransactionId, StoreWord, UserId,
     },
     stores::StoreError,
 };
@@ -104,7 +107,7 @@ pub(super) fn word(body: &[u8]) -> Result<StoreWord, StoreError> {
 }
 
 /// A JSON object. An array would else be taken for a struct.
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
+pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let read = is_object.then(|| serde_json::from_slice(body).ok()).flatten();
     read.ok_or_else(|| unreadable("no JSON that can be read"))
@@ -124,6 +127,7 @@ fn paid(purchase: &Answer) -> Result<StoreWord, StoreError> {
     let account = purchase.obfuscated_external_account_id.as_deref();
     let test = purchase.test_purchase_context.is_some();
     let verified = verified(purchase, lines, &items)?;
+    let pieces = refunded_pieces(lines, &items);
     Ok(StoreWord::Paid(Box::new(PaidPurchase {
         store: Store::Google,
         environment: if test { Environment::Sandbox } else { Environment::Production },
@@ -137,8 +141,24 @@ fn paid(purchase: &Answer) -> Result<StoreWord, StoreError> {
         currency: None,
         acknowledged: purchase.acknowledgement_state.as_deref() == Some(ACKNOWLEDGED),
         consumed: lines.iter().all(LineItem::is_consumed),
+        said_at: None,
+        refund: StoreRefund { pieces, ..StoreRefund::default() },
         verified,
     })))
+}
+
+/// How many of each product can't be refunded any more, because they were. A number that is not given says nothing.
+fn refunded_pieces(lines: &[LineItem], items: &[PurchasedItem]) -> BTreeMap<ProductId, u32> {
+    let mut pieces = BTreeMap::new();
+    for (line, item) in lines.iter().zip(items) {
+        let refundable = line.refundable_quantity().and_then(|left| u32::try_from(left).ok());
+        let refunded = item.quantity.saturating_sub(refundable.unwrap_or(item.quantity));
+        if refunded > 0 {
+            let sum: &mut u32 = pieces.entry(item.product.clone()).or_default();
+            *sum = sum.saturating_add(refunded);
+        }
+    }
+    pieces
 }
 
 impl Answer {

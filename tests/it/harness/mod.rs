@@ -38,7 +38,7 @@ pub(crate) use database::Database;
 pub(crate) use engine::{Engine, on_both_engines, on_postgres};
 pub(crate) use home::Home;
 pub(crate) use load::Load;
-pub(crate) use process::{FailedStart, Finished, Launch, closed, full};
+pub(crate) use process::{FailedStart, Finished, Launch, Running, closed, full};
 pub(crate) use raw::RawConnection;
 pub(crate) use server::Server;
 pub(crate) use sessions::Sessions;

@@ -40,7 +40,8 @@ async fn a_kill_between_any_two_steps_loses_nothing_and_grants_nothing_twice(eng
         shop.stores.google.sell(GooglePurchase::paid(&token, SMALL));
         let signed = shop.stores.apple.signed(&consumable(&token, SMALL));
         shop.stores.apple.sell(Market::Sandbox, &token, &signed);
-        // An access token may have been asked for at the start.
+        // At each start the list of voided purchases is read, with an access token.
+        shop.stores.on(Call::Voided).reach(step + 1).await;
         shop.stores.google.revoke_access();
         let on = shop.stores.on(call);
         let mut held = if after { on.hold_answer() } else { on.hold() };

@@ -1,19 +1,26 @@
 //! Purchases that the app stores confirm: what a client is answered, what an account gets, and what the stores
 //! are asked. Both stores are a stand-in; see `harness::stores`.
 
+mod answers;
 mod apple_chains;
 mod apple_ids;
 mod apple_payloads;
 mod books;
 mod checks;
+mod counter;
 mod google_answers;
 mod grants;
 mod kills;
 mod labels;
+mod messages;
+mod missed;
+mod notifications;
 mod outages;
 mod owners;
 mod products;
 mod races;
+mod refund_storms;
+mod refunds;
 mod starts;
 mod switches;
 mod waits;
@@ -23,7 +30,7 @@ use std::{cell::RefCell, net::SocketAddr};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Database, Engine, Launch, Reply, Server, eventually,
+    Client, Database, Engine, Home, Launch, Reply, Server, eventually,
     stores::{Call, StandIn},
     token::SECRET,
 };
@@ -53,10 +60,20 @@ impl Shop {
 
     /// The same with further settings.
     fn open_with(engine: Engine, settings: &[(&str, &str)]) -> Self {
-        let stores = StandIn::new();
-        let launch = with_login(stores.known_to(Launch::new()));
-        let launch = settings.iter().fold(launch, |launch, (name, value)| launch.set(name, *value));
-        Self { server: Server::start_as(engine, launch), stores, client: RefCell::default() }
+        Self::open_at(Home::new(engine), |launch| {
+            settings.iter().fold(launch, |launch, (name, value)| launch.set(name, *value))
+        })
+    }
+
+    /// The same in surroundings that were made before, with what `set` sets.
+    fn open_at(home: Home, set: impl FnOnce(Launch) -> Launch) -> Self {
+        Self::open_on(StandIn::new(), home, set)
+    }
+
+    /// The same with stores that were told before what to answer.
+    fn open_on(stores: StandIn, home: Home, set: impl FnOnce(Launch) -> Launch) -> Self {
+        let launch = set(with_login(stores.known_to(Launch::new())));
+        Self { server: Server::start_at(home, launch), stores, client: RefCell::default() }
     }
 
     /// The same with none of the settings whose name holds one of these texts.
@@ -71,6 +88,11 @@ impl Shop {
     }
 
     fn user(&self, name: &str) -> Client {
+        self.anybody().of(name)
+    }
+
+    /// Somebody without a login.
+    fn anybody(&self) -> Client {
         let address = self.server.address();
         let mut client = self.client.borrow_mut();
         // Each start has an address of its own.
@@ -78,7 +100,7 @@ impl Shop {
             *client = Some((address, self.server.client()));
         }
         let (_, client) = client.as_ref().expect("just made");
-        client.of(name)
+        client.clone()
     }
 
     /// Store and state of each purchase of a user's, oldest first.

@@ -30,7 +30,7 @@ const ONLY_SQLITE: [&str; 5] = [
 /// What only PostgreSQL has: there it is an index like any other.
 const ONLY_POSTGRES: [&str; 1] = ["unique idempotency_keys (user_id, key)"];
 /// Columns which are text in SQLite, and the types that PostgreSQL has for what is in them.
-const TYPES: [(&str, &str); 18] = [
+const TYPES: [(&str, &str); 26] = [
     ("users.created_at", "timestamp with time zone"),
     ("credits.updated_at", "timestamp with time zone"),
     ("token_balances.updated_at", "timestamp with time zone"),
@@ -49,9 +49,21 @@ const TYPES: [(&str, &str); 18] = [
     ("purchases.unknown_since", "timestamp with time zone"),
     ("purchases.refund_told_at", "timestamp with time zone"),
     ("purchases.updated_at", "timestamp with time zone"),
+    ("inbox.received_at", "timestamp with time zone"),
+    ("inbox.due_at", "timestamp with time zone"),
+    ("sweeps.done_until", "timestamp with time zone"),
+    ("sweeps.due_at", "timestamp with time zone"),
+    ("consents.updated_at", "timestamp with time zone"),
+    ("holds.created_at", "timestamp with time zone"),
+    ("holds.expires_at", "timestamp with time zone"),
+    ("holds.closed_at", "timestamp with time zone"),
 ];
 /// Columns of which each engine has its own type, or its own way to say the same default.
-const DIFFERENT: [(&str, &str); 2] = [
+const DIFFERENT: [(&str, &str); 3] = [
+    (
+        "column consents.apple_consumption bigint not null",
+        "column consents.apple_consumption boolean not null",
+    ),
     (
         "column products.active bigint not null default 1",
         "column products.active boolean not null default true",
@@ -246,7 +258,7 @@ const NUMBERS: [&str; 10] = [
     "9007199254740991",
     "9007199254740992",
 ];
-const WORDS: [&str; 25] = [
+const WORDS: [&str; 27] = [
     "NULL",
     "''",
     "'ann'",
@@ -272,6 +284,8 @@ const WORDS: [&str; 25] = [
     "'refused'",
     "'unclaimed'",
     "'refunded'",
+    "'push'",
+    "'list'",
 ];
 /// Lengths of texts, in characters of two bytes.
 const LENGTHS: [usize; 14] = [1, 8, 9, 35, 36, 128, 129, 200, 201, 255, 256, 257, 2_048, 2_049];
@@ -285,8 +299,8 @@ fn values(column: &str, value: &str) -> Vec<String> {
         "metadata" | "outcome" => {
             vec!["NULL".to_owned(), if value == "NULL" { "'{}'" } else { value }.to_owned()]
         }
-        "active" => ["NULL", "true", "false"].map(str::to_owned).to_vec(),
-        time if time.ends_with("_at") || time == "unknown_since" => {
+        "active" | "apple_consumption" => ["NULL", "true", "false"].map(str::to_owned).to_vec(),
+        time if time.ends_with("_at") || ["unknown_since", "done_until"].contains(&time) => {
             ["NULL", "CURRENT_TIMESTAMP"].map(str::to_owned).to_vec()
         }
         _ => {

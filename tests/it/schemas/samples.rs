@@ -8,7 +8,7 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-pub(super) const SAMPLES: [Sample; 25] = [
+pub(super) const SAMPLES: [Sample; 32] = [
     ("users", &[("user_id", "'bob'"), NOW]),
     ("credits", &[ANN, ("credits", "5"), UPDATED]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
@@ -318,6 +318,91 @@ pub(super) const SAMPLES: [Sample; 25] = [
     ("purchase_names", &[("name", "'t'"), ANN]),
     ("old_purchases", &[("last_id", "5")]),
     ("products", &[("product_id", "'p'"), ("credits", "5"), ("active", "true"), UPDATED]),
+    (
+        "inbox",
+        &[
+            ("message_id", "'m'"),
+            ("store", "'google'"),
+            ("way", "'push'"),
+            ("content", "'{}'"),
+            ("received_at", "CURRENT_TIMESTAMP"),
+            ("due_at", "CURRENT_TIMESTAMP"),
+            ("attempts", "0"),
+            ("outcome", "NULL"),
+        ],
+    ),
+    (
+        "inbox",
+        &[
+            ("message_id", "'m'"),
+            ("store", "'apple'"),
+            ("way", "'list'"),
+            ("content", "NULL"),
+            ("received_at", "CURRENT_TIMESTAMP"),
+            ("due_at", "NULL"),
+            ("attempts", "1"),
+            ("outcome", "'o'"),
+        ],
+    ),
+    ("sweeps", &[("name", "'n'"), ("done_until", "NULL"), ("due_at", "NULL"), ("attempts", "0")]),
+    ("consents", &[("user_id", "'bob'"), ("apple_consumption", "true"), UPDATED]),
+    (
+        "holds",
+        &[
+            ("hold_id", "'019ac5c5-5c1f-7d7a-9a5e-3f2b8f0c1d2e'"),
+            ANN,
+            MODEL,
+            ("held_tokens", "5"),
+            ("status", "'held'"),
+            NOW,
+            ("expires_at", "CURRENT_TIMESTAMP"),
+            ("closed_at", "NULL"),
+            ("input_tokens", "NULL"),
+            ("output_tokens", "NULL"),
+            ("consumed_tokens", "NULL"),
+            ("released_tokens", "NULL"),
+            ("remaining_tokens", "NULL"),
+            ("transaction_id", "NULL"),
+        ],
+    ),
+    (
+        "holds",
+        &[
+            ("hold_id", "'019ac5c5-5c1f-7d7a-9a5e-3f2b8f0c1d2e'"),
+            ANN,
+            MODEL,
+            ("held_tokens", "5"),
+            ("status", "'settled'"),
+            NOW,
+            ("expires_at", "CURRENT_TIMESTAMP"),
+            ("closed_at", "CURRENT_TIMESTAMP"),
+            ("input_tokens", "5"),
+            ("output_tokens", "5"),
+            ("consumed_tokens", "5"),
+            ("released_tokens", "5"),
+            ("remaining_tokens", "5"),
+            ("transaction_id", "5"),
+        ],
+    ),
+    (
+        "holds",
+        &[
+            ("hold_id", "'019ac5c5-5c1f-7d7a-9a5e-3f2b8f0c1d2e'"),
+            ANN,
+            MODEL,
+            ("held_tokens", "5"),
+            ("status", "'released'"),
+            NOW,
+            ("expires_at", "CURRENT_TIMESTAMP"),
+            ("closed_at", "CURRENT_TIMESTAMP"),
+            ("input_tokens", "NULL"),
+            ("output_tokens", "NULL"),
+            ("consumed_tokens", "NULL"),
+            ("released_tokens", "5"),
+            ("remaining_tokens", "5"),
+            ("transaction_id", "NULL"),
+        ],
+    ),
     ("purchases", &PURCHASE),
     ("purchases", &UNCLAIMED),
     ("purchases", &GRANTED),
@@ -325,7 +410,8 @@ pub(super) const SAMPLES: [Sample; 25] = [
 ];
 
 /// Of a purchase, what nothing is known of.
-const UNKNOWN: [(&str, &str); 22] = [
+const UNKNOWN: [(&str, &str); 23] = [
+    ("refund", "NULL"),
     ("reason", "NULL"),
     ("record", "NULL"),
     ("environment", "NULL"),
@@ -349,16 +435,16 @@ const UNKNOWN: [(&str, &str); 22] = [
     ("taken_credits", "0"),
     ("shortfall_credits", "0"),
 ];
-const PURCHASE: [(&str, &str); 32] = purchase("'received'", "'ann'", "NULL", "NULL");
-const UNCLAIMED: [(&str, &str); 32] = purchase("'unclaimed'", "NULL", "NULL", "NULL");
-const GRANTED: [(&str, &str); 32] = purchase("'granted'", "'ann'", "5", "CURRENT_TIMESTAMP");
+const PURCHASE: [(&str, &str); 33] = purchase("'received'", "'ann'", "NULL", "NULL");
+const UNCLAIMED: [(&str, &str); 33] = purchase("'unclaimed'", "NULL", "NULL", "NULL");
+const GRANTED: [(&str, &str); 33] = purchase("'granted'", "'ann'", "5", "CURRENT_TIMESTAMP");
 
 const fn purchase(
     state: &'static str,
     user: &'static str,
     credits: &'static str,
     granted_at: &'static str,
-) -> [(&'static str, &'static str); 32] {
+) -> [(&'static str, &'static str); 33] {
     let known = [
         ("key", "'k'"),
         ("store", "'google'"),
@@ -371,7 +457,7 @@ const fn purchase(
         ("received_at", "CURRENT_TIMESTAMP"),
         UPDATED,
     ];
-    let mut row = [("", ""); 32];
+    let mut row = [("", ""); 33];
     let mut place = 0;
     while place < row.len() {
         row[place] = if place < known.len() { known[place] } else { UNKNOWN[place - known.len()] };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::token::now,
-    APP, Answer, Authority, Call,
+    APP, Answer, AppleRefunds, Authority, Call,
     asked::{Asked, Target},
     chain::pem,
     desk::Desk,
@@ -42,6 +42,8 @@ pub(crate) enum Market {
 #[derive(Debug)]
 pub(crate) struct Apple {
     desk: Arc<Desk>,
+    /// What it tells of money that goes back.
+    pub(crate) refunds: AppleRefunds,
     /// Who signs for it.
     pub(crate) authority: Authority,
     key: KeyPair,
@@ -75,7 +77,8 @@ pub(crate) fn consumable(id: &str, product: &str) -> Value {
 impl Apple {
     pub(super) fn new(desk: Arc<Desk>) -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        Self { desk, authority: Authority::new(), key, transactions: Mutex::default() }
+        let refunds = AppleRefunds::new(Arc::clone(&desk));
+        Self { desk, refunds, authority: Authority::new(), key, transactions: Mutex::default() }
     }
 
     /// The key to ask with, as a `.p8` file holds it.
@@ -103,7 +106,9 @@ impl Apple {
                 Call::SandboxTestNotification
             }));
         }
-        let id = asked.path.strip_prefix("/inApps/v1/transactions/")?;
+        let Some(id) = asked.path.strip_prefix("/inApps/v1/transactions/") else {
+            return self.refunds.target(market, asked);
+        };
         if asked.method != Method::GET || id.contains('/') {
             return None;
         }
@@ -112,10 +117,15 @@ impl Apple {
     }
 
     /// Checks what every call needs.
-    pub(super) fn refusal(&self, asked: &Asked) -> Option<Answer> {
-        if !asked.body.is_empty() {
+    pub(super) fn refusal(&self, asked: &Asked, call: Call) -> Option<Answer> {
+        let wrong = if is_of_refunds(call) {
+            self.refunds.problem(asked, call)
+        } else {
             let body = String::from_utf8_lossy(&asked.body);
-            self.desk.fault(format!("{}: the body is {body:?}", asked.line()));
+            (!body.is_empty()).then(|| format!("the body is {body:?}"))
+        };
+        if let Some(wrong) = wrong {
+            self.desk.fault(format!("{}: {wrong}", asked.line()));
         }
         match self.token_problem(asked) {
             Ok(true) => return None,
@@ -154,17 +164,26 @@ impl Apple {
         Ok(exp > now && iat <= now + CLOCK_TOLERANCE)
     }
 
-    pub(super) fn carry_out(&self, market: Market, target: &Target) -> Answer {
+    pub(super) fn carry_out(&self, market: Market, asked: &Asked, target: &Target) -> Answer {
+        let transactions = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = transactions.get(&(market, target.subject.clone()));
+        if is_of_refunds(target.call) {
+            return self.refunds.carry_out(market, asked, target, transaction.is_some());
+        }
         if target.call != Call::Transaction && target.call != Call::SandboxTransaction {
             let token = "8f1c0c7e-1b0a-4f6e-9a53-0d7a5ad0a5a1_1795766400000";
             return Answer::json(200, &json!({"testNotificationToken": token}));
         }
-        let transactions = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
-        match transactions.get(&(market, target.subject.clone())) {
+        match transaction {
             Some(signed) => Answer::json(200, &json!({"signedTransactionInfo": signed})),
             None => Answer::apple(404, 4_040_010, "Transaction id not found."),
         }
     }
+}
+
+fn is_of_refunds(call: Call) -> bool {
+    use Call::{Consumption, History, SandboxConsumption, SandboxHistory};
+    matches!(call, History | SandboxHistory | Consumption | SandboxConsumption)
 }
 
 /// What Apple answers to a token it does not believe, or an app that has not been released.

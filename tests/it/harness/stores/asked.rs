@@ -1,7 +1,11 @@
 //! A request as a store sees it, and how its path must be written.
 
+use std::collections::BTreeMap;
+
 use http_body_util::BodyExt;
 use hyper::{Method, Request, body::Incoming, header};
+use serde_json::Value;
+use url::form_urlencoded;
 
 use super::{Call, desk::Desk};
 
@@ -11,6 +15,7 @@ pub(super) struct Asked {
     pub(super) method: Method,
     /// As it was sent.
     pub(super) path: String,
+    pub(super) query: Option<String>,
     pub(super) authorization: Option<String>,
     pub(super) content_type: Option<String>,
     pub(super) body: Vec<u8>,
@@ -43,6 +48,7 @@ impl Asked {
         };
         Some(Self {
             path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
             authorization: text(header::AUTHORIZATION),
             content_type: text(header::CONTENT_TYPE),
             method: head.method,
@@ -58,6 +64,28 @@ impl Asked {
     /// The token that is asked with.
     pub(super) fn bearer(&self) -> Option<&str> {
         self.authorization.as_deref()?.strip_prefix("Bearer ")
+    }
+
+    /// The fields of its query. One that is there twice is there as none of its values.
+    pub(super) fn fields(&self) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        let query = self.query.as_deref().unwrap_or_default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+            let known = fields.get(&name).map(|first| format!("{first} and {value}"));
+            fields.insert(name, known.unwrap_or(value));
+        }
+        fields
+    }
+
+    /// Its body, or null if that is no JSON.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Whether it says that its body is JSON.
+    pub(super) fn is_json(&self) -> bool {
+        let kind = self.content_type.as_deref();
+        kind.is_some_and(|kind| kind.split(';').next() == Some("application/json"))
     }
 
     /// The text of a segment of its path.

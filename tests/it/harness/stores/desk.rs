@@ -2,6 +2,7 @@
 //! and hold a call until the test lets it go on.
 
 use std::{
+    collections::BTreeMap,
     mem,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -9,6 +10,7 @@ use std::{
     },
 };
 
+use serde_json::Value;
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -17,6 +19,7 @@ use tokio::{
 use super::{
     super::{PATIENCE, token::now},
     Answer,
+    asked::Asked,
 };
 
 /// A kind of call.
@@ -32,6 +35,8 @@ pub(crate) enum Call {
     Consume,
     /// Google's list of voided purchases.
     Voided,
+    /// How much of an order of Google's was used.
+    Review,
     /// What was bought in a transaction of Apple's.
     Transaction,
     /// The same in the sandbox.
@@ -40,6 +45,29 @@ pub(crate) enum Call {
     TestNotification,
     /// The same in the sandbox.
     SandboxTestNotification,
+    /// Apple's list of notifications: of a type, or `missed`.
+    History,
+    /// The same in the sandbox.
+    SandboxHistory,
+    /// How much of a transaction of Apple's was used.
+    Consumption,
+    /// The same in the sandbox.
+    SandboxConsumption,
+}
+
+impl Call {
+    /// Whether there may be something behind the path.
+    pub(super) const fn takes_query(self) -> bool {
+        matches!(self, Self::Voided | Self::History | Self::SandboxHistory)
+    }
+}
+
+/// What came with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) query: BTreeMap<String, String>,
+    /// Null if it was no JSON.
+    pub(crate) body: Value,
 }
 
 /// What the stores share.
@@ -54,6 +82,8 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 struct State {
     calls: Vec<(Call, String)>,
+    /// What came with each of them.
+    sent: Vec<Sent>,
     faults: Vec<String>,
     rules: Vec<Rule>,
     gates: Vec<Gate>,
@@ -110,6 +140,8 @@ impl Desk {
                 Call::Voided,
                 Call::TestNotification,
                 Call::SandboxTestNotification,
+                Call::History,
+                Call::SandboxHistory,
             ];
             !others.contains(call)
         };
@@ -136,10 +168,12 @@ impl Desk {
     }
 
     /// Counts a call that has come.
-    pub(super) fn arrived(&self, call: Call, subject: &str) {
+    pub(super) fn arrived(&self, call: Call, subject: &str, asked: &Asked) {
+        let sent = Sent { query: asked.fields(), body: asked.json() };
         let count = {
             let mut state = self.lock();
             state.calls.push((call, subject.to_owned()));
+            state.sent.push(sent);
             state.calls.len()
         };
         // Not under the lock, which whoever is told takes.
@@ -191,7 +225,7 @@ pub(crate) struct On<'a> {
 }
 
 impl On<'_> {
-    /// Only those for this token of Google's, or this transaction of Apple's.
+    /// Only those for this token or order of Google's, or this transaction or list of Apple's.
     pub(crate) fn of(self, subject: &str) -> Self {
         Self { subject: Some(subject.to_owned()), ..self }
     }
@@ -236,13 +270,20 @@ impl On<'_> {
         Held { call, arrival, open }
     }
 
+    /// What came with each of them.
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        let state = self.desk.lock();
+        let calls = state.calls.iter().zip(&state.sent);
+        calls.filter(|(call, _)| self.fits(call)).map(|(_, sent)| sent.clone()).collect()
+    }
+
     /// How many there were.
     pub(crate) fn count(&self) -> usize {
-        let state = self.desk.lock();
-        let fits = |(call, subject): &&(Call, String)| {
-            *call == self.call && is(self.subject.as_deref(), subject)
-        };
-        state.calls.iter().filter(fits).count()
+        self.desk.lock().calls.iter().filter(|call| self.fits(call)).count()
+    }
+
+    fn fits(&self, (call, subject): &(Call, String)) -> bool {
+        *call == self.call && is(self.subject.as_deref(), subject)
     }
 
     /// Waits until there were so many.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::{
-    APP, Answer, Call, GooglePurchase,
+    APP, Answer, Call, GooglePurchase, GoogleRefunds,
     asked::{Asked, Target},
     desk::Desk,
 };
@@ -32,6 +32,8 @@ const ACCESS: &str = "ya29.stand-in-";
 #[derive(Debug)]
 pub(crate) struct Google {
     desk: Arc<Desk>,
+    /// What it gives back.
+    pub(crate) refunds: GoogleRefunds,
     token_uri: String,
     books: Mutex<Books>,
 }
@@ -47,7 +49,9 @@ struct Books {
 
 impl Google {
     pub(super) fn new(desk: Arc<Desk>, address: SocketAddr) -> Self {
-        Self { desk, token_uri: format!("http://{address}/token"), books: Mutex::default() }
+        let refunds = GoogleRefunds::new(Arc::clone(&desk));
+        let token_uri = format!("http://{address}/token");
+        Self { desk, refunds, token_uri, books: Mutex::default() }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -97,7 +101,6 @@ impl Google {
         }
         let read = asked.method == Method::GET;
         match segments[1..] {
-            ["purchases", "voidedpurchases"] if read => Some(Target::plain(Call::Voided)),
             ["purchases", "productsv2", "tokens", token] if read => {
                 let subject = asked.segment(token, &self.desk);
                 Some(Target { call: Call::Purchase, subject, product: None })
@@ -112,7 +115,7 @@ impl Google {
                 let subject = asked.segment(token, &self.desk);
                 Some(Target { call, subject, product: Some(asked.segment(product, &self.desk)) })
             }
-            _ => None,
+            _ => self.refunds.target(asked, &segments[1..]),
         }
     }
 
@@ -120,15 +123,13 @@ impl Google {
     pub(super) fn refusal(&self, asked: &Asked, target: &Target) -> Option<Answer> {
         let wrong = match target.call {
             Call::AccessToken => return None,
-            Call::Acknowledge => {
-                let json = asked.content_type.as_deref().is_some_and(is_json);
-                !json || serde_json::from_slice::<Value>(&asked.body).ok() != Some(json!({}))
-            }
-            _ => !asked.body.is_empty(),
+            Call::Voided | Call::Review => self.refunds.problem(asked, target.call),
+            Call::Acknowledge if asked.is_json() && asked.json() == json!({}) => None,
+            _ if target.call != Call::Acknowledge && asked.body.is_empty() => None,
+            _ => Some(format!("the body is {:?}", String::from_utf8_lossy(&asked.body))),
         };
-        if wrong {
-            let body = String::from_utf8_lossy(&asked.body);
-            self.desk.fault(format!("{}: the body is {body:?}", asked.line()));
+        if let Some(wrong) = wrong {
+            self.desk.fault(format!("{}: {wrong}", asked.line()));
         }
         let number = asked.bearer().and_then(|token| token.strip_prefix(ACCESS)?.parse().ok());
         let books = self.books();
@@ -144,7 +145,7 @@ impl Google {
     pub(super) fn carry_out(&self, asked: &Asked, target: &Target) -> Answer {
         match target.call {
             Call::AccessToken => self.give_access(asked),
-            Call::Voided => Answer::json(200, &json!({})),
+            Call::Voided | Call::Review => self.refunds.carry_out(asked, target),
             Call::Purchase => match self.books().purchases.get(&target.subject) {
                 Some(purchase) => Answer::json(200, &purchase.word()),
                 None => unknown(),
@@ -229,10 +230,6 @@ impl Google {
         let now = self.desk.now();
         Ok(exp > now && iat <= now + CLOCK_TOLERANCE)
     }
-}
-
-fn is_json(kind: &str) -> bool {
-    kind.split(';').next() == Some("application/json")
 }
 
 fn unknown() -> Answer {

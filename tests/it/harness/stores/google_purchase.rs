@@ -13,6 +13,7 @@ pub(crate) struct GooglePurchase {
     order: Option<String>,
     account: Option<String>,
     test: bool,
+    refunded: u32,
     pub(super) acknowledged: bool,
     pub(super) consumed: bool,
 }
@@ -34,6 +35,7 @@ impl GooglePurchase {
             order: Some(format!("GPA.3301-1111-2222-{number:05}")),
             account: None,
             test: false,
+            refunded: 0,
             acknowledged: false,
             consumed: false,
         }
@@ -78,6 +80,11 @@ impl GooglePurchase {
         Self { test: true, ..self }
     }
 
+    /// The same, so many pieces of each product given back.
+    pub(crate) fn refunded(self, pieces: u32) -> Self {
+        Self { refunded: pieces, ..self }
+    }
+
     /// The same, acknowledged by the app.
     pub(crate) fn acknowledged(self) -> Self {
         Self { acknowledged: true, ..self }
@@ -86,6 +93,11 @@ impl GooglePurchase {
     /// The same, consumed by the app.
     pub(crate) fn consumed(self) -> Self {
         Self { acknowledged: true, consumed: true, ..self }
+    }
+
+    /// What it is asked for with.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// Its order id.
@@ -102,7 +114,7 @@ impl GooglePurchase {
             json!({"productId": product, "productOfferDetails": {
                 "purchaseOptionId": "legacy-base",
                 "quantity": quantity,
-                "refundableQuantity": if paid { *quantity } else { 0 },
+                "refundableQuantity": if paid { quantity - self.refunded } else { 0 },
                 "consumptionState": format!("CONSUMPTION_STATE_{consumption}"),
             }})
         };

@@ -7,12 +7,16 @@
 
 mod answer;
 pub(crate) mod apple;
+mod apple_refunds;
 mod asked;
 pub(crate) mod chain;
 mod desk;
 pub(crate) mod google;
 mod google_purchase;
+mod google_refunds;
 mod origins;
+pub(crate) mod pushes;
+mod refunds_self_test;
 mod self_test;
 
 use std::{sync::Arc, thread};
@@ -21,10 +25,12 @@ use tempfile::TempDir;
 
 pub(crate) use answer::Answer;
 pub(crate) use apple::{Apple, Market, consumable};
+pub(crate) use apple_refunds::{AppleRefunds, Notification};
 pub(crate) use chain::{Authority, Flaw};
 pub(crate) use desk::{Call, On};
 pub(crate) use google::Google;
 pub(crate) use google_purchase::{GooglePurchase, google_token};
+pub(crate) use google_refunds::{GoogleRefunds, voided};
 
 use super::Launch;
 use desk::Desk;

@@ -115,18 +115,21 @@ impl Stores {
             return Answer::empty(404).send().await;
         };
         let (call, subject) = (target.call, &*target.subject);
-        self.desk.arrived(call, subject);
+        self.desk.arrived(call, subject, &asked);
+        if asked.query.is_some() && !call.takes_query() {
+            self.desk.fault(format!("{}: the query is {:?}", asked.line(), asked.query));
+        }
         if !self.desk.pass(Place::Before, call, subject).await {
             return Err(broken_off());
         }
         let refusal = match origin {
             Origin::Google => self.google.refusal(&asked, &target),
-            Origin::Apple(_) => self.apple.refusal(&asked),
+            Origin::Apple(_) => self.apple.refusal(&asked, call),
         };
         let scripted = self.desk.scripted(call, subject).or(refusal);
         let answer = scripted.unwrap_or_else(|| match origin {
             Origin::Google => self.google.carry_out(&asked, &target),
-            Origin::Apple(market) => self.apple.carry_out(market, &target),
+            Origin::Apple(market) => self.apple.carry_out(market, &asked, &target),
         });
         if !self.desk.pass(Place::After, call, subject).await {
             return Err(broken_off());

@@ -25,7 +25,7 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
 });
 
 /// Sends one request; `path` is the whole address.
-async fn ask(method: Method, url: &str, bearer: &str, body: Option<&str>) -> Reply {
+pub(super) async fn ask(method: Method, url: &str, bearer: &str, body: Option<&str>) -> Reply {
     Reply::to(request(method, url, bearer, body)).await
 }
 
@@ -61,12 +61,24 @@ async fn access(stand_in: &StandIn, claim: &str, value: Value) -> Reply {
     Reply::to(request).await
 }
 
-async fn access_token(stand_in: &StandIn) -> String {
+pub(super) async fn access_token(stand_in: &StandIn) -> String {
     let given = access(stand_in, "", Value::Null).await.ok();
     given["access_token"].as_str().expect("a token").to_owned()
 }
 
-fn purchases(stand_in: &StandIn) -> String {
+/// What a service shows Apple, with this key's id, and changed in one claim.
+pub(super) fn api_token(stand_in: &StandIn, kid: &str, claim: &str, value: Value) -> String {
+    let mut claims = json!({
+        "iss": ISSUER, "iat": now(), "exp": now() + 300, "aud": "appstoreconnect-v1", "bid": APP,
+    });
+    claims[claim] = value;
+    let mut header = Header::new(Algorithm::ES256);
+    header.kid = Some(kid.to_owned());
+    let key = EncodingKey::from_ec_pem(stand_in.apple.private_key().as_bytes());
+    encode(&header, &claims, &key.expect("a key")).expect("it signs")
+}
+
+pub(super) fn purchases(stand_in: &StandIn) -> String {
     let [google, _, _] = stand_in.origins.urls();
     format!("{google}/androidpublisher/v3/applications/{APP}/purchases")
 }
@@ -150,16 +162,7 @@ async fn a_transaction_of_apples_is_told_to_who_may_ask() {
     let [_, production, sandbox] = stand_in.origins.urls();
     let signed = stand_in.apple.signed(&consumable("1", SMALL));
     stand_in.apple.sell(Market::Sandbox, "1", &signed);
-    let token = |kid: &str, claim: &str, value: Value| {
-        let mut claims = json!({
-            "iss": ISSUER, "iat": now(), "exp": now() + 300, "aud": "appstoreconnect-v1", "bid": APP,
-        });
-        claims[claim] = value;
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(kid.to_owned());
-        let key = EncodingKey::from_ec_pem(stand_in.apple.private_key().as_bytes());
-        encode(&header, &claims, &key.expect("a key")).expect("it signs")
-    };
+    let token = |kid: &str, claim: &str, value| api_token(&stand_in, kid, claim, value);
     let good = token(KEY_ID, "iss", json!(ISSUER));
     let told = ask(Method::GET, &format!("{sandbox}/inApps/v1/transactions/1"), &good, None).await;
     told.is(200, &json!({"signedTransactionInfo": signed}));

@@ -1,14 +1,15 @@
 //! The public keys of whoever issues tokens, fetched from a JWKS address: when they are fetched, kept and
-//! found. What a token must say beside its signature is `verifier`'s.
+//! found. What a token must say beside its signature is for those who ask for a key.
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey, decode_header,
+    Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use reqwest::Url;
@@ -17,14 +18,8 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::warn;
 
-use super::{
-    Unidentified,
-    verifier::{Expected, Verifier, may_be_good},
-};
-use crate::{
-    domain::UserId,
-    outgoing::{self, Outgoing},
-};
+use super::PublicKey;
+use crate::outgoing::Outgoing;
 
 /// How long to wait after a fetch before an unknown key leads to another.
 const FETCH_INTERVAL: Duration = Duration::from_mins(1);
@@ -35,24 +30,39 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Most bytes of a key set.
 const KEY_SET_MAX_BYTES: usize = 262_144;
 
-/// The keys of an issuer.
+/// The keys of an issuer, each made into what judges its tokens.
 #[derive(Debug)]
-pub(crate) struct KeySet {
-    issuer: Arc<Issuer>,
+pub(crate) struct KeySet<V> {
+    issuer: Arc<Issuer<V>>,
     fetches: Arc<Mutex<Fetches>>,
 }
 
+/// The keys can't be had now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfetched;
+
 /// Where the keys are fetched, and what was.
-#[derive(Debug)]
-struct Issuer {
+struct Issuer<V> {
+    /// Whose they are, for the log.
+    name: &'static str,
     url: Url,
     client: Outgoing,
-    expected: Expected,
-    known: RwLock<Known>,
+    judge: Judge<V>,
+    known: RwLock<Known<V>>,
 }
 
-/// The keys by their ids, of which several may share one: an issuer may give one to keys of different types.
-type Known = HashMap<String, Arc<[Verifier]>>;
+/// Makes of a key what judges tokens; nothing of one that is not for them.
+type Judge<V> = Box<dyn Fn(PublicKey) -> Option<V> + Send + Sync>;
+
+/// What judges, by the ids of keys, of which several may share one: an issuer may give one to keys of different
+/// types.
+type Known<V> = HashMap<String, Arc<[V]>>;
+
+impl<V> fmt::Debug for Issuer<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// When the keys were fetched, and when they may be again.
 #[derive(Debug, Default)]
@@ -74,39 +84,30 @@ struct Served {
     keys: Vec<Value>,
 }
 
-impl KeySet {
-    /// Keys that are fetched when the first token comes.
+impl<V: Send + Sync + 'static> KeySet<V> {
+    /// Keys that are fetched when the first is asked for. The log calls them by `name`; `judge` makes of each what
+    /// judges tokens, and passes over those that are not for them.
+    pub(crate) fn at(
+        name: &'static str,
+        url: Url,
+        client: Outgoing,
+        judge: impl Fn(PublicKey) -> Option<V> + Send + Sync + 'static,
+    ) -> Self {
+        let (judge, known) = (Box::new(judge), RwLock::default());
+        let issuer = Arc::new(Issuer { name, url, client, judge, known });
+        Self { issuer, fetches: Arc::default() }
+    }
+
+    /// What judges by the keys called `id`, if they were fetched before.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<[V]>> {
+        self.issuer.known(id)
+    }
+
+    /// The same, fetched unless the last fetch brought none just now. So it is only for tokens that may be good.
     ///
     /// # Errors
-    /// A sentence when the address may not be used.
-    pub(crate) fn at(url: &str, expected: Expected) -> Result<Self, String> {
-        let url = outgoing::address(url)?;
-        let client = Outgoing::new()?;
-        let issuer = Arc::new(Issuer { url, client, expected, known: RwLock::default() });
-        Ok(Self { issuer, fetches: Arc::default() })
-    }
-
-    /// Whose token it is, if it proves it.
-    pub(super) async fn user(&self, token: &str) -> Result<Option<UserId>, Unidentified> {
-        let Some(id) = decode_header(token).ok().and_then(|header| header.kid) else {
-            return Ok(None);
-        };
-        let keys = match self.issuer.known(&id) {
-            Some(keys) => Some(keys),
-            None if may_be_good(token) => self.fetched(&id).await?,
-            None => None,
-        };
-        Ok(keys.and_then(|keys| keys.iter().find_map(|verifier| verifier.user(token))))
-    }
-
-    /// Whether there are keys, or they can be fetched now.
-    pub(super) async fn can_be_had(&self) -> bool {
-        let fetches = Arc::clone(&self.fetches).lock_owned().await;
-        fetches.succeeded_at.is_some() || self.try_fetch(fetches).await.is_ok()
-    }
-
-    /// The keys called `id`, fetched unless the last fetch brought none just now.
-    async fn fetched(&self, id: &str) -> Result<Option<Arc<[Verifier]>>, Unidentified> {
+    /// [`Unfetched`] when they can't be had.
+    pub(crate) async fn fetched(&self, id: &str) -> Result<Option<Arc<[V]>>, Unfetched> {
         // Whoever waits here for another's fetch finds what it brought.
         let fetches = Arc::clone(&self.fetches).lock_owned().await;
         if let Some(keys) = self.issuer.known(id) {
@@ -118,19 +119,25 @@ impl KeySet {
         Ok(self.issuer.known(id))
     }
 
+    /// Whether there are keys, or they can be fetched now.
+    pub(crate) async fn can_be_had(&self) -> bool {
+        let fetches = Arc::clone(&self.fetches).lock_owned().await;
+        fetches.succeeded_at.is_some() || self.try_fetch(fetches).await.is_ok()
+    }
+
     /// Fetches the keys, unless the last try failed just now.
-    async fn try_fetch(&self, fetches: OwnedMutexGuard<Fetches>) -> Result<(), Unidentified> {
+    async fn try_fetch(&self, fetches: OwnedMutexGuard<Fetches>) -> Result<(), Unfetched> {
         if fetches.failed.is_some_and(|failed| failed.at.elapsed() < failed.pause) {
-            return Err(Unidentified::LoginUnavailable);
+            return Err(Unfetched);
         }
         // On a task of its own: whoever asked may go away, and what is fetched must not go with them.
         let fetching = tokio::spawn(Arc::clone(&self.issuer).renew(fetches));
-        fetching.await.unwrap_or(Err(Unidentified::LoginUnavailable))
+        fetching.await.unwrap_or(Err(Unfetched))
     }
 }
 
-impl Issuer {
-    fn known(&self, id: &str) -> Option<Arc<[Verifier]>> {
+impl<V> Issuer<V> {
+    fn known(&self, id: &str) -> Option<Arc<[V]>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
@@ -138,7 +145,7 @@ impl Issuer {
     async fn renew(
         self: Arc<Self>,
         mut fetches: OwnedMutexGuard<Fetches>,
-    ) -> Result<(), Unidentified> {
+    ) -> Result<(), Unfetched> {
         match self.fetch().await {
             Ok(known) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
@@ -151,29 +158,33 @@ impl Issuer {
                     failed.pause.saturating_mul(2).min(LONGEST_PAUSE)
                 });
                 let pause_s = pause.as_secs();
-                warn!(reason, pause_s, "the keys of tokens can't be fetched; the old ones stay");
+                let of = self.name;
+                warn!(
+                    of,
+                    reason, pause_s, "the keys of tokens can't be fetched; the old ones stay"
+                );
                 fetches.failed = Some(Failed { at: Instant::now(), pause });
-                Err(Unidentified::LoginUnavailable)
+                Err(Unfetched)
             }
         }
     }
 
-    async fn fetch(&self) -> Result<Known, String> {
+    async fn fetch(&self) -> Result<Known<V>, String> {
         let body = self.client.get(&self.url, KEY_SET_MAX_BYTES).await?;
         let served: Served = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        let mut verifiers: HashMap<String, Vec<Verifier>> = HashMap::new();
+        let mut verifiers: HashMap<String, Vec<V>> = HashMap::new();
         for (id, verifier) in served.keys.iter().filter_map(|key| self.verifier(key)) {
             verifiers.entry(id).or_default().push(verifier);
         }
         Ok(verifiers.into_iter().map(|(id, verifiers)| (id, verifiers.into())).collect())
     }
 
-    /// A key that can verify tokens, with its id. Others in the set are not for us.
-    fn verifier(&self, key: &Value) -> Option<(String, Verifier)> {
+    /// What judges by a key, with the key's id. Others in the set are not for us.
+    fn verifier(&self, key: &Value) -> Option<(String, V)> {
         let key = Jwk::deserialize(key).ok()?;
         let algorithm = algorithm(&key)?;
         let decoding_key = DecodingKey::from_jwk(&key).ok()?;
-        let verifier = Verifier::of_public_key(decoding_key, algorithm, &self.expected)?;
+        let verifier = (self.judge)(PublicKey::new(decoding_key, algorithm)?)?;
         Some((key.common.key_id?, verifier))
     }
 }

@@ -3,17 +3,17 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-use super::verifier::{Expected, Verifier};
+use super::PublicKey;
 
 /// What every text of a key begins with.
 const BEGIN: &str = "-----BEGIN ";
 const KINDS: &str = "RSA (2,048 to 8,192 bits), P-256 or Ed25519";
 
-/// Takes tokens made with the private half of this key: RS256, ES256 or EdDSA, as the key is.
+/// The key that verifies what the private half of this one signs: RS256, ES256 or EdDSA, as the key is.
 ///
 /// # Errors
 /// A sentence when it is no such key.
-pub(super) fn verifier(pem: &[u8], expected: &Expected) -> Result<Verifier, String> {
+pub(crate) fn from_pem(pem: &[u8]) -> Result<PublicKey, String> {
     let text = str::from_utf8(pem).map_err(|_| "is no text in PEM".to_owned())?;
     let mut labels = text.match_indices(BEGIN).filter_map(|(start, _)| {
         let (label, _) = text.get(start..)?.strip_prefix(BEGIN)?.split_once("-----")?;
@@ -30,11 +30,10 @@ pub(super) fn verifier(pem: &[u8], expected: &Expected) -> Result<Verifier, Stri
         }
         _ => return Err(format!("holds no public key in PEM ({KINDS})")),
     }
-    let verifier = |key: DecodingKey, algorithm| Verifier::of_public_key(key, algorithm, expected);
     DecodingKey::from_rsa_pem(pem)
-        .map(|key| verifier(key, Algorithm::RS256))
-        .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| verifier(key, Algorithm::ES256)))
-        .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| verifier(key, Algorithm::EdDSA)))
+        .map(|key| PublicKey::new(key, Algorithm::RS256))
+        .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| PublicKey::new(key, Algorithm::ES256)))
+        .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| PublicKey::new(key, Algorithm::EdDSA)))
         .ok()
         .flatten()
         .ok_or_else(|| format!("holds a key that can't be used; {KINDS} can"))

@@ -1,0 +1,88 @@
+// The types that users of the client see: the wire's in camelCase, with a name for each.
+
+import type { Camel, CamelRequest } from "./case.js";
+import type { components } from "./openapi.js";
+import type { EntryType, LaterCode, Wire } from "./wire.js";
+
+type Schemas = components["schemas"];
+
+/** Why not, for programs. */
+export type ErrorCode = Schemas["Code"] | Schemas["RefusalCode"] | Schemas["UnavailableCode"] | LaterCode;
+/** What a model is for. */
+export type Category = Schemas["CategoryName"];
+
+export type Balance = Camel<Schemas["Balance"]>;
+export type CategoryTotal = Camel<Schemas["CategoryTotal"]>;
+/** Prices by model. */
+export type Pricing = Camel<Schemas["Prices"]>;
+/** Products by the name that the app stores know them by. */
+export type Products = Camel<Schemas["Products"]>;
+/** What an allocation would buy, and the most that could be. */
+export type Quote = Camel<Schemas["Quoted"]>;
+export type Health = Camel<Schemas["Health"]>;
+export type Success = Camel<Schemas["Success"]>;
+export type Consumed = Camel<Schemas["Consumed"]>;
+/** A line of the history. */
+export type Transaction = Omit<Camel<Schemas["HistoryLine"]>, "type"> & { type: EntryType };
+export type Wallet = Camel<Wire["Wallet"]>;
+export type Hold = Camel<Wire["Hold"]>;
+/** How a hold was settled. */
+export type Settled = Camel<Wire["Settled"]>;
+export type Released = Camel<Wire["Released"]>;
+export type Reversed = Camel<Wire["Reversed"]>;
+export type Returned = Camel<Wire["Returned"]>;
+export type LedgerEntry = Camel<Wire["LedgerEntry"]>;
+type UsageWire = Camel<Wire["Usage"]>;
+type UsageItem = UsageWire["items"][number];
+/** What was used between two days. */
+export type Usage = Omit<UsageWire, "items"> & {
+  items: (Omit<UsageItem, "day" | "month"> & Partial<Pick<UsageItem, "day" | "month">>)[];
+};
+
+/** What the app store said of a purchase. Kept to the letter by the service. */
+export interface PurchaseRecord {
+  productId?: string;
+  transactionId?: string | null;
+  purchaseToken?: string | null;
+  [field: string]: unknown;
+}
+
+export interface AddParams {
+  /** What the app takes the purchase for: 1 to 1,000,000,000. Where stores confirm purchases, their word counts. */
+  credits: number;
+  purchaseRecord: PurchaseRecord;
+}
+
+export type AllocateParams = CamelRequest<Schemas["Allocate"]>;
+export type ConsumeParams = CamelRequest<Schemas["Consume"]>;
+export type HoldParams = CamelRequest<Wire["HoldRequest"]>;
+export type ReverseParams = CamelRequest<Wire["Reverse"]>;
+export type ReturnParams = CamelRequest<Wire["Return"]>;
+export type ConsentParams = CamelRequest<Wire["Consent"]>;
+/** What a chat used, so far or in all. */
+export type Used = CamelRequest<Wire["Used"]>;
+/** Credits to spend, or tokens to get. */
+export type QuoteParams = { modelId: string } & (
+  | { credits: number; tokens?: undefined }
+  | { tokens: number; credits?: undefined }
+);
+
+export interface ListParams {
+  /** Entries of a page: 1 to 1000, 100 unless told. */
+  limit?: number;
+  /** Only entries older than the one with this id. */
+  before?: number;
+  type?: EntryType;
+  modelId?: string;
+}
+
+export interface UsageParams {
+  /** First day, `2026-11-01`. */
+  from: string;
+  /** Last day, counted too. */
+  to: string;
+  /** `day` unless told. */
+  by?: "day" | "month" | "model";
+  /** The zone of the days, such as `Asia/Tokyo`; UTC unless told. */
+  timezone?: string;
+}

@@ -1,0 +1,314 @@
+//! Random histories of allocations, consumptions, reversals, returns and refunds, against a second and simpler reading
+//! of the rules: every token is counted off by itself, and what went back of an allocation is worked out anew each
+//! time.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{
+    Account, Category, Credits, Entry, EntryKind, EntryReason, Facts, KeptEntry, Lots, Operation,
+    Recorded, Refusal, ReturnTokens, Reverse, Tokens,
+    samples::{Prices, allocate, consume, credits, facts, model, tokens, user_id},
+};
+
+const MODELS: [&str; 3] = ["cheap", "even", "dear"];
+
+fn prices() -> Prices {
+    BTreeMap::from([
+        ("cheap", (333_333, Category::Quick)),
+        ("even", (1_000_000, Category::Think)),
+        // Fewer tokens than credits.
+        ("dear", (2_500_001, Category::Quick)),
+    ])
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Allocate {
+        model: &'static str,
+        credits: i64,
+    },
+    Consume {
+        model: &'static str,
+        tokens: i64,
+    },
+    Reverse {
+        consumption: usize,
+        tokens: Option<i64>,
+    },
+    Return {
+        model: &'static str,
+    },
+    /// So many credits' worth of tokens are taken back, as for a purchase whose money went back.
+    Refund {
+        credits: i64,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = || prop::sample::select(&MODELS[..]);
+    let step = prop_oneof![
+        4 => (name(), 1..120_i64).prop_map(|(model, credits)| Step::Allocate { model, credits }),
+        4 => (name(), 0..150_i64).prop_map(|(model, tokens)| Step::Consume { model, tokens }),
+        3 => (0..8_usize, prop::option::of(1..80_i64))
+            .prop_map(|(consumption, tokens)| Step::Reverse { consumption, tokens }),
+        3 => name().prop_map(|model| Step::Return { model }),
+        1 => (1..80_i64).prop_map(|credits| Step::Refund { credits }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// An allocation as the second reading knows it: what it bought is there or went back.
+#[derive(Debug, Clone)]
+struct Bought {
+    model: &'static str,
+    credits: i64,
+    tokens: i64,
+    back: i64,
+}
+
+impl Bought {
+    /// ⌊C × t ÷ T⌋, counted up credit by credit.
+    fn worth_in_all(&self) -> i64 {
+        (0..=self.credits)
+            .rev()
+            .find(|paid| paid * self.tokens <= self.credits * self.back)
+            .expect("zero")
+    }
+}
+
+#[derive(Debug)]
+struct Used {
+    id: i64,
+    model: &'static str,
+    left: i64,
+}
+
+/// The second reading.
+#[derive(Debug, Default)]
+struct Book {
+    credits: i64,
+    balances: BTreeMap<&'static str, i64>,
+    bought: Vec<Bought>,
+    used: Vec<Used>,
+}
+
+impl Book {
+    /// Gives one token after the other back, each to the newest allocation that has one left. Tells tokens and credits.
+    fn give_back(&mut self, model: &'static str) -> (i64, i64) {
+        let worth = |book: &Self| book.bought.iter().map(Bought::worth_in_all).sum::<i64>();
+        let before = worth(self);
+        let mut given = 0;
+        while self.balances.get(model).is_some_and(|balance| *balance > 0) {
+            let has_one =
+                |bought: &&mut Bought| bought.model == model && bought.back < bought.tokens;
+            let Some(newest) = self.bought.iter_mut().rev().find(has_one) else { break };
+            newest.back += 1;
+            given += 1;
+            *self.balances.get_mut(model).expect("it has a balance") -= 1;
+        }
+        (given, worth(self) - before)
+    }
+}
+
+/// What the rules make of it.
+struct World {
+    facts: Facts,
+    book: Book,
+}
+
+impl World {
+    fn new() -> Self {
+        let ann = Account::loaded(user_id("ann"), credits(2_000), BTreeMap::new());
+        let mut facts = facts(&prices(), [ann]);
+        facts.accounts.of(&user_id("ann")).know_lots(Lots::default());
+        Self { facts, book: Book { credits: 2_000, ..Book::default() } }
+    }
+
+    fn decide<O: Operation>(&mut self, operation: &O) -> Result<O::Outcome, Refusal> {
+        operation.decide(&user_id("ann"), &mut self.facts).map(|applied| applied.outcome)
+    }
+
+    fn newest(&mut self) -> Recorded {
+        self.facts.accounts.of(&user_id("ann")).entries().last().expect("an entry").clone()
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Allocate { model, credits } => {
+                if self.decide(&allocate(&[(model, credits)])).is_ok() {
+                    let tokens = self.newest().entry.tokens_delta();
+                    self.book.credits -= credits;
+                    *self.book.balances.entry(model).or_default() += tokens;
+                    self.book.bought.push(Bought { model, credits, tokens, back: 0 });
+                }
+            }
+            Step::Consume { model: name, tokens } => {
+                if self.decide(&consume(name, tokens, 0)).is_ok() {
+                    let id = self.newest().id;
+                    *self.book.balances.entry(name).or_default() -= tokens;
+                    self.book.used.push(Used { id, model: name, left: tokens });
+                    let kept = KeptEntry {
+                        user: user_id("ann"),
+                        kind: EntryKind::Consumption,
+                        model: Some(model(name)),
+                        amount: tokens,
+                        reversed: 0,
+                    };
+                    self.facts.entries.insert(id, kept);
+                }
+            }
+            Step::Reverse { consumption, tokens } => self.reverse(consumption, tokens),
+            Step::Return { model } => self.give_back(model),
+            Step::Refund { credits } => self.refund(credits),
+        }
+    }
+
+    fn reverse(&mut self, place: usize, amount: Option<i64>) {
+        let id = self.book.used.get(place).map_or(1_000_000, |used| used.id);
+        let reason = EntryReason::new("wrong").expect("a reason");
+        let asked = amount.map(|amount| tokens(amount.into()));
+        let result = self.decide(&Reverse { consumption: id, tokens: asked, reason });
+        let Some(used) = self.book.used.get_mut(place) else {
+            return assert_eq!(result, Err(Refusal::TransactionNotFound));
+        };
+        let amount = amount.unwrap_or(used.left);
+        if amount == 0 || amount > used.left {
+            let reversible = tokens(used.left.into());
+            return assert_eq!(result, Err(Refusal::AlreadyReversed { reversible }));
+        }
+        used.left -= amount;
+        let balance = self.book.balances.get_mut(used.model).expect("it was used");
+        *balance += amount;
+        let reversed = result.expect("so much is left");
+        assert_eq!(reversed.tokens.get(), amount);
+        assert_eq!(reversed.reversible.get(), used.left);
+        assert_eq!(reversed.remaining.get(), *balance);
+    }
+
+    fn give_back(&mut self, name: &'static str) {
+        let (bought, balances) = (self.book.bought.clone(), self.book.balances.clone());
+        let (given, worth) = self.book.give_back(name);
+        let result = self.decide(&ReturnTokens { model: model(name) });
+        if worth == 0 {
+            (self.book.bought, self.book.balances) = (bought, balances);
+            let refusal = if given == 0 {
+                Refusal::InsufficientTokens { required: tokens(1), available: Tokens::ZERO }
+            } else {
+                Refusal::ReturnTooSmall { model: model(name) }
+            };
+            return assert_eq!(result, Err(refusal));
+        }
+        self.book.credits += worth;
+        let returned = result.expect("it is worth something");
+        assert_eq!((returned.tokens.get(), returned.credits.get()), (given, worth));
+        assert_eq!(returned.balance.get(), self.book.credits);
+        assert_eq!(returned.remaining.get(), self.book.balances[name]);
+    }
+
+    /// Taken as a refund takes; which tokens those are has a test of its own, so the book follows.
+    fn refund(&mut self, amount: i64) {
+        let now = self.facts.now;
+        let ann = self.facts.accounts.of(&user_id("ann"));
+        let parts =
+            ann.lots().worth_up_to(credits(amount.into()), |model| ann.available(model, now));
+        for (model, part) in parts {
+            let taken = Entry::TokensRefund {
+                credits: part.credits,
+                purchase: 1,
+                allocation: part.allocation,
+                model: model.clone(),
+                tokens: part.tokens,
+            };
+            let allocations = self.facts.accounts.of(&user_id("ann")).entries().iter();
+            let mut allocations = allocations.filter(|it| it.entry.kind() == EntryKind::Allocation);
+            let place = allocations.position(|it| it.id == part.allocation).expect("a lot");
+            self.facts.accounts.record(&user_id("ann"), taken);
+            let bought = &mut self.book.bought[place];
+            let before = bought.worth_in_all();
+            bought.back += part.tokens.get();
+            assert_eq!(bought.worth_in_all() - before, part.credits.get());
+            *self.book.balances.get_mut(bought.model).expect("it holds some") -= part.tokens.get();
+        }
+    }
+
+    fn check(&mut self) {
+        let ann = self.facts.accounts.of(&user_id("ann"));
+        assert_eq!(ann.credits().get(), self.book.credits);
+        let held = ann.tokens().iter().map(|(model, held)| (model.as_str(), held.get()));
+        assert_eq!(held.collect::<BTreeMap<_, _>>(), self.book.balances);
+        assert!(self.book.bought.iter().all(|bought| bought.back <= bought.tokens));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_comes_back_is_what_a_second_reading_says(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(&step);
+            world.check();
+        }
+    }
+
+    #[test]
+    fn nobody_gains_by_splitting_and_nothing_is_lost_at_once(
+        paid in 1..2_000_i64, parts in prop::collection::vec(0..200_i64, 0..8),
+    ) {
+        let mut world = World::new();
+        world.take(&Step::Allocate { model: "cheap", credits: paid });
+        for tokens in parts {
+            // What is used and comes back in between changes nothing in the end.
+            world.take(&Step::Consume { model: "cheap", tokens });
+            world.take(&Step::Return { model: "cheap" });
+            let place = world.book.used.len().saturating_sub(1);
+            world.take(&Step::Reverse { consumption: place, tokens: None });
+        }
+        world.take(&Step::Return { model: "cheap" });
+        world.check();
+        prop_assert!(world.book.credits <= 2_000);
+        let all_back = world.book.bought.iter().all(|bought| bought.back == bought.tokens);
+        prop_assert!(!all_back || world.book.credits == 2_000);
+    }
+}
+
+#[test]
+fn a_reset_forgets_what_could_come_back() {
+    let mut world = World::new();
+    world.take(&Step::Allocate { model: "even", credits: 100 });
+    world.take(&Step::Consume { model: "even", tokens: 10 });
+    world.decide(&super::Reset).expect("a reset");
+    let reason = EntryReason::new("wrong").expect("a reason");
+    let reverse = Reverse { consumption: world.book.used[0].id, tokens: None, reason };
+    assert_eq!(world.decide(&reverse), Err(Refusal::TransactionNotFound));
+    let refusal = Refusal::InsufficientTokens { required: tokens(1), available: Tokens::ZERO };
+    assert_eq!(world.decide(&ReturnTokens { model: model("even") }), Err(refusal));
+}
+
+#[test]
+fn what_would_pass_every_amount_is_refused() {
+    let mut world = World::new();
+    world.take(&Step::Allocate { model: "even", credits: 100 });
+    let ann = Account::loaded(
+        user_id("ann"),
+        Credits::MAX,
+        BTreeMap::from([(model("even"), Tokens::MAX)]),
+    );
+    let lots = world.facts.accounts.of(&user_id("ann")).lots().clone();
+    world.facts.accounts = [ann].into_iter().collect();
+    world.facts.accounts.of(&user_id("ann")).know_lots(lots);
+    let refusal = world.decide(&ReturnTokens { model: model("even") });
+    assert_eq!(refusal, Err(Refusal::BalanceOverflow));
+    let kept = KeptEntry {
+        user: user_id("ann"),
+        kind: EntryKind::Consumption,
+        model: Some(model("even")),
+        amount: 1,
+        reversed: 0,
+    };
+    world.facts.entries.insert(7, kept);
+    let reason = EntryReason::new("wrong").expect("a reason");
+    let refusal = world.decide(&Reverse { consumption: 7, tokens: None, reason });
+    assert_eq!(refusal, Err(Refusal::BalanceOverflow));
+}

@@ -1,0 +1,150 @@
+//! The lists in which the stores tell what was missed: read to their end, kept message by message, and only then the
+//! time until which they were read is moved.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::{Notifications, nobody};
+use crate::{
+    domain::{EndSweep, Environment, Message, SandboxRule, Sweep, SweepTurn, TakeSweep, Way},
+    ledger::LedgerError,
+    stores::{StoreError, apple},
+};
+
+/// How long until it is looked again whether a list is due: at least, and at most.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// Most pages of one list at a time. Google lets 6,000 be read a day.
+const PAGES_MAX: usize = 500;
+
+/// Why a list was not read to its end.
+#[derive(Debug, Error)]
+enum Unread {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    NotKept(#[from] LedgerError),
+    #[error("it has more than {PAGES_MAX} pages")]
+    TooLong,
+}
+
+impl Notifications {
+    /// Reads all lists, at the start and whenever one is due, for good.
+    pub(super) async fn read_lists(self: &Arc<Self>) {
+        let mut at_start = true;
+        loop {
+            let mut next = None;
+            for list in self.lists() {
+                let due_at = self.read_if_due(list, at_start).await;
+                next = next.into_iter().chain(due_at).min();
+            }
+            at_start = false;
+            let (least, most) = LOOK_AGAIN;
+            let until = next.map(|due_at| due_at.signed_duration_since(self.now()));
+            let until = until.map(|until| until.to_std().unwrap_or(least));
+            sleep(until.unwrap_or(most).clamp(least, most)).await;
+        }
+    }
+
+    /// Those that can be read with the settings.
+    fn lists(&self) -> Vec<Sweep> {
+        let mut lists = Vec::new();
+        if self.stores.has_google() {
+            lists.push(Sweep::GoogleVoided);
+        }
+        if self.stores.has_apple_key() {
+            let mut environments = vec![Environment::Production];
+            if self.sandbox != SandboxRule::Refuse {
+                environments.push(Environment::Sandbox);
+            }
+            for environment in environments {
+                lists.push(Sweep::AppleFailures(environment));
+                lists.push(Sweep::AppleRefunds(environment));
+                lists.push(Sweep::AppleReversals(environment));
+            }
+        }
+        lists
+    }
+
+    /// Tells when it is due next, if that is known.
+    async fn read_if_due(&self, sweep: Sweep, at_start: bool) -> Option<DateTime<Utc>> {
+        let list = sweep.name();
+        let turn = match self.apply(&nobody(), TakeSweep { sweep, at_start }).await {
+            Ok(applied) => applied.outcome,
+            Err(error) => {
+                warn!(list, %error, "a list has to wait");
+                return None;
+            }
+        };
+        let (from, until) = match turn {
+            SweepTurn::NotBefore(due_at) => return Some(due_at),
+            SweepTurn::Read { from, until } => (from, until),
+        };
+        let read = self.read(sweep, from, until).await;
+        match &read {
+            Ok(0) => {}
+            Ok(messages) => info!(list, messages, "a list told of what was missed"),
+            Err(error) => warn!(list, %error, "a list was not read to its end; it is read again"),
+        }
+        let until = read.is_ok().then_some(until);
+        if let Err(error) = self.apply(&nobody(), EndSweep { sweep, until }).await {
+            warn!(list, %error, "how far a list was read is not noted; it is read again");
+        }
+        None
+    }
+
+    /// Reads a list to its end; tells how many of its messages were not known.
+    async fn read(
+        &self,
+        sweep: Sweep,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<usize, Unread> {
+        let (mut page, mut new, mut unproven) = (None, 0_usize, None);
+        for _ in 0..PAGES_MAX {
+            let (messages, next) = self.page(sweep, from, until, page).await?;
+            for message in messages {
+                match message {
+                    Ok(message) => {
+                        let is_new = self.keep(message, Way::List).await?;
+                        new = new.saturating_add(usize::from(is_new));
+                    }
+                    // One that can't be judged now holds up none of the others.
+                    Err(error) => unproven = unproven.or(Some(error)),
+                }
+            }
+            page = next;
+            if page.is_none() {
+                return unproven.map_or(Ok(new), |error| Err(error.into()));
+            }
+        }
+        Err(Unread::TooLong)
+    }
+
+    async fn page(
+        &self,
+        sweep: Sweep,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        page: Option<String>,
+    ) -> Result<(Vec<Result<Message, StoreError>>, Option<String>), StoreError> {
+        let (environment, which) = match sweep {
+            Sweep::GoogleVoided => {
+                let page = self.stores.voided_page(from, page).await?;
+                return Ok((page.messages.into_iter().map(Ok).collect(), page.next));
+            }
+            Sweep::AppleFailures(environment) => (environment, apple::Sweep::Missed),
+            Sweep::AppleRefunds(environment) => (environment, apple::Sweep::Refunds),
+            Sweep::AppleReversals(environment) => (environment, apple::Sweep::Reversals),
+        };
+        let span = apple::Span { from, to, which };
+        let found = self.stores.apple_history_page(environment, &span, page).await?;
+        let payloads = found.payloads.iter();
+        let messages = payloads
+            .filter_map(|payload| self.stores.apple_message(payload, self.now()).transpose());
+        Ok((messages.collect(), found.next))
+    }
+}

@@ -1,0 +1,129 @@
+//! Google's list of purchases that were taken back, one page at a time, read into our messages. When it is asked
+//! for, and what follows from it, does not belong here.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use super::{Google, Refusal, lenient::Whole, purchases::object};
+use crate::{
+    domain::{
+        Message, MessageId, PurchaseToken, Store, StoreEvent, StoreRefund, StoreTransactionId, hash,
+    },
+    metrics::StoreCall,
+    outgoing::Request,
+    stores::StoreError,
+};
+
+/// How far back Google lists, which is 30 days, less an hour for clocks that differ and for our request's time.
+const LISTED_SPAN: TimeDelta = TimeDelta::hours(30 * 24 - 1);
+/// Entries of a page, of which Google allows 1,000. An answer may have 1 MiB, so an entry 2,621 bytes: enough for
+/// the longest token there is (2,048 characters) and all else. A page that is too large could never be read.
+const PAGE_ENTRIES: &str = "400";
+/// What messages from here are known by, before their own id.
+const WAY: &str = "google:void";
+
+/// A page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct VoidedPage {
+    /// What it tells, in its order: the oldest first.
+    pub(crate) messages: Vec<Message>,
+    /// What to ask for the next page with, if there is one.
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    token_pagination: Option<Pagination>,
+    voided_purchases: Option<Vec<Box<RawValue>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pagination {
+    next_page_token: Option<String>,
+}
+
+/// A `VoidedPurchase`, as far as it matters.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    purchase_token: Option<String>,
+    order_id: Option<String>,
+    voided_time_millis: Option<Whole>,
+    /// Missing where all of it, or all that was left, is void.
+    voided_quantity: Option<Whole>,
+}
+
+impl Google {
+    /// One page of what was taken back since `from`: the first, or the one that was named as the `next` of a page.
+    /// What can't be read of it is left out, with a warning.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no page.
+    pub(crate) async fn voided_page(
+        &self,
+        from: DateTime<Utc>,
+        page: Option<String>,
+    ) -> Result<VoidedPage, StoreError> {
+        let now = (self.clock)();
+        let oldest = now.checked_sub_signed(LISTED_SPAN).unwrap_or(now);
+        let (place, value) = match page {
+            // The times do not count then.
+            Some(page) => ("token", page),
+            None => ("startTime", from.max(oldest).min(now).timestamp_millis().to_string()),
+        };
+        let mut url = self.url("/purchases/voidedpurchases")?;
+        url.query_pairs_mut()
+            .append_pair(place, &value)
+            // Of products that are bought once, without subscriptions.
+            .append_pair("type", "0")
+            .append_pair("includeQuantityBasedPartialRefund", "true")
+            .append_pair("maxResults", PAGE_ENTRIES);
+        let request = || Request::get(url.clone());
+        self.ask(StoreCall::GoogleVoided, request, read).await.map_err(Refusal::into_error)
+    }
+}
+
+fn read(body: &[u8]) -> Result<VoidedPage, StoreError> {
+    let answer: Answer = object(body)?;
+    let entries = answer.voided_purchases.unwrap_or_default();
+    let messages = entries.iter().filter_map(|entry| {
+        let message = object::<Entry>(entry.get().as_bytes()).ok().and_then(Entry::told);
+        if message.is_none() {
+            warn!("an entry of Google's list of voided purchases can't be read, and is left out");
+        }
+        message
+    });
+    let next = answer.token_pagination.and_then(|pagination| pagination.next_page_token);
+    Ok(VoidedPage { messages: messages.collect(), next: next.filter(|next| !next.is_empty()) })
+}
+
+impl Entry {
+    fn told(self) -> Option<Message> {
+        let token = PurchaseToken::new(self.purchase_token?).ok()?;
+        let voided_ms = self.voided_time_millis?.0;
+        let pieces = self.voided_quantity.map(|quantity| u32::try_from(quantity.0)).transpose();
+        let (refund, quantity) = match pieces.ok()? {
+            None => (StoreRefund { whole: true, ..StoreRefund::default() }, 0),
+            // That it was in part says so much: its purchase has to be read.
+            Some(0) => (StoreRefund::default(), 0),
+            Some(quantity) => {
+                let voids = BTreeMap::from([(voided_ms, quantity)]);
+                (StoreRefund { voids, ..StoreRefund::default() }, quantity)
+            }
+        };
+        let id = format!("{}:{voided_ms}:{quantity}", hash(token.as_str()));
+        // What can't be an order's id names none.
+        let order = self.order_id.filter(|id| StoreTransactionId::new(id.as_str()).is_ok());
+        Some(Message {
+            id: MessageId::new(WAY, &id),
+            store: Store::Google,
+            event: StoreEvent::GoogleVoid { token, order, refund },
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! What the stores ask before they give money back, and what they are told: how much of a purchase was used, by the
+//! books, once, in time, and Apple only of users who let it be told.
+
+use serde_json::{Value, json};
+
+use super::{
+    SMALL,
+    counter::{Counter, as_of},
+    granted,
+};
+use crate::harness::{
+    Engine,
+    clock::Clock,
+    on_both_engines,
+    stores::{Answer, Call, Market, pushes::play_notification},
+};
+
+on_both_engines![
+    apple_is_told_of_users_who_consented,
+    what_was_bought_first_is_used_first,
+    apple_is_told_once_it_can_be,
+    apple_is_not_told_when_it_is_too_late,
+    google_is_told_of_what_is_under_review,
+];
+
+const QUICK: &str = "gemini-2.0-flash";
+/// Apple waits no longer in its sandbox, in seconds.
+const APPLE_WAITS: i64 = 300;
+
+async fn consents(counter: &Counter, user: &str, is_told: bool) {
+    let body = json!({ "apple_consumption": is_told });
+    let reply = counter.user(user).post("/consent", &body).await;
+    reply.is(200, &json!({"success": true}));
+}
+
+/// What Apple sells to a user, and knows.
+async fn sell(counter: &Counter, user: &str, id: &str, balance: i64) {
+    let transaction = as_of(id, SMALL, -60, None);
+    let apple = &counter.shop.stores.apple;
+    apple.sell(Market::Sandbox, id, &apple.signed(&transaction));
+    granted(&counter.bring_signed(user, &transaction).await, balance);
+}
+
+async fn ask(counter: &Counter, uuid: &str, id: &str) {
+    counter.tell("CONSUMPTION_REQUEST", uuid, &as_of(id, SMALL, -50, None)).await;
+}
+
+/// What Apple was told of a transaction.
+fn told(counter: &Counter, id: &str) -> Vec<Value> {
+    let sent = counter.shop.stores.on(Call::SandboxConsumption).of(id).sent();
+    sent.into_iter().map(|sent| sent.body).collect()
+}
+
+fn used(milliunits: u32) -> Value {
+    json!({
+        "customerConsented": true,
+        "sampleContentProvided": false,
+        "deliveryStatus": "DELIVERED",
+        "consumptionPercentage": milliunits,
+    })
+}
+
+async fn apple_is_told_of_users_who_consented(engine: Engine) {
+    let counter = Counter::open(engine);
+    sell(&counter, "ann", "1001", 300).await;
+    counter.user("ann").allocate(&[(QUICK, 100)]).await.ok();
+    ask(&counter, "uuid-1", "1001").await;
+    counter.all_done().await;
+    assert_eq!(told(&counter, "1001").len(), 0);
+    consents(&counter, "ann", true).await;
+    for uuid in ["uuid-2", "uuid-2"] {
+        ask(&counter, uuid, "1001").await;
+    }
+    counter.all_done().await;
+    assert_eq!(told(&counter, "1001"), [used(33_333)]);
+    consents(&counter, "ann", false).await;
+    ask(&counter, "uuid-3", "1001").await;
+    // Nobody has brought this one.
+    ask(&counter, "uuid-4", "1002").await;
+    counter.all_done().await;
+    assert_eq!(counter.shop.stores.on(Call::SandboxConsumption).count(), 1);
+    // A question takes nothing.
+    counter.has("ann", 200, &["granted 0 0"]).await;
+}
+
+async fn what_was_bought_first_is_used_first(engine: Engine) {
+    let counter = Counter::open(engine);
+    consents(&counter, "ann", true).await;
+    for (id, balance) in [("1001", 300), ("1002", 600), ("1003", 900)] {
+        sell(&counter, "ann", id, balance).await;
+    }
+    counter.user("ann").allocate(&[(QUICK, 350)]).await.ok();
+    for id in ["1001", "1002", "1003"] {
+        ask(&counter, &format!("uuid-{id}"), id).await;
+    }
+    counter.all_done().await;
+    for (id, milliunits) in [("1001", 100_000), ("1002", 16_666), ("1003", 0)] {
+        assert_eq!(told(&counter, id), [used(milliunits)], "{id}");
+    }
+}
+
+async fn apple_is_told_once_it_can_be(engine: Engine) {
+    let counter = Counter::open(engine);
+    consents(&counter, "ann", true).await;
+    sell(&counter, "ann", "1001", 300).await;
+    counter.shop.stores.on(Call::SandboxConsumption).next(1, Answer::empty(503));
+    ask(&counter, "uuid-1", "1001").await;
+    counter.shop.server.wait_for_log("a message is tried again later");
+    counter.all_done().await;
+    assert_eq!(told(&counter, "1001"), [used(0), used(0)]);
+}
+
+async fn apple_is_not_told_when_it_is_too_late(engine: Engine) {
+    let clock = Clock::new();
+    let counter = Counter::open_with(engine, |launch| clock.given_to(launch));
+    consents(&counter, "ann", true).await;
+    sell(&counter, "ann", "1001", 300).await;
+    counter.shop.stores.on(Call::SandboxConsumption).always(Answer::empty(503));
+    ask(&counter, "uuid-1", "1001").await;
+    counter.shop.server.wait_for_log("a message is tried again later");
+    clock.shift(APPLE_WAITS + 1);
+    counter.shop.stores.shift(APPLE_WAITS + 1);
+    counter.all_done().await;
+    let outcome = "SELECT outcome FROM inbox";
+    assert_eq!(counter.shop.server.database().texts(outcome).await, ["too late to answer"]);
+}
+
+async fn google_is_told_of_what_is_under_review(engine: Engine) {
+    let counter = Counter::open(engine);
+    let first = counter.sell_to("ann", "first", SMALL, 1).await;
+    let second = counter.sell_to("ann", "second", SMALL, 1).await;
+    counter.user("ann").allocate(&[(QUICK, 225)]).await.ok();
+    let down = Answer::google(503, "global", "backendError", "Try again.");
+    counter.shop.stores.on(Call::Review).of(second.order()).next(1, down);
+    for (number, sold) in [&first, &second].into_iter().enumerate() {
+        let token = format!("a-secret-of-{number}");
+        counter.shop.stores.google.refunds.review(sold.order(), &token);
+        let content = json!({
+            "version": "1.0", "pendingRefundToken": token, "orderId": sold.order(),
+            "refundReason": 7,
+        });
+        let told = play_notification("pendingRefundReviewNotification", content);
+        for _ in 0..2 {
+            counter.push(&number.to_string(), &told).await;
+        }
+    }
+    counter.all_done().await;
+    let sent = |order: &str| -> Vec<Value> {
+        let sent = counter.shop.stores.on(Call::Review).of(order).sent();
+        sent.into_iter().map(|sent| sent.body).collect()
+    };
+    let answer = |token: &str, milliunits: u32| {
+        json!({
+            "pendingRefundToken": token,
+            "sampleContentProvided": false,
+            "refundPreference": "NEUTRAL",
+            "consumptionPercentageMilliunits": milliunits,
+        })
+    };
+    assert_eq!(sent(first.order()), [answer("a-secret-of-0", 75_000)]);
+    assert_eq!(sent(second.order()), [answer("a-secret-of-1", 0), answer("a-secret-of-1", 0)]);
+    counter.has("ann", 375, &["granted 0 0", "granted 0 0"]).await;
+}

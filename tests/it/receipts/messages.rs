@@ -1,0 +1,152 @@
+//! What stores tell is kept before they are answered and worked on afterwards: each message once, whatever ends in
+//! between, and nothing secret is kept when it is done. How it is booked is in `refunds`.
+
+use super::{
+    SMALL, bring,
+    counter::{Counter, as_of, listed, now_ms, play_voided, refunded_as_of},
+    granted,
+};
+use crate::harness::{
+    Engine,
+    clock::Clock,
+    eventually, on_both_engines,
+    stores::{Answer, Call, pushes::play_purchase},
+};
+
+on_both_engines![
+    a_message_is_one_row_and_one_effect,
+    what_can_not_be_asked_now_is_asked_later,
+    a_kill_while_a_message_is_worked_on_leaves_it_to_be_done,
+    a_kill_at_any_moment_books_once,
+    nothing_secret_is_left_of_what_is_done,
+];
+
+const KEPT: &str = "SELECT message_id FROM inbox ORDER BY message_id";
+/// Longer than an instance that has died keeps others from its work, in seconds.
+const A_WHILE: i64 = 60;
+const HOUR_MS: u64 = 3_600_000;
+
+async fn a_message_is_one_row_and_one_effect(engine: Engine) {
+    let counter = Counter::open(engine);
+    let sold = counter.sell_to("ann", "a", SMALL, 1).await;
+    granted(&counter.bring_signed("ann", &as_of("1001", SMALL, -60, None)).await, 600);
+    for _ in 0..3 {
+        counter.push("1", &play_voided(sold.token(), sold.order(), true)).await;
+        counter.tell("REFUND", "uuid-1", &refunded_as_of("1001", SMALL, -50)).await;
+    }
+    counter.all_done().await;
+    let database = counter.shop.server.database();
+    assert_eq!(database.texts(KEPT).await, ["apple:uuid-1", "google:push:1"]);
+    counter.has("ann", 0, &["refunded 300 0", "refunded 300 0"]).await;
+    assert_eq!(counter.entries("ann", "refund").await, [300, 300]);
+    let open = "SELECT message_id FROM inbox WHERE content IS NOT NULL OR outcome IS NULL";
+    assert_eq!(database.texts(open).await, [""; 0]);
+}
+
+async fn what_can_not_be_asked_now_is_asked_later(engine: Engine) {
+    let counter = Counter::open(engine);
+    let sold = counter.sell_to("ann", "a", SMALL, 3).await;
+    counter.shop.all_acknowledged().await;
+    counter.shop.stores.google.sell(sold.clone().refunded(1));
+    let asked = counter.shop.stores.on(Call::Purchase).count();
+    let down = Answer::google(503, "global", "backendError", "Try again.");
+    counter.shop.stores.on(Call::Purchase).next(1, down);
+    counter.push("1", &play_voided(sold.token(), sold.order(), false)).await;
+    counter.shop.server.wait_for_log("a message is tried again later");
+    assert_eq!(counter.books("ann").await, ["granted 0 0"]);
+    counter.all_done().await;
+    counter.has("ann", 600, &["refunded 300 0"]).await;
+    assert_eq!(counter.shop.stores.on(Call::Purchase).count(), asked + 2);
+}
+
+async fn a_kill_while_a_message_is_worked_on_leaves_it_to_be_done(engine: Engine) {
+    let clock = Clock::new();
+    let mut counter = Counter::open_with(engine, |launch| clock.given_to(launch));
+    let sold = counter.sell_to("ann", "a", SMALL, 3).await;
+    counter.shop.all_acknowledged().await;
+    for (round, has_effect) in [(1, false), (2, true)] {
+        counter.shop.stores.google.sell(sold.clone().refunded(round));
+        let on = counter.shop.stores.on(Call::Purchase);
+        let mut held = if has_effect { on.hold_answer() } else { on.hold() };
+        let told = play_voided(sold.token(), sold.order(), false);
+        counter.push(&round.to_string(), &told).await;
+        held.arrived().await;
+        counter.shop.server.kill();
+        drop(held);
+        clock.shift(i64::from(round) * A_WHILE);
+        counter.shop.stores.shift(i64::from(round) * A_WHILE);
+        counter.shop.server.start_again();
+        counter.all_done().await;
+        let taken = i64::from(round) * 300;
+        counter.has("ann", 900 - taken, &[&format!("refunded {taken} 0")]).await;
+    }
+    assert_eq!(counter.entries("ann", "refund").await, [300, 300]);
+}
+
+async fn a_kill_at_any_moment_books_once(engine: Engine) {
+    let clock = Clock::new();
+    let mut counter = Counter::open_with(engine, |launch| clock.given_to(launch));
+    let mut sold = Vec::new();
+    for number in 0..12 {
+        sold.push(counter.sell_to("ann", &format!("{number}"), SMALL, 1).await);
+    }
+    // Each round it has come a little further.
+    for (number, sold) in sold.iter().enumerate() {
+        counter.push(&number.to_string(), &play_voided(sold.token(), sold.order(), true)).await;
+        for _ in 0..number * 200 {
+            tokio::task::yield_now().await;
+        }
+        counter.shop.server.kill();
+        counter.shop.server.start_again();
+    }
+    counter.shop.server.kill();
+    clock.shift(A_WHILE);
+    counter.shop.stores.shift(A_WHILE);
+    counter.shop.server.start_again();
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 300 0"; 12]).await;
+    assert_eq!(counter.entries("ann", "refund").await, [300; 12]);
+}
+
+/// All texts that are kept of purchases and messages.
+const TEXTS: [&str; 3] = [
+    "SELECT COALESCE(content, '') || COALESCE(outcome, '') || message_id FROM inbox",
+    "SELECT COALESCE(record, '') || COALESCE(verified, '') || key FROM purchases",
+    "SELECT COALESCE(CAST(metadata AS TEXT), '') || COALESCE(transaction_id, '') FROM transactions",
+];
+
+async fn nothing_secret_is_left_of_what_is_done(engine: Engine) {
+    let mut counter = Counter::open(engine);
+    let [whole, part, early] = ["whole", "part", "early"].map(|name| counter.sell(name, SMALL, 3));
+    for sold in [&whole, &part] {
+        bring(&counter.user("ann"), sold.token()).await.ok();
+    }
+    counter.shop.all_acknowledged().await;
+    counter.shop.stores.google.sell(part.clone().refunded(1));
+    counter.push("1", &play_voided(whole.token(), whole.order(), true)).await;
+    counter.push("2", &play_voided(part.token(), part.order(), false)).await;
+    counter.push("3", &play_purchase(early.token(), SMALL)).await;
+    counter.shop.stores.google.refunds.void(&listed(&early, now_ms() - HOUR_MS, Some(1)));
+    counter.all_done().await;
+    counter.shop.server.stop().await;
+    counter.shop.server.start_again();
+    eventually("the list is read", async || {
+        let kept = counter.shop.server.database().texts(KEPT).await;
+        (kept.len() == 4).then_some(())
+    })
+    .await;
+    counter.all_done().await;
+    let database = counter.shop.server.database();
+    // What has yet to be consumed needs its token.
+    let needed = "SELECT token FROM purchases WHERE token IS NOT NULL";
+    assert_eq!(database.texts(needed).await, [part.token()]);
+    let mut texts = Vec::new();
+    for sql in TEXTS {
+        texts.append(&mut database.texts(sql).await);
+    }
+    texts.append(&mut counter.shop.server.stop().await);
+    for sold in [&whole, &part, &early] {
+        let found: Vec<_> = texts.iter().filter(|text| text.contains(sold.token())).collect();
+        assert!(found.is_empty(), "{found:?}");
+    }
+}
