@@ -47,10 +47,10 @@ pub(super) const COLUMNS: [&str; 32] = [
     "taken_credits",
     "shortfall_credits",
 ];
-/// Those that a [`TrackedMessage`] is kept in.
+/// Those that a `TrackedMessage` is kept in.
 pub(super) const INBOX_COLUMNS: [&str; 8] =
     ["message_id", "store", "way", "content", "received_at", "due_at", "attempts", "outcome"];
-/// Those that a [`TrackedSweep`] is kept in.
+/// Those that a `TrackedSweep` is kept in.
 pub(super) const SWEEP_COLUMNS: [&str; 4] = ["name", "done_until", "due_at", "attempts"];
 
 row! {
