@@ -48,6 +48,8 @@ enum Asks {
     Account,
     /// The same, and whoever may consume.
     Consumer,
+    /// A backend.
+    Backend,
 }
 
 /// Every route, in an order in which each finds what it needs.
@@ -74,6 +76,12 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
             json!({}),
             Asks::Consumer,
         ),
+        post(
+            "/api/billing/tokens/reverse",
+            json!({"transaction_id": 1_000_000_000, "reason": "it failed"}),
+            Asks::Backend,
+        ),
+        post("/api/billing/credits/return", json!({"model_id": "none"}), Asks::Account),
         get("/api/billing/balance", Asks::Account),
         get("/api/billing/balance/category/quick", Asks::Account),
         get("/api/billing/transactions", Asks::Account),
@@ -199,10 +207,15 @@ async fn every_route_lets_in_whom_it_should(engine: Engine) {
                     (Asks::Consumer, Fate::App) if consume_by == "backend" => {
                         (403, Some("forbidden"))
                     }
+                    (Asks::Backend, Fate::App) => (403, Some("forbidden")),
                     (_, Fate::App) => (200, None),
                 };
                 let expected = match expected {
                     (200, None) if path.contains(HOLD) => (404, Some("hold_not_found")),
+                    (200, None) if path.ends_with("/reverse") => {
+                        (404, Some("transaction_not_found"))
+                    }
+                    (200, None) if path.ends_with("/return") => (400, Some("insufficient_tokens")),
                     expected => expected,
                 };
                 let code = (reply.status != 200).then(|| reply.json()["code"].clone());

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{SMALL, Shop, bring, receipt, repeated};
+use super::{SMALL, Shop, bring, counter::at, receipt, repeated};
 use crate::harness::{
     Engine, Launch, Reply, Server,
     clock::Clock,
@@ -41,7 +41,12 @@ async fn a_kill_between_any_two_steps_loses_nothing_and_grants_nothing_twice(eng
         let signed = shop.stores.apple.signed(&consumable(&token, SMALL));
         shop.stores.apple.sell(Market::Sandbox, &token, &signed);
         // At each start the list of voided purchases is read, with an access token.
+        // Whoever reads it has it for some minutes; one that was read is left alone for longer.
         shop.stores.on(Call::Voided).reach(step + 1).await;
+        let soon = at(crate::harness::token::now() + 600);
+        let reading =
+            format!("SELECT name FROM sweeps WHERE name = 'google voided' AND due_at < '{soon}'");
+        shop.until_none(&reading).await;
         shop.stores.google.revoke_access();
         let on = shop.stores.on(call);
         let mut held = if after { on.hold_answer() } else { on.hold() };
