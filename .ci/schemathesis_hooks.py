@@ -40,6 +40,11 @@ def before_call(context, case, kwargs):
         case.headers[USER_HEADER] = USER
     if isinstance(case.body, (dict, list)):
         case.body = whole(case.body)
+    # The least of a hold is at most the most, which a schema can't say.
+    if case.path.endswith("/holds") and isinstance(case.body, dict):
+        least, most = case.body.get("min_tokens"), case.body.get("tokens")
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            del case.body["min_tokens"]
     # Examples are not filtered.
     if case.path.endswith("/quote") and {"credits", "tokens"} <= set(case.query or {}):
         del case.query["tokens"]
