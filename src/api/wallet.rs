@@ -91,12 +91,13 @@ impl Wallet {
     ) -> Self {
         let tokens = account.tokens().iter().map(|(model, allocated)| {
             let available = account.available(model, now);
-            let held = allocated.checked_sub(available).unwrap_or_default();
+            let held = allocated.checked_sub(available).expect("what is available is allocated");
             (model.clone(), WalletTokens { allocated: *allocated, held, available })
         });
         let category = |category: Category| {
             let total_tokens = account.category_total(category, prices);
             let limit_tokens = limits.limit_tokens(category);
+            // Reversals and lower limits may leave more in a category than it takes.
             let free_tokens = limit_tokens.checked_sub(total_tokens).unwrap_or_default();
             WalletCategory { total_tokens, limit_tokens, free_tokens }
         };

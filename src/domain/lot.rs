@@ -30,14 +30,16 @@ impl Lot {
     fn credits_back(&self, tokens: i64) -> i64 {
         let (paid, bought) = (i128::from(self.credits.get()), i128::from(self.tokens.get()));
         let back = paid.checked_mul(i128::from(tokens)).and_then(|back| back.checked_div(bought));
-        back.and_then(|back| i64::try_from(back).ok()).unwrap_or(0)
+        back.and_then(|back| i64::try_from(back).ok())
+            .expect("amounts fit, an allocation buys a token, and no more come back than it bought")
     }
 
     /// What `more` of its tokens are worth when they go back.
     pub(crate) fn worth(&self, more: Tokens) -> Credits {
         let back = self.tokens_back.get();
         let all = self.credits_back(back.saturating_add(more.get()));
-        Credits::new(all.saturating_sub(self.credits_back(back))).unwrap_or_default()
+        Credits::new(all.saturating_sub(self.credits_back(back)))
+            .expect("more tokens are worth no less")
     }
 
     /// The fewest of at most `available` tokens that are worth as much as can be had of `credits`, never more.
@@ -66,10 +68,10 @@ impl Lot {
             .saturating_mul(bought)
             .saturating_add(paid.saturating_sub(1))
             .checked_div(paid)
-            .unwrap_or(back);
+            .expect("an allocation is of a credit at least");
         let tokens = if credits == Credits::ZERO { 0 } else { total.saturating_sub(back) };
         let tokens = i64::try_from(tokens).ok().and_then(|tokens| Tokens::new(tokens).ok());
-        let tokens = tokens.unwrap_or_default();
+        let tokens = tokens.expect("no more than the lot has left");
         Part { allocation: self.allocation, tokens, credits: self.worth(tokens) }
     }
 }
@@ -102,7 +104,7 @@ impl Lots {
             | Entry::Return { allocation, tokens, .. } => {
                 if let Some(lot) = self.0.iter_mut().find(|lot| lot.allocation == *allocation) {
                     let back = lot.tokens_back.checked_add(*tokens);
-                    lot.tokens_back = back.unwrap_or(lot.tokens);
+                    lot.tokens_back = back.expect("no more comes back than the lot bought");
                 }
             }
             _ => {}
@@ -149,8 +151,9 @@ impl Lots {
         for (lot, tokens) in self.unused(available) {
             let part = lot.fewest(tokens, missing);
             if part.credits > Credits::ZERO {
-                missing =
-                    missing.changed_by(part.credits.get().saturating_neg()).unwrap_or_default();
+                missing = missing
+                    .changed_by(part.credits.get().saturating_neg())
+                    .expect("a part is worth no more than is missing");
                 parts.push((lot.model.clone(), part));
             }
         }

@@ -163,8 +163,11 @@ impl TrackedPurchase {
 
     /// What is refunded by its store's word.
     pub(super) fn store_refund(&self) -> StoreRefund {
-        let refund = self.refund.as_deref().map(serde_json::from_str);
-        refund.transpose().ok().flatten().unwrap_or_default()
+        // Taken for nothing it would have what was taken given back.
+        let refund = self.refund.as_deref().map(|json| {
+            serde_json::from_str(json).expect("what is kept of a refund was written by `hear`")
+        });
+        refund.unwrap_or_default()
     }
 
     /// Whether nothing is left of it, by its store's word.
@@ -175,7 +178,7 @@ impl TrackedPurchase {
 
     /// Counts a granted purchase's refund in credits.
     pub(super) fn count_refund(&mut self) {
-        let credits = self.credits.unwrap_or_default();
+        let credits = self.credits.expect("what is granted was granted for credits");
         self.refund_store = self.store_refund().credits(&self.granted_items(), credits);
     }
 

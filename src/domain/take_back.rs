@@ -1,9 +1,9 @@
 //! What is taken from an account, or given back to it, so that what was booked for a purchase's refunds is what is
 //! refunded by now. Repetitions book nothing, and the order of what a store tells does not matter.
 //!
-//! Taken are unspent credits first, then unused tokens of the newest allocations that nobody holds at what was paid for them. What is
-//! missing then is the purchase's shortfall, which is never collected later. When a refund is reversed, the
-//! shortfall shrinks first; the rest comes back as credits.
+//! Taken are unspent credits first, then tokens of the newest allocations that are neither used nor held, at what was
+//! paid for them. What is missing then is the purchase's shortfall, which is never collected later. When a refund is
+//! reversed, the shortfall shrinks first; the rest comes back as credits.
 
 use chrono::{DateTime, Utc};
 

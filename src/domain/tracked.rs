@@ -283,17 +283,13 @@ impl TrackedPurchase {
         (!account.is_empty()).then(|| account.to_owned())
     }
 
-    /// What it was granted for; nothing, where that is not known.
+    /// What a granted purchase was granted for.
     pub(super) fn granted_items(&self) -> Vec<GrantedItem> {
-        let items = self.items.as_deref().unwrap_or("[]");
-        let items: Vec<(ProductId, u32, Option<Credits>)> =
-            serde_json::from_str(items).unwrap_or_default();
-        let items = items.into_iter().map(|(product, quantity, unit)| GrantedItem {
-            product,
-            quantity,
-            unit: unit.unwrap_or_default(),
-        });
-        items.collect()
+        let items = self.items.as_deref().expect("what is granted was learned");
+        let items: Vec<(ProductId, u32, Credits)> =
+            serde_json::from_str(items).expect("what is granted has a product with credits each");
+        let items = items.into_iter();
+        items.map(|(product, quantity, unit)| GrantedItem { product, quantity, unit }).collect()
     }
 
     /// Comes to an end in which its store needs neither be asked nor told anything.

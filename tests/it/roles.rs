@@ -203,11 +203,10 @@ async fn every_route_lets_in_whom_it_should(engine: Engine) {
                     (Asks::None, _) | (_, Fate::Trusted) => (200, None),
                     (_, Fate::Unauthorized) => (401, Some("unauthorized")),
                     (_, Fate::Unprocessable) => (422, None),
-                    (_, Fate::Forbidden) => (403, Some("forbidden")),
+                    (_, Fate::Forbidden) | (Asks::Backend, Fate::App) => (403, Some("forbidden")),
                     (Asks::Consumer, Fate::App) if consume_by == "backend" => {
                         (403, Some("forbidden"))
                     }
-                    (Asks::Backend, Fate::App) => (403, Some("forbidden")),
                     (_, Fate::App) => (200, None),
                 };
                 let expected = match expected {

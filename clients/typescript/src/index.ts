@@ -18,4 +18,3 @@ export type { AbortSignalLike, Fetch, FetchInit, FetchResponse } from "./platfor
 export type { PurchaseResult } from "./purchases.js";
 export type { CallOptions } from "./transport.js";
 export type * from "./types.js";
-export type { EntryType } from "./wire.js";

@@ -2,7 +2,7 @@
 
 import type { Camel, CamelRequest } from "./case.js";
 import type { components } from "./openapi.js";
-import type { EntryType, LaterCode, Wire } from "./wire.js";
+import type { LaterCode, Wire } from "./wire.js";
 
 type Schemas = components["schemas"];
 
@@ -23,15 +23,17 @@ export type Health = Camel<Schemas["Health"]>;
 export type Success = Camel<Schemas["Success"]>;
 export type Consumed = Camel<Schemas["Consumed"]>;
 /** A line of the history. */
-export type Transaction = Omit<Camel<Schemas["HistoryLine"]>, "type"> & { type: EntryType };
-export type Wallet = Camel<Wire["Wallet"]>;
-export type Hold = Camel<Wire["Hold"]>;
+export type Transaction = Camel<Schemas["HistoryLine"]>;
+/** What an entry of the ledger may be. */
+export type EntryType = Transaction["type"];
+export type Wallet = Camel<Schemas["Wallet"]>;
+export type Hold = Camel<Schemas["Hold"]>;
 /** How a hold was settled. */
-export type Settled = Camel<Wire["Settled"]>;
-export type Released = Camel<Wire["Released"]>;
-export type Reversed = Camel<Wire["Reversed"]>;
-export type Returned = Camel<Wire["Returned"]>;
-export type LedgerEntry = Camel<Wire["LedgerEntry"]>;
+export type Settled = Camel<Schemas["SettledHold"]>;
+export type Released = Camel<Schemas["ReleasedHold"]>;
+export type Reversed = Camel<Schemas["ConsumptionReversed"]>;
+export type Returned = Camel<Schemas["UnusedReturned"]>;
+export type LedgerEntry = Camel<Schemas["LedgerItem"]>;
 type UsageWire = Camel<Wire["Usage"]>;
 type UsageItem = UsageWire["items"][number];
 /** What was used between two days. */
@@ -55,12 +57,12 @@ export interface AddParams {
 
 export type AllocateParams = CamelRequest<Schemas["Allocate"]>;
 export type ConsumeParams = CamelRequest<Schemas["Consume"]>;
-export type HoldParams = CamelRequest<Wire["HoldRequest"]>;
-export type ReverseParams = CamelRequest<Wire["Reverse"]>;
-export type ReturnParams = CamelRequest<Wire["Return"]>;
-export type ConsentParams = CamelRequest<Wire["Consent"]>;
+export type HoldParams = CamelRequest<Schemas["CreateHold"]>;
+export type ReverseParams = CamelRequest<Schemas["ReverseConsumption"]>;
+export type ReturnParams = CamelRequest<Schemas["ReturnUnused"]>;
+export type ConsentParams = CamelRequest<Schemas["Consent"]>;
 /** What a chat used, so far or in all. */
-export type Used = CamelRequest<Wire["Used"]>;
+export type Used = CamelRequest<Schemas["SettleHold"]>;
 /** Credits to spend, or tokens to get. */
 export type QuoteParams = { modelId: string } & (
   | { credits: number; tokens?: undefined }

@@ -33,7 +33,13 @@ async function open(client: Client, intervalMs?: number) {
   };
 }
 
-const wallet = (total: number): Wallet => ({ credits: { total, bonus: 0 }, tokens: {}, categories: {}, frozen: false });
+const empty = { totalTokens: 0, limitTokens: 0, freeTokens: 0 };
+const wallet = (total: number): Wallet => ({
+  credits: { total, bonus: 0 },
+  tokens: {},
+  categories: { quick: empty, think: empty },
+  frozen: false,
+});
 
 /** A client whose answers the test gives, in the order it likes. */
 function stub() {

@@ -12,7 +12,7 @@ use super::{
     signed::{Payload, Unproven},
     verifier::Verifier,
 };
-use crate::domain::{Environment, StoreWord};
+use crate::domain::{Environment, StoreWord, WHOLE_MILLIUNITS};
 
 /// The bundle in Apple's test data.
 const BUNDLE: &str = "com.example";
@@ -146,6 +146,7 @@ fn a_payload_as_apple_describes_it_is_read() {
         let in_part = payload["revocationPercentage"] == 50_000;
         match read(&payload) {
             Ok(StoreWord::Paid(paid)) if in_part => {
+                assert_eq!(paid.refund.milliunits, 50_000);
                 assert_eq!(paid.store_id.as_deref(), Some("23456"));
                 assert_eq!(paid.original_id.as_deref(), Some("12345"));
                 assert_eq!(paid.items[0].product.as_str(), "com.example.product");
@@ -155,7 +156,9 @@ fn a_payload_as_apple_describes_it_is_read() {
                 let account = "7e3fb20b-4cdb-47cc-936d-99d65f608138";
                 assert_eq!(paid.account.as_deref(), Some(account));
             }
-            Ok(StoreWord::Never("it was refunded")) if !in_part => {}
+            Ok(StoreWord::Paid(paid)) if !in_part => {
+                assert_eq!(paid.refund.milliunits, WHOLE_MILLIUNITS);
+            }
             other => panic!("{name}: {other:?}"),
         }
     }

@@ -151,7 +151,7 @@ impl Transaction {
         let share = percentage.map(signed::whole);
         let share = share.map(|share| share.and_then(|share| u32::try_from(share).ok()));
         match (kind, share) {
-            (Some("REFUND_FULL"), _) | (None | Some("REFUND_PRORATED"), None) => {
+            (Some("REFUND_FULL" | "FAMILY_REVOKE"), _) | (None | Some("REFUND_PRORATED"), None) => {
                 Ok(WHOLE_MILLIUNITS)
             }
             (None | Some("REFUND_PRORATED"), Some(Some(share))) => Ok(share.min(WHOLE_MILLIUNITS)),

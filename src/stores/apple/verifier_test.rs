@@ -18,7 +18,9 @@ use super::{
     verifier::Verifier,
     wrong_chains::WRONG_CHAINS,
 };
-use crate::domain::{Environment, PaidPurchase, PurchasedItem, Store, StoreRefund, StoreWord};
+use crate::domain::{
+    Environment, PaidPurchase, PurchasedItem, Store, StoreRefund, StoreWord, WHOLE_MILLIUNITS,
+};
 
 const ID: &str = "2000000999000001";
 
@@ -85,7 +87,7 @@ fn a_purchase_is_told_as_apple_says_it() {
             currency: Some("JPY".to_owned()),
             acknowledged: true,
             consumed: true,
-            said_at: Some(now()),
+            said_at: Some(now() - TimeDelta::minutes(1)),
             refund: StoreRefund::default(),
             verified: String::new(),
         }
@@ -395,13 +397,8 @@ fn a_payload_with_one_thing_wrong_is_refused_for_good_only_for_a_reason_on_the_l
         ("quantity", json!("2"), strange(shape)),
         ("appAccountToken", json!("a\nb"), strange("its account can't be one")),
         ("appAccountToken", json!("a".repeat(129)), strange("its account can't be one")),
-        ("revocationDate", json!(1_795_900_000_000_u64), never("it was refunded")),
-        ("revocationType", json!("REFUND_FULL"), never("it was refunded")),
         ("revocationType", json!("FAMILY_REVOKE"), never("it was revoked")),
-        ("revocationType", json!("REFUND_PRORATED"), never("it was refunded")),
         ("revocationType", json!("OTHER"), strange("what was refunded of it can't be read")),
-        ("revocationPercentage", json!(100_000), never("it was refunded")),
-        ("revocationPercentage", json!(200_000), never("it was refunded")),
         ("revocationPercentage", json!(-1), strange("what was refunded of it can't be read")),
         ("revocationPercentage", json!(1e40), strange("what was refunded of it can't be read")),
         ("revocationPercentage", json!("50000"), strange(shape)),
@@ -430,7 +427,28 @@ fn a_refund_in_part_leaves_a_purchase_paid() {
     let unread = strange("what was refunded of it can't be read");
     assert_eq!(verdict(&chain, &chain.sign(&payload)), unread);
     payload["revocationType"] = "REFUND_FULL".into();
-    assert_eq!(verdict(&chain, &chain.sign(&payload)), Ok(StoreWord::Never("it was refunded")));
+    assert_eq!(refunded(&chain, &payload), WHOLE_MILLIUNITS);
+}
+
+fn refunded(chain: &Chain, payload: &Value) -> u32 {
+    paid(verdict(chain, &chain.sign(payload))).refund.milliunits
+}
+
+/// It may be reversed, so it is a purchase all the same.
+#[test]
+fn a_whole_refund_is_told_as_one_whatever_says_it() {
+    let chain = Plan::default().chain();
+    for (field, value) in [
+        ("revocationDate", json!(1_795_900_000_000_u64)),
+        ("revocationType", json!("REFUND_FULL")),
+        ("revocationType", json!("REFUND_PRORATED")),
+        ("revocationPercentage", json!(100_000)),
+        ("revocationPercentage", json!(200_000)),
+    ] {
+        let payload = payload_with(field, &value);
+        assert_eq!(refunded(&chain, &payload), WHOLE_MILLIUNITS, "{field}: {value}");
+    }
+    assert_eq!(refunded(&chain, &purchase()), 0);
 }
 
 #[test]
