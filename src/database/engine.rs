@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
-    PriceList, ProductList, PurchaseKey, UserId, Wanted,
+    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -271,21 +271,8 @@ impl Reader {
         page.map_err(DatabaseError::of_read)
     }
 
-    /// Gives lines of the user's ledger to `take`, newest first.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`]; some lines may have been given by then.
-    pub(crate) async fn ledger(
-        &self,
-        user: &UserId,
-        filter: &HistoryFilter,
-        take: &mut (dyn FnMut(&LedgerLine<'_>) + Send),
-    ) -> Result<LedgerEnd, DatabaseError> {
-        let end = match &self.engine {
-            AnyReader::Sqlite(reader) => reader.ledger(user, filter, take).await,
-            AnyReader::Postgres(reader) => reader.ledger(user, filter, take).await,
-        };
-        end.map_err(DatabaseError::of_read)
+    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
+    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
     }
 
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to
@@ -366,6 +353,13 @@ impl Lane for AnyLane {
         match self {
             Self::Sqlite(lane) => lane.slice(chore).await,
             Self::Postgres(lane) => lane.slice(chore).await,
+        }
+    }
+
+    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+        match self {
+            Self::Sqlite(lane) => lane.sum_usage(user).await,
+            Self::Postgres(lane) => lane.sum_usage(user).await,
         }
     }
 

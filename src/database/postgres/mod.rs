@@ -10,6 +10,7 @@ mod purchases;
 mod read;
 mod save;
 mod session;
+mod usage;
 mod write;
 
 use std::{fmt, str::FromStr, sync::LazyLock};
