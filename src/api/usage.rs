@@ -117,7 +117,9 @@ fn read(query: &str) -> Result<Wanted, Problems> {
         return wrong("Value error, must not be before from");
     }
     if days_between >= DAYS_MAX {
-        return wrong("Value error, must be at most 400 days from the first one on, which is counted");
+        return wrong(
+            "Value error, must be at most 400 days from the first one on, which is counted",
+        );
     }
     let (by, zone) = (by.unwrap_or(UsageBy::Day), timezone.unwrap_or(Tz::UTC));
     Ok(Wanted { days: DateRange { from, to }, by, zone })

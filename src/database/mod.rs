@@ -21,6 +21,7 @@ mod rows;
 pub(crate) mod sqlite;
 mod tracked;
 mod usage;
+mod usage_check;
 
 use std::future::Future;
 

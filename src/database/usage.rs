@@ -254,7 +254,8 @@ impl Added {
         ((model, quarter), (sums, unpriced)): (&(String, i64), &(UsageSums, i64)),
     ) -> Result<serde_json::Value, DatabaseError> {
         let fits = |number: i128| {
-            let why = || DatabaseError::Corrupt("a sum of usage is too large to be kept".to_owned());
+            let why =
+                || DatabaseError::Corrupt("a sum of usage is too large to be kept".to_owned());
             i64::try_from(number).map_err(|_| why())
         };
         let cost = sums.cost_credits_micro;

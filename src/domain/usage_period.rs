@@ -139,7 +139,8 @@ mod tests {
     fn told(zone: &str, from: &str, to: &str, by: UsageBy) -> Vec<(String, String, i64)> {
         let periods = periods(zone, from, to, by);
         let tell = |quarters: &Quarters| {
-            let begins = DateTime::from_timestamp(quarters.first * QUARTER_SECONDS, 0).expect("a time");
+            let begins =
+                DateTime::from_timestamp(quarters.first * QUARTER_SECONDS, 0).expect("a time");
             let name = periods.name(quarters.period).unwrap_or_default();
             (name, begins.format("%m-%dT%H:%M").to_string(), quarters.past - quarters.first)
         };

@@ -74,9 +74,9 @@ impl UsageReport {
                 lines.entry((period, model)).or_default().add(&sums);
             }
         }
-        let line = |((period, model), sums)| UsageLine { period: periods.name(period), model, sums };
+        let line =
+            |((period, model), sums)| UsageLine { period: periods.name(period), model, sums };
         report.lines = lines.into_iter().map(line).collect();
         report
     }
 }
-

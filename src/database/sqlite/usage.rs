@@ -7,8 +7,7 @@ use crate::{
     database::{
         Progress,
         usage::{
-            Added, FreshRow, PartRow, SUMMED_AT_ONCE, add_to_sums, next_to_sum,
-            note_summed, usage,
+            Added, FreshRow, PartRow, SUMMED_AT_ONCE, add_to_sums, next_to_sum, note_summed, usage,
         },
     },
     domain::{Quarters, UsagePart, UserId},

@@ -1,0 +1,209 @@
+//! What was used: by day, month and model, exactly and never behind, whether it is in the sums or not yet.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Engine, Server, on_both_engines};
+use crate::verify::verify;
+
+on_both_engines![
+    what_was_used_is_told_by_day_month_and_model,
+    days_are_those_of_the_time_zone,
+    a_query_that_is_malformed_lists_every_problem,
+    sums_and_entries_come_to_the_same,
+    wrong_sums_are_found,
+];
+
+const FLASH: &str = "gemini-2.0-flash";
+const PRO: &str = "gemini-2.5-pro";
+
+async fn usage(client: &Client, query: &str) -> Value {
+    client.get(&format!("/usage?{query}")).await.ok()
+}
+
+/// Entries of a user in the past. They take no tokens that were not there: each has its allocation.
+async fn write(server: &Server, user: &str, times: &[(&str, i64, Option<i64>)]) {
+    for (at, tokens, price) in times {
+        let price = price.map_or_else(|| "NULL".to_owned(), |price| price.to_string());
+        let sql = format!(
+            "INSERT INTO transactions (user_id, type, amount, model_id, input_tokens,
+                 output_tokens, price_per_m_token, credits_delta, tokens_delta, created_at)
+             VALUES ('{user}', 'consumption', {tokens}, '{FLASH}', 1, {tokens} - 1, {price}, 0,
+                 -{tokens}, '{at}');
+             UPDATE token_balances SET allocated_tokens = allocated_tokens - {tokens}
+             WHERE user_id = '{user}' AND model_id = '{FLASH}'"
+        );
+        server.database().execute(&sql).await;
+    }
+}
+
+fn sums(requests: i64, input: i64, output: i64, cost: i64) -> Value {
+    json!({
+        "requests": requests, "input_tokens": input, "output_tokens": output,
+        "total_tokens": input + output, "reversed_tokens": 0, "cost_credits_micro": cost,
+    })
+}
+
+fn item(key: &str, time: &str, model: &str, sums: Value) -> Value {
+    let Value::Object(sums) = sums else { panic!("an object") };
+    let mut item = serde_json::Map::new();
+    if !key.is_empty() {
+        item.insert(key.to_owned(), time.into());
+    }
+    item.insert("model_id".to_owned(), model.into());
+    item.extend(sums);
+    item.into()
+}
+
+async fn what_was_used_is_told_by_day_month_and_model(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens(FLASH, 75).await;
+    let times = [
+        ("2026-01-31T23:59:59.999999Z", 10, Some(75)),
+        ("2026-02-01T00:00:00.000000Z", 20, Some(80)),
+        ("2026-02-01T00:20:00.000000Z", 30, None),
+    ];
+    write(&server, "default_user", &times).await;
+    let by_day = usage(&client, "from=2026-01-31&to=2026-02-01").await;
+    // What does not tell its price counts at today's.
+    let cost = [10 * 75, 20 * 80 + 30 * 75];
+    let expected = json!({
+        "timezone": "UTC", "from": "2026-01-31", "to": "2026-02-01",
+        "items": [
+            item("day", "2026-01-31", FLASH, sums(1, 1, 9, cost[0])),
+            item("day", "2026-02-01", FLASH, sums(2, 2, 48, cost[1])),
+        ],
+        "totals": sums(3, 3, 57, cost[0] + cost[1]),
+    });
+    assert_eq!(by_day, expected);
+    let by_month = usage(&client, "from=2026-01-01&to=2026-02-28&by=month").await;
+    let first = item("month", "2026-01", FLASH, sums(1, 1, 9, cost[0]));
+    assert_eq!(by_month["items"][0], first);
+    assert_eq!(by_month["items"][1]["month"], "2026-02");
+    let by_model = usage(&client, "from=2026-01-01&to=2026-02-28&by=model").await;
+    let all = item("", "", FLASH, sums(3, 3, 57, cost[0] + cost[1]));
+    assert_eq!(by_model["items"], json!([all]));
+    let nothing = usage(&client, "from=2020-01-01&to=2020-01-01").await;
+    assert_eq!((&nothing["items"], &nothing["totals"]), (&json!([]), &sums(0, 0, 0, 0)));
+    assert_eq!(usage(&client.of("ann"), "from=2026-01-01&to=2026-02-28").await["timezone"], "UTC");
+}
+
+async fn days_are_those_of_the_time_zone(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens(FLASH, 75).await;
+    let times = [
+        ("2026-01-31T18:14:59.999999Z", 10, Some(75)),
+        ("2026-01-31T18:15:00.000000Z", 20, Some(75)),
+    ];
+    write(&server, "default_user", &times).await;
+    for (zone, days) in [
+        ("UTC", vec!["2026-01-31"]),
+        ("Asia/Kathmandu", vec!["2026-01-31", "2026-02-01"]),
+        ("Asia/Tokyo", vec!["2026-02-01"]),
+        ("America/New_York", vec!["2026-01-31"]),
+    ] {
+        let query = format!("from=2026-01-01&to=2026-02-28&timezone={zone}");
+        let told = usage(&client, &query).await;
+        let items = told["items"].as_array().expect("a list");
+        let found: Vec<_> = items.iter().map(|item| item["day"].as_str().expect("a day")).collect();
+        assert_eq!((&told["timezone"], found), (&json!(zone), days));
+    }
+}
+
+async fn a_query_that_is_malformed_lists_every_problem(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    for (query, names) in [
+        ("", vec!["from", "to"]),
+        ("from=2026-1-01&to=2026-02-30", vec!["from", "to"]),
+        ("from=2026-01-01&to=2026-01-01&by=year&timezone=Mars", vec!["by", "timezone"]),
+        ("from=2026-01-02&to=2026-01-01", vec!["to"]),
+        ("from=2026-01-01&to=2027-02-05", vec!["to"]),
+        ("from=0000-01-01&to=%2B026-01-01", vec!["from", "to"]),
+    ] {
+        let reply = client.get(&format!("/usage?{query}")).await;
+        assert_eq!(reply.status, 422, "{query}");
+        let detail = reply.json()["detail"].as_array().cloned().expect("a list");
+        let places: Vec<_> = detail.iter().map(|problem| problem["loc"].clone()).collect();
+        let expected: Vec<_> = names.iter().map(|name| json!(["query", name])).collect();
+        assert_eq!(places, expected, "{query}");
+    }
+    client.get("/usage?from=2026-01-01&to=2027-02-04").await.ok();
+}
+
+/// More than are left in no sums, in three years, with every number known by heart.
+async fn write_many(server: &Server, count: i64) {
+    let (numbers, time) = match server.database().engine() {
+        Engine::Sqlite => (
+            format!("(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+                 SELECT i FROM n) AS numbers"),
+            "strftime('%Y-%m-%dT%H:%M:%f000Z', 1767225600 + i * 600, 'unixepoch')",
+        ),
+        Engine::Postgres => {
+            (format!("generate_series(1, {count}) AS numbers (i)"), "to_timestamp(1767225600 + i * 600)")
+        }
+    };
+    let sql = format!(
+        "INSERT INTO transactions (user_id, type, amount, model_id, input_tokens, output_tokens,
+             price_per_m_token, credits_delta, tokens_delta, created_at)
+         SELECT 'default_user', 'consumption', 2, '{FLASH}', 1, 1,
+             CASE i % 3 WHEN 0 THEN NULL ELSE 70 + i % 3 END, 0, -2, {time} FROM {numbers};
+         UPDATE token_balances SET allocated_tokens = allocated_tokens - 2 * {count}
+         WHERE user_id = 'default_user' AND model_id = '{FLASH}'"
+    );
+    server.database().execute(&sql).await;
+}
+
+async fn sums_and_entries_come_to_the_same(engine: Engine) {
+    let mut server = Server::start(engine);
+    server.client().buy_tokens(FLASH, 75).await;
+    server.client().buy_tokens(PRO, 75).await;
+    write_many(&server, 5_000).await;
+    let query = "from=2026-01-01&to=2026-12-31&timezone=Asia/Kathmandu";
+    let told = usage(&server.client(), query).await;
+    assert_eq!(told["totals"]["requests"], 5_000);
+    // Whoever asked has them summed up meanwhile.
+    let mut summed = Vec::new();
+    while summed != ["5000"] {
+        assert_eq!(usage(&server.client(), query).await, told);
+        let sql = "SELECT CAST(coalesce(sum(requests), 0) AS text) FROM usage_sums";
+        summed = server.database().texts(sql).await;
+    }
+    assert_eq!(usage(&server.client(), query).await, told);
+    server.start_again();
+    assert_eq!(usage(&server.client(), query).await, told);
+    server.client().consume(PRO, 3, 4).await.ok();
+    let by_model = usage(&server.client(), "from=2026-01-01&to=2026-12-31&by=model").await;
+    let verified = verify(server.home()).await;
+    assert!(verified.status.success(), "{verified:?}");
+    assert_eq!(by_model["totals"]["total_tokens"].as_i64() >= Some(10_000), true);
+    // Today's price counts for what has none.
+    let price =
+        format!("UPDATE token_pricing SET price_per_m_token = 1000 WHERE model_id = '{FLASH}'");
+    server.database().execute(&price).await;
+    let dearer = usage(&server.client(), query).await;
+    let cost = |told: &Value| told["totals"]["cost_credits_micro"].as_i64().expect("a number");
+    assert_eq!(cost(&dearer) - cost(&told), (5_000 / 3) * 2 * (1_000 - 75));
+    server.client().post("/reset", &json!({})).await.ok();
+    let nothing = usage(&server.client(), query).await;
+    assert_eq!((&nothing["items"], &nothing["totals"]), (&json!([]), &sums(0, 0, 0, 0)));
+}
+
+async fn wrong_sums_are_found(engine: Engine) {
+    let server = Server::start(engine);
+    server.client().buy_tokens(FLASH, 75).await;
+    let time = ("2026-01-31T18:14:59.999999Z", 10, Some(75));
+    write(&server, "default_user", &[time]).await;
+    let sums = format!(
+        "INSERT INTO usage_sums VALUES ('default_user', 1966536, '{FLASH}', 1, 1, 9, 10, 0, 0, 749, 0);
+         INSERT INTO usage_state SELECT 'default_user', max(id) FROM transactions"
+    );
+    server.database().execute(&sums).await;
+    let verified = verify(server.home()).await;
+    assert!(!verified.status.success(), "{verified:?}");
+    assert!(format!("{verified:?}").contains("sums of usage"), "{verified:?}");
+    server.database().execute("UPDATE usage_sums SET cost_low = 750").await;
+    let verified = verify(server.home()).await;
+    assert!(verified.status.success(), "{verified:?}");
+}
