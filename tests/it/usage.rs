@@ -14,7 +14,6 @@ on_both_engines![
 ];
 
 const FLASH: &str = "gemini-2.0-flash";
-const PRO: &str = "gemini-2.5-pro";
 
 async fn usage(client: &Client, query: &str) -> Value {
     client.get(&format!("/usage?{query}")).await.ok()
@@ -158,7 +157,6 @@ async fn write_many(server: &Server, count: i64) {
 async fn sums_and_entries_come_to_the_same(engine: Engine) {
     let mut server = Server::start(engine);
     server.client().buy_tokens(FLASH, 75).await;
-    server.client().buy_tokens(PRO, 75).await;
     write_many(&server, 5_000).await;
     let query = "from=2026-01-01&to=2026-12-31&timezone=Asia/Kathmandu";
     let told = usage(&server.client(), query).await;
@@ -173,11 +171,8 @@ async fn sums_and_entries_come_to_the_same(engine: Engine) {
     assert_eq!(usage(&server.client(), query).await, told);
     server.start_again();
     assert_eq!(usage(&server.client(), query).await, told);
-    server.client().consume(PRO, 3, 4).await.ok();
-    let by_model = usage(&server.client(), "from=2026-01-01&to=2026-12-31&by=model").await;
     let verified = verify(server.home()).await;
-    assert!(verified.status.success(), "{verified:?}");
-    assert_eq!(by_model["totals"]["total_tokens"].as_i64() >= Some(10_000), true);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
     // Today's price counts for what has none.
     let price =
         format!("UPDATE token_pricing SET price_per_m_token = 1000 WHERE model_id = '{FLASH}'");
@@ -201,9 +196,9 @@ async fn wrong_sums_are_found(engine: Engine) {
     );
     server.database().execute(&sums).await;
     let verified = verify(server.home()).await;
-    assert!(!verified.status.success(), "{verified:?}");
+    assert_eq!(verified.code, Some(1), "{verified:?}");
     assert!(format!("{verified:?}").contains("sums of usage"), "{verified:?}");
     server.database().execute("UPDATE usage_sums SET cost_low = 750").await;
     let verified = verify(server.home()).await;
-    assert!(verified.status.success(), "{verified:?}");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }
