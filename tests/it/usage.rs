@@ -155,7 +155,7 @@ async fn write_many(server: &Server, count: i64) {
 }
 
 async fn sums_and_entries_come_to_the_same(engine: Engine) {
-    let mut server = Server::start(engine);
+    let mut server = Server::start_with(engine, &[("BILLING_ALLOW_RESET", "true")]);
     server.client().buy_tokens(FLASH, 75).await;
     write_many(&server, 5_000).await;
     let query = "from=2026-01-01&to=2026-12-31&timezone=Asia/Kathmandu";
@@ -169,6 +169,7 @@ async fn sums_and_entries_come_to_the_same(engine: Engine) {
         summed = server.database().texts(sql).await;
     }
     assert_eq!(usage(&server.client(), query).await, told);
+    server.stop().await;
     server.start_again();
     assert_eq!(usage(&server.client(), query).await, told);
     let verified = verify(server.home()).await;
