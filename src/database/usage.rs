@@ -9,7 +9,7 @@ use super::{DatabaseError, Progress, rows::row};
 use crate::domain::{UsagePart, UsageSums};
 
 /// Most entries that are added to the sums at once, which takes a few milliseconds.
-pub(crate) const SUMMED_AT_ONCE: i64 = 2_048;
+pub(crate) const SUMMED_AT_ONCE: i64 = 1_024;
 
 /// Entries of `$1` after the last one in the sums, in the brackets where the engines differ: the quarter of an
 /// hour of `created_at`; and how many of each of the two kinds, from the oldest on.

@@ -36,7 +36,7 @@ pub(super) use checked_usage;
 
 row! {
     /// A sum that is kept, or an entry that is in one.
-    struct CheckedRow {
+    pub(super) struct CheckedRow {
         user_id: String,
         quarter: i64,
         model_id: String,
