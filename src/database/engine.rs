@@ -271,8 +271,37 @@ impl Reader {
         page.map_err(DatabaseError::of_read)
     }
 
-    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
-    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
+    /// Gives lines of the user's ledger to `take`, newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`]; some lines may have been given by then.
+    pub(crate) async fn ledger(
+        &self,
+        user: &UserId,
+        filter: &HistoryFilter,
+        take: &mut (dyn FnMut(&LedgerLine<'_>) + Send),
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let end = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.ledger(user, filter, take).await,
+            AnyReader::Postgres(reader) => reader.ledger(user, filter, take).await,
+        };
+        end.map_err(DatabaseError::of_read)
+    }
+
+    /// What the user used in these stretches of time, part by part.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn usage(
+        &self,
+        user: &UserId,
+        stretches: &[Quarters],
+    ) -> Result<Vec<UsagePart>, DatabaseError> {
+        let parts = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.usage(user, stretches).await,
+            AnyReader::Postgres(reader) => reader.usage(user, stretches).await,
+        };
+        parts.map_err(DatabaseError::of_read)
     }
 
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to

@@ -14,7 +14,7 @@ use crate::database::{
 };
 
 /// What there is to check.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check::Balances,
     Check::Owners,
     Check::Changes,

@@ -8,11 +8,7 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-<<<<<<< HEAD
 pub(super) const SAMPLES: [Sample; 34] = [
-=======
-pub(super) const SAMPLES: [Sample; 31] = [
->>>>>>> fe9d33d (Test what is told of usage on both engines)
     ("users", &[("user_id", "'bob'"), NOW]),
     ("credits", &[ANN, ("credits", "5"), UPDATED]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
