@@ -1,8 +1,13 @@
 //! What was used: by day, month and model, exactly and never behind, whether it is in the sums or not yet.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat};
+use chrono_tz::Tz;
+use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Engine, Server, on_both_engines};
+use crate::harness::{Client, Engine, Server, eventually, on_both_engines, on_postgres};
 use crate::verify::verify;
 
 on_both_engines![
@@ -11,7 +16,12 @@ on_both_engines![
     a_query_that_is_malformed_lists_every_problem,
     sums_and_entries_come_to_the_same,
     wrong_sums_are_found,
+    what_is_reversed_counts_on_its_own_day,
+    what_many_calls_used_is_summed_up_unasked,
+    a_second_reading_comes_to_the_same,
 ];
+
+on_postgres![two_instances_come_to_the_same_sums];
 
 const FLASH: &str = "gemini-2.0-flash";
 
@@ -202,4 +212,103 @@ async fn wrong_sums_are_found(engine: Engine) {
     server.database().execute("UPDATE usage_sums SET cost_low = 750").await;
     let verified = verify(server.home()).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+/// What comes back counts on the day on which it does, and apart from what was used.
+async fn what_is_reversed_counts_on_its_own_day(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens(FLASH, 75).await;
+    write(&server, "default_user", &[("2026-01-31T12:00:00.000000Z", 10, Some(75))]).await;
+    let id = client.get("/transactions?limit=1").await.ok()[0]["id"].clone();
+    let body = json!({"transaction_id": id, "tokens": 4, "reason": "the answer broke off"});
+    client.post("/tokens/reverse", &body).await.ok();
+    let newest = client.get("/transactions?limit=1").await.ok();
+    let today = newest[0]["created_at"].as_str().expect("a time")[..10].to_owned();
+    let used = usage(&client, "from=2026-01-31&to=2026-01-31").await;
+    assert_eq!(used["totals"], sums(1, 1, 9, 750));
+    let reversed = usage(&client, &format!("from={today}&to={today}")).await;
+    let mut expected = item("day", &today, FLASH, sums(0, 0, 0, 0));
+    expected["reversed_tokens"] = 4.into();
+    assert_eq!(reversed["items"], json!([expected]));
+}
+
+/// Consumptions that nobody asks about are summed up as well, some of the newest excepted.
+async fn what_many_calls_used_is_summed_up_unasked(engine: Engine) {
+    const CALLS: i64 = 4_200;
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens(FLASH, 75).await;
+    let calls = stream::iter(0..CALLS).map(|_| client.consume(FLASH, 1, 1));
+    calls.for_each_concurrent(64, async |call| drop(call.await.ok())).await;
+    eventually("they are in the sums", async || {
+        let sql = "SELECT CAST(coalesce(sum(requests), 0) AS text) FROM usage_sums";
+        let summed: i64 = server.database().texts(sql).await[0].parse().expect("a number");
+        (summed >= 4_096).then_some(())
+    })
+    .await;
+    let newest = client.get("/transactions?limit=1").await.ok();
+    let today = newest[0]["created_at"].as_str().expect("a time")[..10].to_owned();
+    let told = usage(&client, &format!("from=2026-01-01&to={today}")).await;
+    assert_eq!(told["totals"], sums(CALLS, CALLS, CALLS, 2 * CALLS * 75));
+}
+
+/// The instances sum up the same users, and both go on writing.
+async fn two_instances_come_to_the_same_sums() {
+    let server = Server::start(Engine::Postgres);
+    let other = server.launch().start(server.directory());
+    let clients = [server.client(), Client::new(other.address)];
+    clients[0].buy_tokens(FLASH, 75).await;
+    write_many(&server, 5_000).await;
+    let query = "from=2026-01-01&to=2026-12-31";
+    let told = join_all(clients.iter().cycle().take(8).map(|client| usage(client, query))).await;
+    assert!(told.iter().all(|told| told["totals"]["requests"] == 5_000), "{told:?}");
+    let calls = stream::iter(clients.iter().cycle().take(200));
+    calls
+        .for_each_concurrent(16, async |client| drop(client.consume(FLASH, 1, 1).await.ok()))
+        .await;
+    eventually("they are in the sums", async || {
+        let told = join_all(clients.iter().map(|client| usage(client, query))).await;
+        assert!(told.iter().all(|told| told["totals"]["requests"] == 5_200), "{told:?}");
+        let sql = "SELECT CAST(coalesce(sum(requests), 0) AS text) FROM usage_sums";
+        let summed: i64 = server.database().texts(sql).await[0].parse().expect("a number");
+        (summed >= 5_000).then_some(())
+    })
+    .await;
+    let verified = verify(server.home()).await;
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+/// Around the days on which clocks are changed, in zones near and far, as one adds up by hand.
+async fn a_second_reading_comes_to_the_same(engine: Engine) {
+    let server = Server::start(engine);
+    let client = server.client();
+    client.buy_tokens(FLASH, 75).await;
+    // Steps that don't repeat within a day, over a year.
+    let time = |step: i64| 1_767_225_600 + step * 86_400 + (step * 40_503) % 86_400;
+    let times: Vec<_> = (0..365).map(|step| DateTime::from_timestamp(time(step), 0)).collect();
+    let times: Vec<_> = times.into_iter().map(|time| time.expect("a time")).collect();
+    let texts: Vec<_> =
+        times.iter().map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true)).collect();
+    let rows: Vec<_> =
+        texts.iter().zip(2..).map(|(text, tokens)| (text.as_str(), tokens, Some(tokens))).collect();
+    write(&server, "default_user", &rows).await;
+    for zone in ["UTC", "Asia/Tokyo", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut"] {
+        let tz: Tz = zone.parse().expect("a zone");
+        let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        for (time, tokens) in times.iter().zip(2..) {
+            let day = time.with_timezone(&tz).date_naive().to_string();
+            let sum = expected.entry(day).or_default();
+            *sum = (sum.0 + tokens, sum.1 + tokens * tokens);
+        }
+        let told = usage(&client, &format!("from=2025-12-31&to=2027-01-01&timezone={zone}")).await;
+        let numbers = |item: &Value| {
+            let number = |name: &str| item[name].as_i64().expect("a number");
+            let day = item["day"].as_str().expect("a day").to_owned();
+            (day, (number("total_tokens"), number("cost_credits_micro")))
+        };
+        let told: BTreeMap<_, _> =
+            told["items"].as_array().expect("a list").iter().map(numbers).collect();
+        assert_eq!(told, expected, "{zone}");
+    }
 }
