@@ -112,7 +112,7 @@ impl Lots {
     }
 
     /// The unused tokens of all lots, the newest first: of each model as many as `available` tells.
-    fn unused(&self, available: impl Fn(&ModelId) -> Tokens) -> Vec<(&Lot, Tokens)> {
+    pub(super) fn unused(&self, available: impl Fn(&ModelId) -> Tokens) -> Vec<(&Lot, Tokens)> {
         let mut rest: std::collections::BTreeMap<&ModelId, i64> = std::collections::BTreeMap::new();
         let mut unused = Vec::new();
         for lot in self.0.iter().rev() {

@@ -4,6 +4,7 @@
 //! folders use this one, and it uses none of them.
 
 mod account;
+mod active_users;
 mod actor;
 mod allocation;
 mod amount;
@@ -12,6 +13,7 @@ mod consumption;
 mod entry;
 mod errand;
 mod facts;
+mod found_user;
 mod grant;
 mod history;
 mod hold;
@@ -40,11 +42,13 @@ mod reversal;
 mod role;
 mod store_purchase;
 mod store_refund;
+mod summary;
 mod sweep;
 mod take_back;
 mod token_form;
 mod tracked;
 mod tracked_purchases;
+mod unused_balance;
 mod usage_period;
 mod usage_share;
 mod usage_sums;
@@ -61,6 +65,7 @@ mod samples;
 mod taking_back_test;
 
 pub(crate) use account::Account;
+pub(crate) use active_users::{ActiveUsers, Arrivals, UserDay};
 pub(crate) use actor::Actor;
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
@@ -69,6 +74,7 @@ pub(crate) use consumption::{Consume, Consumed};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use found_user::{FoundUser, PurchaseLine, UserFilter, UserPage};
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
 pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
@@ -107,10 +113,17 @@ pub(crate) use store_purchase::{
     Environment, PaidPurchase, PurchasedItem, SandboxRule, Store, StoreWord,
 };
 pub(crate) use store_refund::{StoreRefund, WHOLE_MILLIUNITS};
+pub(crate) use summary::{
+    AlikeEntries, KeptSums, PeriodTokens, QuarterSums, Summary, SummaryCounts, SummaryDay,
+    SummaryTotals, last_days, told_by_day,
+};
 pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSweep};
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
+pub(crate) use unused_balance::{
+    BoughtLot, PaidAndBonus, ReportDay, UnusedAccount, UnusedBalance, UnusedTokens,
+};
 pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
 pub(crate) use usage_share::PurchaseUse;
 pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};

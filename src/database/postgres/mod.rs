@@ -10,7 +10,10 @@ mod purchases;
 mod read;
 mod save;
 mod session;
+mod summary;
+mod unused;
 mod usage;
+mod users;
 mod write;
 
 use std::{fmt, str::FromStr, sync::LazyLock};
@@ -40,6 +43,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0006_money_back.sql"),
         include_str!("../../../migrations/postgres/0007_holds.sql"),
         include_str!("../../../migrations/postgres/0008_usage.sql"),
+        include_str!("../../../migrations/postgres/0011_summary.sql"),
     ])
 });
 
