@@ -1,8 +1,7 @@
 -- What the whole comes to, of all users: sums of all entries up to one, which can be worked out again at any time.
 
--- The one row.
+-- One row.
 CREATE TABLE summary_state (
-    one               BIGINT PRIMARY KEY CHECK (one = 1),
     -- Rises with every change of these tables.
     version           BIGINT NOT NULL,
     -- The sums hold all entries up to this id, and no other.
@@ -17,7 +16,7 @@ CREATE TABLE summary_state (
     tokens_shortfall  BIGINT NOT NULL
 );
 
-INSERT INTO summary_state VALUES (1, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO summary_state VALUES (0, 0, 0, 0, 0, 0, 0, 0);
 
 -- A quarter is a number of 900 seconds since 1970. It lies within one day in every time zone of today.
 CREATE TABLE summary_quarters (

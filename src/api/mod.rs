@@ -22,6 +22,7 @@ mod json;
 mod language;
 mod ledger;
 mod notifications;
+mod operator;
 mod pricing;
 mod problem;
 mod products;
@@ -49,6 +50,7 @@ use document::Outline;
 use error::{ApiError, finishing, worded};
 use idempotency::{IDEMPOTENCY_KEY, REPLAYED};
 pub(crate) use language::Language;
+pub(crate) use operator::{unused_balance_csv, unused_balance_json};
 use state::Api;
 
 use crate::{
@@ -93,6 +95,7 @@ pub(crate) fn paths() -> Vec<String> {
         price_routes().split_for_parts().1,
         unlimited_routes().split_for_parts().1,
         docs::routes().split_for_parts().1,
+        operator::reads().split_for_parts().1,
     ];
     let documented = documents.into_iter().flat_map(|document| document.paths.paths.into_keys());
     documented.chain(notifications::paths()).collect()
@@ -119,10 +122,14 @@ fn router(
     document.merge(about_probes);
     document.merge(about_docs);
     let document = Document(document::finished(document, admission.authentication()));
+    let (operators, _) = operator::reads().split_for_parts();
+    let operators =
+        operators.route_layer(from_fn_with_state(Arc::clone(&admission), operator::only_operators));
     let state = Api { service: Arc::new(service), admission, stopping, consume_by };
     accounts
         .merge(prices)
         .merge(probes)
+        .merge(operators)
         .with_state(state)
         .merge(docs.with_state(document))
         .merge(notifications::routes(notifications))

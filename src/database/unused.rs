@@ -4,7 +4,7 @@
 use futures_util::{Stream, TryStreamExt};
 
 use super::{DatabaseError, rows::row};
-use crate::domain::{BoughtLot, Credits, Lot, ModelId, Tokens, UnusedAccount, UnusedBalance};
+use crate::domain::{Credits, Lot, ModelId, Tokens, UnusedAccount, UnusedBalance};
 
 /// [`UnusedRow`]s of entries that were made before `$1`, each user's together. The many consumptions come as sums.
 /// Each part is read in the order of an index, and the parts are merged; so no more is in memory than a user's
@@ -69,14 +69,16 @@ impl UnusedRow {
         let tokens = |tokens: i64| Tokens::new(tokens).map_err(|_| corrupt("tokens_delta"));
         if self.kind == "allocation" {
             let credits = Credits::new(self.amount).map_err(|_| corrupt("amount"))?;
+            let bonus = Credits::new(self.bonus.saturating_neg());
             let lot = Lot {
                 allocation: self.allocation,
                 model: model.clone(),
                 credits,
+                bonus: bonus.map_err(|_| corrupt("bonus_delta"))?,
                 tokens: tokens(self.tokens)?,
                 tokens_back: Tokens::ZERO,
             };
-            account.add_lot(BoughtLot { lot, bonus: self.bonus.saturating_neg() });
+            account.add_lot(lot);
         } else if self.allocation != 0 {
             account.take_back(self.allocation, tokens(self.tokens.saturating_neg())?);
         }

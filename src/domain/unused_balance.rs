@@ -53,40 +53,20 @@ impl UnusedBalance {
         let bonus = bonus.clamp(0, credits.max(0));
         let paid = credits.max(0).saturating_sub(bonus);
         self.credits.add(PaidAndBonus { paid: paid.into(), bonus: bonus.into() });
-        let given_of: BTreeMap<i64, i64> =
-            bought.iter().map(|lot| (lot.lot.allocation, lot.bonus)).collect();
-        let lots = bought.into_iter().map(|BoughtLot { lot, .. }| {
+        let lots = bought.into_iter().map(|lot| {
             let tokens_back = back.get(&lot.allocation).copied().unwrap_or_default();
             Lot { tokens_back: tokens_back.min(lot.tokens), ..lot }
         });
         let lots: Lots = lots.collect();
         for (lot, unused) in lots.unused(|model| amount(tokens.get(model).copied().unwrap_or(0))) {
-            let bonus = given_of.get(&lot.allocation).copied().unwrap_or(0);
+            let part = lot.part(unused);
+            let bonus = part.bonus.get();
+            let paid = part.credits.get().saturating_sub(bonus);
             let of_model = self.tokens.entry(lot.model.clone()).or_default();
             of_model.tokens = of_model.tokens.saturating_add(unused.get().into());
-            of_model.worth.add(worth(lot, bonus, unused));
+            of_model.worth.add(PaidAndBonus { paid: paid.into(), bonus: bonus.into() });
         }
     }
-}
-
-/// What `unused` tokens of a lot would give back, of which `bonus` credits had been given. The bought ones come back
-/// first.
-fn worth(lot: &Lot, bonus: i64, unused: Tokens) -> PaidAndBonus {
-    let whole = Lot { tokens_back: Tokens::ZERO, ..lot.clone() };
-    let before = whole.worth(lot.tokens_back).get();
-    let after = before.saturating_add(lot.worth(unused).get());
-    let bought = lot.credits.get().saturating_sub(bonus);
-    let paid = after.min(bought).saturating_sub(before.min(bought));
-    let all = after.saturating_sub(before);
-    PaidAndBonus { paid: paid.into(), bonus: all.saturating_sub(paid).into() }
-}
-
-/// An allocation, and how much of it had been paid with given credits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BoughtLot {
-    /// Nothing has gone back of it.
-    pub lot: Lot,
-    pub bonus: i64,
 }
 
 /// What the entries of one user come to, whatever their order.
@@ -98,7 +78,8 @@ pub(crate) struct UnusedAccount {
     credits: i64,
     bonus: i64,
     tokens: BTreeMap<ModelId, i64>,
-    bought: Vec<BoughtLot>,
+    /// What allocations bought, as if nothing had gone back.
+    bought: Vec<Lot>,
     /// Tokens that went back, by allocation.
     back: BTreeMap<i64, Tokens>,
 }
@@ -116,8 +97,8 @@ impl UnusedAccount {
         *balance = balance.saturating_add(tokens);
     }
 
-    /// Takes in what an allocation bought.
-    pub(crate) fn add_lot(&mut self, lot: BoughtLot) {
+    /// Takes in what an allocation bought, as if nothing had gone back.
+    pub(crate) fn add_lot(&mut self, lot: Lot) {
         self.bought.push(lot);
     }
 

@@ -117,6 +117,12 @@ impl Admission {
         acting_for(&login, headers).map_err(Refusal::from)
     }
 
+    /// Whether an operator sent these headers.
+    pub(crate) async fn is_operator(&self, headers: &HeaderMap) -> bool {
+        let login = self.authentication.login(headers).await;
+        login.is_ok_and(|login| login.role() == Role::Operator)
+    }
+
     fn turned_away(
         &self,
         limited: Limited,

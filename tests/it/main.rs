@@ -33,6 +33,7 @@ mod malformed_queries;
 mod metrics;
 mod migrate_to;
 mod openapi;
+mod operator_reads;
 mod other_writers;
 mod postgres;
 mod pricing;

@@ -31,7 +31,7 @@ const LOOKS_MAX: u32 = 100;
 
 const STATE: &str = summary_state!("CAST(created_at AS text)");
 /// Whoever changes the tables holds this lock.
-const LOCK: &str = "SELECT one FROM summary_state FOR UPDATE";
+const LOCK: &str = "SELECT version FROM summary_state FOR UPDATE";
 
 const ALIKE_IN_RANGE: &str = alike_entries!(
     "CAST(floor(extract(epoch FROM created_at) / 900) AS bigint)",
