@@ -559,7 +559,7 @@ impl Difference {
     }
 
     /// A sum of the whole that is not that of all entries.
-    pub(super) fn wrong_summary(what: &str, expected: String, found: String) -> Self {
+    pub(super) fn wrong_summary(what: &str, expected: &str, found: String) -> Self {
         let (user, model) = (None, None);
         let expected = format!("{what} of {expected}");
         Self { check: Check::Summary, user, model, expected, found }

@@ -6,8 +6,8 @@ use std::{convert::Infallible, io, thread};
 use rustix::process::setpriority_process;
 use tokio::{runtime::Handle, select, sync::oneshot};
 
-/// How far behind others whoever gives way is: as far as can be.
-const NICE: i32 = 19;
+/// How far behind others whoever gives way is: where all are busy it gets a tenth of what each of them does.
+const NICE: i32 = 10;
 
 /// Has whatever runs on this thread from now on give way. It never gets its priority back.
 pub(super) fn give_way() {

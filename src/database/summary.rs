@@ -257,7 +257,9 @@ impl SummaryWrite {
 
     /// Takes note of days that were looked for.
     pub(super) fn know_days(&mut self, looked_for: &[UserDay], found: Vec<DayRow>) {
-        looked_for.iter().for_each(|day| self.active.know_day(*day, 0));
+        for day in looked_for {
+            self.active.know_day(*day, 0);
+        }
         for DayRow { day, user_number, morning, evening } in found {
             let bits = u128::from(morning.unsigned_abs())
                 | (u128::from(evening.unsigned_abs()) << HALF_DAY);
@@ -319,7 +321,9 @@ impl SummaryWrite {
         self.summed_until = next.until;
         self.entries = self.entries.saturating_add(next.entries);
         self.change(alike, 1)?;
-        active.iter().for_each(|it| self.active.add(it.user_number, it.quarter));
+        for it in active {
+            self.active.add(it.user_number, it.quarter);
+        }
         Ok(())
     }
 
@@ -330,7 +334,9 @@ impl SummaryWrite {
         active: &[ActiveRow],
     ) -> Result<(), DatabaseError> {
         self.change(alike, -1)?;
-        active.iter().for_each(|it| self.active.remove(it.user_number, it.quarter));
+        for it in active {
+            self.active.remove(it.user_number, it.quarter);
+        }
         Ok(())
     }
 

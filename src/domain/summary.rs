@@ -127,6 +127,7 @@ pub(crate) fn told_by_day(kept: &KeptSums, periods: &Periods) -> Vec<SummaryDay>
             told.credits_sold = told.credits_sold.saturating_add(quarter.credits_sold);
         }
         let of_day = kept.tokens.iter().filter(|it| it.period == period);
+        let of_day = of_day.filter(|it| it.tokens != 0);
         told.tokens = of_day.map(|it| (it.model.clone(), it.tokens)).collect();
         days.push(told);
     }

@@ -186,6 +186,7 @@ impl From<PurchaseLine> for PurchaseItem {
 
 /// All of a user.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "they are called so on the wire")]
 pub(super) struct User {
     #[schema(value_type = String)]
     user_id: UserId,

@@ -131,7 +131,7 @@ impl SummaryTables for &mut PgConnection {
 
     async fn save(&mut self, write: &SummaryWrite) -> Result<bool, DatabaseError> {
         let query = sqlx::query(SAVE_STATE).bind(write.version());
-        let query = write.state().into_iter().fold(query, |query, value| query.bind(value));
+        let query = write.state().into_iter().fold(query, Query::bind);
         if query.execute(&mut **self).await?.rows_affected() == 0 {
             return Ok(false);
         }

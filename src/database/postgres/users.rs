@@ -42,7 +42,7 @@ impl PostgresReader {
         limit: i64,
     ) -> Result<Vec<FoundUser>, DatabaseError> {
         let query = sqlx::query(USERS_BY_NAME).bind(i64::MAX).bind(limit);
-        let query = names.exact.iter().fold(query, |query, name| query.bind(name));
+        let query = names.exact.iter().fold(query, sqlx::query::Query::bind);
         let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         rows.iter().map(|row| UserRow::from_row(row)?.into_user()).collect()
     }

@@ -1,6 +1,6 @@
 //! The sums of the whole, in SQLite's words.
 
-use sqlx::{FromRow, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{FromRow, SqliteConnection, query::Query, sqlite::SqliteRow};
 
 use super::{DatabaseError, SqliteReader, save::SqliteQuery};
 use crate::{
@@ -102,7 +102,7 @@ impl SummaryTables for &mut SqliteConnection {
 
     async fn save(&mut self, write: &SummaryWrite) -> Result<bool, DatabaseError> {
         let query = sqlx::query(SAVE_STATE).bind(write.version());
-        let query = write.state().into_iter().fold(query, |query, value| query.bind(value));
+        let query = write.state().into_iter().fold(query, Query::bind);
         if query.execute(&mut **self).await?.rows_affected() == 0 {
             return Ok(false);
         }

@@ -26,8 +26,10 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The same where somebody asked, and some were left.
 const LOOK_SOON: Duration = Duration::from_millis(200);
-/// How old counts may be before they are made again.
-const COUNT_AGAIN: Duration = Duration::from_secs(30);
+/// How old counts may be before they are made again: so many times as old as it takes to make them, which is little
+/// of a machine's time; at least, and at most.
+const COUNT_SHARE: u32 = 100;
+const COUNT_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How old they may be to be told; older ones are made again first.
 const COUNTS_LAST: Duration = Duration::from_secs(60);
 
@@ -75,13 +77,22 @@ impl BillingService {
     }
 }
 
+/// What was counted.
+#[derive(Debug)]
+struct Counted {
+    began: Instant,
+    /// How old it may be before it is made again.
+    again: Duration,
+    counts: SummaryCounts,
+}
+
 /// The sums of the whole, and what is counted beside them. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Summaries {
     ledger: Ledger,
     reader: Reader,
     wake: Arc<Notify>,
-    counts: Arc<Mutex<Option<(Instant, SummaryCounts)>>>,
+    counts: Arc<Mutex<Option<Counted>>>,
 }
 
 impl Summaries {
@@ -94,7 +105,7 @@ impl Summaries {
     /// Keeps them, for good.
     pub(crate) async fn run(self) {
         loop {
-            if self.known_counts(COUNT_AGAIN).is_none()
+            if self.is_due()
                 && let Err(error) = self.count().await
             {
                 warn!(%error, "users and purchases were not counted");
@@ -120,24 +131,37 @@ impl Summaries {
     }
 
     async fn count(&self) -> Result<SummaryCounts, ServiceError> {
-        let made = Instant::now();
+        let began = Instant::now();
         let counts = self.reader.summary_counts().await?;
+        let (least, most) = COUNT_AGAIN;
+        let again = began.elapsed().saturating_mul(COUNT_SHARE).clamp(least, most);
         let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((made, counts.clone()));
+        *known = Some(Counted { began, again, counts: counts.clone() });
         drop(known);
         Ok(counts)
     }
 
-    fn known_counts(&self, age_max: Duration) -> Option<SummaryCounts> {
+    /// Whether counts are to be made again.
+    fn is_due(&self) -> bool {
         let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (made, counts) = known.as_ref()?;
-        (made.elapsed() < age_max).then(|| counts.clone())
+        known.as_ref().is_none_or(|counted| counted.began.elapsed() >= counted.again)
+    }
+
+    fn known_counts(&self) -> Option<SummaryCounts> {
+        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = known.as_ref().filter(|counted| counted.began.elapsed() < COUNTS_LAST)?;
+        Some(counted.counts.clone())
     }
 
     /// Counts of the last minute.
     async fn counts(&self) -> Result<SummaryCounts, ServiceError> {
-        match self.known_counts(COUNTS_LAST) {
-            Some(counts) => Ok(counts),
+        match self.known_counts() {
+            Some(counts) => {
+                if self.is_due() {
+                    self.wake.notify_one();
+                }
+                Ok(counts)
+            }
             None => self.count().await,
         }
     }
