@@ -242,8 +242,8 @@ impl SummaryWrite {
         self.entries == 0
     }
 
-    /// Whether there is enough to write.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether there is enough to write, and more may be left.
+    pub(crate) fn is_full(&self) -> bool {
         self.entries >= ENTRIES_IN_A_WRITE || self.active.changed_days().len() >= ROWS_IN_A_WRITE
     }
 

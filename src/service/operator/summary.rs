@@ -25,7 +25,7 @@ use crate::{
 /// How long until entries are looked for again that are in no sums yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The same where somebody asked, and some were left.
-const LOOK_SOON: Duration = Duration::from_millis(200);
+const LOOK_SOON: Duration = Duration::from_millis(500);
 /// How old counts may be before they are made again: so many times as old as it takes to make them, which is little
 /// of a machine's time; at least, and at most.
 const COUNT_SHARE: u32 = 100;
@@ -119,13 +119,18 @@ impl Summaries {
         }
     }
 
-    /// Adds all entries to the sums that are in none yet.
+    /// Adds all entries to the sums that are in none yet. What comes meanwhile waits for the next time, so that a busy
+    /// service writes few sums of many.
     async fn sum_up(&self) -> Result<(), ServiceError> {
         loop {
             let began = Instant::now();
             let Some(write) = self.reader.summary_write().await? else { return Ok(()) };
+            let is_last = !write.is_full();
             self.ledger.chore(Chore::AddToSummary(Arc::new(write))).await?;
-            // After a while without it there is much to do, which is to slow nobody down.
+            if is_last {
+                return Ok(());
+            }
+            // Where there is much to do, it is to slow nobody down.
             sleep(began.elapsed()).await;
         }
     }

@@ -50,6 +50,8 @@ impl BillingService {
         zone: Tz,
     ) -> Result<Option<UserSeen>, ServiceError> {
         let Some(found) = self.reader.user(user).await? else { return Ok(None) };
+        // Of whom much is in no sums yet, an answer may come too late, and the next one in time.
+        self.ledger.sum_usage(user, i64::MAX);
         let periods = last_days(self.ledger.now(), zone, USAGE_DAYS);
         let (wallet, purchases, parts) = tokio::join!(
             self.wallet(user),
@@ -58,7 +60,6 @@ impl BillingService {
         );
         let (account, prices, limits, now) = wallet?;
         let usage = UsageReport::of(parts?, &periods);
-        self.ledger.sum_usage(user, usage.fresh_entries);
         let holds = account.holds().counting(now);
         let holds = holds.into_iter().map(|hold| seen(&account, hold, now)).collect();
         let purchases = purchases?;
