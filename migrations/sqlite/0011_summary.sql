@@ -25,7 +25,7 @@ CREATE TABLE summary_quarters (
     -- JSON, a list: of the users who consumed something in it, how many had last done so as many quarters before as
     -- the place in the list says; first those who had not for a long time.
     arrivals     TEXT NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE summary_tokens (
     quarter  INTEGER NOT NULL,
