@@ -117,6 +117,8 @@ pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSwe
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
-pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
-pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};
+pub(crate) use usage_sums::{
+    FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
+};
