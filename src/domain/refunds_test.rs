@@ -503,6 +503,34 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_taken_last_comes_back_first_and_given_credits_are_given_ones_again() {
+    let steps = [
+        (Step::Bring { purchase: 2, time: 0 }, [300, 0]),
+        (Step::Give { credits: 60 }, [360, 60]),
+        (Step::Allocate { model: 1, credits: 200 }, [160, 0]),
+        (Step::Consume { model: 1, tokens: 200 }, [160, 0]),
+        (Step::Give { credits: 50 }, [210, 50]),
+        // 33,333 is 100 credits.
+        (Step::Told { purchase: 2, time: 1 }, [110, 50]),
+        (Step::Told { purchase: 2, time: 2 }, [210, 50]),
+        // 66,667 is 200.
+        (Step::Told { purchase: 2, time: 3 }, [10, 10]),
+        // All: 90 are missing.
+        (Step::Told { purchase: 2, time: 4 }, [0, 0]),
+        // 16,667 is 50: of the 160 that come back 10 were taken last, and 40 before them.
+        (Step::Told { purchase: 2, time: 5 }, [160, 50]),
+    ];
+    let (mut world, mut reading) = (World::new(), Reading::default());
+    for (step, [credits, given]) in steps {
+        world.take(&step);
+        reading.take(&step);
+        let books = world.books();
+        assert_eq!(books, reading.books(), "after {step:?}");
+        assert_eq!([books.credits, books.given], [credits, given], "after {step:?}");
+    }
+}
+
 /// Of what Apple signed only what was verified is kept, and with it whom the app named.
 #[test]
 fn a_reversed_refund_grants_nothing_that_names_another_user() {

@@ -10,6 +10,7 @@
 mod acceptance;
 mod account_reads;
 mod backup;
+mod bonus;
 mod business_rules;
 mod clocks;
 mod connections;

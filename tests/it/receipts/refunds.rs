@@ -27,6 +27,7 @@ on_both_engines![
     what_apple_refunds_counts_as_of_its_signature,
     a_share_is_rounded_half_up,
     unspent_credits_go_first_and_then_the_newest_tokens,
+    given_credits_are_taken_last_and_come_back_as_given_ones,
     what_is_used_up_is_missing_and_never_collected,
     a_whole_refund_before_the_grant_blocks_it,
     a_refund_in_part_before_the_grant_is_booked_with_it,
@@ -267,6 +268,40 @@ async fn unspent_credits_go_first_and_then_the_newest_tokens(engine: Engine) {
     counter.all_done().await;
     counter.has("ann", 262, &["refunded 300 0", "granted 0 0"]).await;
     assert_eq!(counter.entries("ann", "reversal").await.iter().sum::<i64>(), 262);
+}
+
+async fn given_credits_are_taken_last_and_come_back_as_given_ones(engine: Engine) {
+    let counter = Counter::open(engine);
+    let sold = |seconds, milliunits| as_of("1001", SMALL, seconds, milliunits);
+    granted(&counter.bring_signed("ann", &sold(-60, None)).await, 300);
+    granted(&counter.bring_signed("ann", &as_of("1002", SMALL, -60, None)).await, 600);
+    let ann = counter.user("ann");
+    let database = counter.shop.server.database();
+    // 100 given credits and 200 bought ones buy 400,000 tokens; what 375 bought ones buy is used up.
+    database.give("ann", 100).await;
+    ann.allocate(&[(THINK, 300)]).await.ok();
+    ann.allocate(&[(QUICK, 375)]).await.ok();
+    ann.consume(QUICK, 5_000_000, 0).await.ok();
+    database.give("ann", 10).await;
+    let has = async |total: i64, bonus: i64| {
+        let credits = ann.get("/wallet").await.ok()["credits"].clone();
+        assert_eq!(credits, json!({"total": total, "bonus": bonus}));
+    };
+    has(35, 10).await;
+    // 25 bought credits and the 10 given ones, then tokens that are worth 200 bought credits and 65 given ones.
+    counter.tell("REFUND", "uuid-1", &sold(-50, Some(100_000))).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 300 0", "granted 0 0"]).await;
+    assert_eq!(ann.balance().await["allocated_tokens"][THINK], 400_000 - 353_334);
+    has(0, 0).await;
+    counter.tell("REFUND", "uuid-2", &sold(-40, Some(50_000))).await;
+    counter.all_done().await;
+    has(150, 65).await;
+    counter.tell("REFUND_REVERSED", "uuid-3", &sold(-30, None)).await;
+    counter.all_done().await;
+    counter.has("ann", 300, &["granted 0 0", "granted 0 0"]).await;
+    has(300, 75).await;
+    assert_eq!(counter.entries("ann", "reversal").await, [150, 115, 35]);
 }
 
 async fn what_is_used_up_is_missing_and_never_collected(engine: Engine) {
