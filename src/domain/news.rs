@@ -126,7 +126,7 @@ impl Hear {
                 }
             }
             News::Refunded(refund) => purchase.hear(refund, None),
-            News::Transaction(AppleTold { paid, signed_at }) => {
+            News::Transaction(AppleTold { paid, signed_at, .. }) => {
                 // What was granted stays what it was granted for.
                 if !purchase.is_granted() {
                     purchase.learn(paid, products);
@@ -156,18 +156,12 @@ impl TrackedPurchase {
                 self.refund_told_at = said_at;
             }
         }
-        let nothing = refund.is_nothing();
-        self.refund = (!nothing)
-            .then(|| serde_json::to_string(&refund).expect("numbers and names have a JSON form"));
+        self.refund = (!refund.is_nothing()).then_some(refund);
     }
 
     /// What is refunded by its store's word.
     pub(super) fn store_refund(&self) -> StoreRefund {
-        // Taken for nothing it would have what was taken given back.
-        let refund = self.refund.as_deref().map(|json| {
-            serde_json::from_str(json).expect("what is kept of a refund was written by `hear`")
-        });
-        refund.unwrap_or_default()
+        self.refund.clone().unwrap_or_default()
     }
 
     /// Whether nothing is left of it, by its store's word.

@@ -212,8 +212,11 @@ impl World {
                 self.hear(*purchase, &News::Refunded(refund(*void)));
             }
             Step::Told { purchase, time } => {
-                let told =
-                    AppleTold { paid: Box::new(paid(*purchase, *time)), signed_at: at(*time) };
+                let told = AppleTold {
+                    paid: Box::new(paid(*purchase, *time)),
+                    signed_at: at(*time),
+                    notified_at: None,
+                };
                 self.hear(*purchase, &News::Transaction(told));
             }
         }
@@ -473,6 +476,7 @@ fn a_reversed_refund_grants_nothing_that_names_another_user() {
     let told = AppleTold {
         paid: Box::new(PaidPurchase { refund: StoreRefund::default(), ..named(5) }),
         signed_at: at(5),
+        notified_at: None,
     };
     for user in ["nobody", "ann"] {
         let news = News::Transaction(told.clone());
@@ -516,11 +520,11 @@ fn a_list_that_a_clock_that_was_ahead_read_is_read_again() {
 /// As after a step back to an older version.
 #[test]
 fn a_message_that_can_not_be_read_is_kept_until_it_can() {
-    use super::{KeepMessage, Message, MessageId, StoreEvent, TakeMessage, Way};
+    use super::{KeepMessage, Message, MessageId, MessageTurn, StoreEvent, TakeMessage, Way};
     let mut world = World::new();
     let id = MessageId::new("apple", "1");
     let (order, pending_refund_token) = ("GPA.1".to_owned(), "token".to_owned());
-    let event = StoreEvent::GoogleReview { order, pending_refund_token };
+    let event = StoreEvent::GoogleReview { order, pending_refund_token, asked_at: None };
     let message = Message { id: id.clone(), store: Store::Google, event };
     let keep = KeepMessage { message, way: Way::Push };
     keep.decide(&user_id("nobody"), &mut world.facts).expect("it is kept");
@@ -533,10 +537,10 @@ fn a_message_that_can_not_be_read_is_kept_until_it_can() {
         let turn = take.decide(&user_id("nobody"), &mut world.facts).expect("a turn").outcome;
         kept = world.facts.inbox.changed().next().expect("one").clone();
         assert!(kept.content.is_some() && kept.outcome.is_none() && kept.due_at.is_some());
-        assert_eq!(
-            turn.is_some(),
-            !kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"))
-        );
+        let is_read = matches!(turn, MessageTurn::Work { .. });
+        let is_spoiled = matches!(turn, MessageTurn::Spoiled);
+        let of_tomorrow = kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"));
+        assert_eq!((is_read, is_spoiled), (!of_tomorrow, of_tomorrow));
         world.facts.now += TimeDelta::hours(2);
     }
 }

@@ -1,6 +1,6 @@
 //! News of purchases: told to whoever owns the purchase, after its store was asked where the news does not say all.
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Notifications, nobody};
 use crate::{
@@ -86,6 +86,10 @@ impl Notifications {
                 Ok(noted) => return self.noted(purchase.as_deref(), store, &noted),
                 Err(LedgerError::Refused(refusal)) => {
                     warn!(purchase, code = refusal.code(), "a refund can't be booked now");
+                    return Ended::Again;
+                }
+                Err(error @ LedgerError::Failed(_)) => {
+                    error!(purchase, %error, "news of a purchase can't be booked");
                     return Ended::Again;
                 }
                 Err(error) => {

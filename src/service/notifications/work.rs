@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{super::at_work::AtWork, Notifications, nobody, short_hash};
 use crate::{
@@ -75,8 +75,13 @@ impl Notifications {
                 return Took::Nothing;
             }
         };
-        let Some(MessageTurn { message, received_at }) = turn else {
-            return Took::Nothing;
+        let (message, received_at) = match turn {
+            MessageTurn::Work { message, received_at } => (message, received_at),
+            MessageTurn::Spoiled => {
+                error!(id = id.as_str(), "what is kept of a message can't be read; it stays");
+                return Took::Turn;
+            }
+            MessageTurn::NotDue => return Took::Nothing,
         };
         let purchase = short_hash(&message.event);
         let deadline = Instant::now().checked_add(WORK_LIMIT);
@@ -96,11 +101,7 @@ impl Notifications {
     }
 
     /// What a message comes to.
-    async fn come_to(
-        &self,
-        event: &StoreEvent,
-        received_at: chrono::DateTime<chrono::Utc>,
-    ) -> Ended {
+    async fn come_to(&self, event: &StoreEvent, received_at: DateTime<Utc>) -> Ended {
         match event {
             StoreEvent::GoogleChange { token, product } => {
                 self.google_changed(token, product.as_ref()).await
@@ -108,14 +109,18 @@ impl Notifications {
             StoreEvent::GoogleVoid { token, order, refund } => {
                 self.google_voided(token, order.as_deref(), refund).await
             }
-            StoreEvent::GoogleReview { order, pending_refund_token } => {
-                self.answer_google(order, pending_refund_token, received_at).await
+            StoreEvent::GoogleReview { order, pending_refund_token, asked_at } => {
+                let asked_at = earlier(*asked_at, received_at);
+                self.answer_google(order, pending_refund_token, asked_at).await
             }
             StoreEvent::AppleTransaction(told) => self.apple_told(told).await,
             StoreEvent::AppleConsumption(told) => {
                 let heard = self.apple_told(told).await;
                 match heard {
-                    Ended::Done(_) => self.answer_apple(told, received_at).await,
+                    Ended::Done(_) => {
+                        let asked_at = earlier(told.notified_at, received_at);
+                        self.answer_apple(told, asked_at).await
+                    }
                     Ended::Again => Ended::Again,
                 }
             }
@@ -133,4 +138,9 @@ impl Notifications {
             sleep(FORGET_EVERY).await;
         }
     }
+}
+
+/// When a store asked, by its word, or by when that came: its clock may be ahead.
+fn earlier(told_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> DateTime<Utc> {
+    told_at.map_or(received_at, |told_at| told_at.min(received_at))
 }
