@@ -514,7 +514,41 @@ fn a_list_that_a_clock_that_was_ahead_read_is_read_again() {
     let take = TakeSweep { sweep, at_start: true };
     let turn = take.decide(&user, &mut world.facts).expect("a turn").outcome;
     let (from, until) = (at(1_000) - TimeDelta::days(29), at(1_000));
-    assert_eq!(turn, SweepTurn::Read { from, until });
+    assert_eq!(turn, SweepTurn::Read { from, until, was_read: true });
+}
+
+/// A service that ends again and again must not use up what a store allows.
+#[test]
+fn a_list_is_left_alone_at_a_start_that_was_touched_just_before() {
+    use super::{EndSweep, Sweep, SweepTurn, TakeSweep};
+    let user = user_id("nobody");
+    // It was read, it was tried in vain for long, or whoever was at it has died.
+    for (tries, ends) in [(1, Some(true)), (6, Some(false)), (12, Some(false)), (1, None)] {
+        for sweep in [Sweep::GoogleVoided, Sweep::AppleRefunds(Environment::Production)] {
+            let mut world = World::new();
+            let start = TakeSweep { sweep, at_start: true };
+            let mut touched = world.facts.now;
+            for _ in 0..tries {
+                world.facts.now += TimeDelta::days(1);
+                touched = world.facts.now;
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+                if let Some(is_read) = ends {
+                    let end = EndSweep { sweep, until: is_read.then_some(touched) };
+                    end.decide(&user, &mut world.facts).expect("it is noted");
+                }
+            }
+            for seconds in [0, 1, 59] {
+                world.facts.now = touched + TimeDelta::seconds(seconds);
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                let SweepTurn::NotBefore(time) = turn else { panic!("{sweep:?} {turn:?}") };
+                assert!(time > world.facts.now && time <= touched + TimeDelta::minutes(1));
+            }
+            world.facts.now = touched + TimeDelta::minutes(1);
+            let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+            assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+        }
+    }
 }
 
 /// As after a step back to an older version.
