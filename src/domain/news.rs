@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppleTold, Applied, Credits, Environment, Facts, Operation, ProductId, ProductList,
+    AppleTold, Applied, Believed, Credits, Environment, Facts, Operation, ProductId, ProductList,
     PurchaseKey, PurchaseRecord, PurchaseState, Reason, Refusal, Store, StoreRefund,
     TrackedPurchase, UserId, Wanted, take_back,
 };
@@ -17,6 +17,8 @@ pub(crate) struct Hear {
     pub keys: Vec<PurchaseKey>,
     pub store: Store,
     pub news: News,
+    /// What the user was granted for it on a client's word, if that was found.
+    pub believed: Option<Believed>,
 }
 
 /// What is told.
@@ -41,6 +43,10 @@ pub(crate) enum Heard {
         id: Option<i64>,
         state: PurchaseState,
         is_test: bool,
+        /// Whether it may have been granted on a client's word.
+        may_be_believed: bool,
+        /// Whether anything is refunded, by its store's word.
+        is_refunded: bool,
         /// Credits that were taken, could not be taken, and were given back.
         taken: Credits,
         missing: Credits,
@@ -54,6 +60,7 @@ impl Operation for Hear {
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
         wanted.products = true;
+        wanted.reversing.extend(self.believed.iter().map(|believed| believed.entry));
     }
 
     fn asks_of(&self, user: &UserId, wanted: &mut Wanted) {
@@ -76,9 +83,15 @@ impl Operation for Hear {
         if let Some(owner) = owner.filter(|owner| owner != user) {
             return Ok(Applied::before(Heard::OfAnother(owner)));
         }
-        let Facts { purchases, products, accounts, .. } = facts;
+        let Facts { purchases, products, accounts, entries, .. } = facts;
         let mut purchase = purchases.at(place).clone();
         self.tell(&mut purchase, products);
+        if let Some(believed) = &self.believed
+            && purchase.may_be_believed()
+            && !purchases.have_entry(believed.entry)
+        {
+            purchase.take_over(believed, user, entries);
+        }
         let booking = if purchase.is_granted() {
             purchase.count_refund();
             let booking = take_back::settle(user, &mut purchase, accounts, now)?;
@@ -98,6 +111,8 @@ impl Operation for Hear {
             id: purchase.id,
             state: purchase.state,
             is_test: purchase.environment == Some(Environment::Sandbox),
+            may_be_believed: purchase.may_be_believed(),
+            is_refunded: purchase.refund.is_some(),
             taken: booking.taken,
             missing: booking.missing,
             given_back: booking.given_back,

@@ -223,6 +223,11 @@ impl TrackedPurchase {
         matches!(self.state, PurchaseState::Received | PurchaseState::Pending)
     }
 
+    /// Whether it is another one, that was granted.
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.state == PurchaseState::Refused && self.reason == Some(Reason::Duplicate)
+    }
+
     pub(super) fn is_of(&self, user: &UserId) -> bool {
         self.user.as_ref() == Some(user)
     }
