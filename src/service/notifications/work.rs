@@ -43,6 +43,7 @@ impl Notifications {
         let mut at_work = AtWork::new();
         loop {
             at_work.clear();
+            self.tell_untold();
             let room = usize::from(AT_ONCE).saturating_sub(at_work.len());
             let mut begins = false;
             if room > 0 {

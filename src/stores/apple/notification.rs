@@ -92,14 +92,10 @@ impl Apple {
         body: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Option<Message>, Unreadable> {
-        let refused = |why: &'static str| {
-            warn!(store = Store::Apple.name(), why, "a notification is not taken");
-            Unreadable::Unproven(why)
-        };
-        let Body { signed_payload } =
-            serde_json::from_slice(body).map_err(|_| refused("it has no signedPayload"))?;
+        let Body { signed_payload } = serde_json::from_slice(body)
+            .map_err(|_| Unreadable::Unproven("it has no signedPayload"))?;
         self.message(&signed_payload, now).map_err(|unproven| {
-            refused(match unproven {
+            Unreadable::Unproven(match unproven {
                 Unproven::Forged(why) | Unproven::Strange(why) => why,
                 Unproven::Chain { reason, .. } => reason,
             })
