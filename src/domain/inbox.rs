@@ -70,6 +70,15 @@ impl Inbox {
         Some(message)
     }
 
+    /// Is done with one, if it is still open.
+    pub(super) fn end(&mut self, id: &MessageId, outcome: &str) {
+        if self.all.get(id).is_some_and(|message| message.due_at.is_some())
+            && let Some(message) = self.change(id)
+        {
+            message.end(outcome);
+        }
+    }
+
     fn add(&mut self, message: TrackedMessage) {
         self.changed.push(message.id.clone());
         self.all.insert(message.id.clone(), message);
@@ -182,6 +191,8 @@ pub(crate) struct EndTurn {
 pub(crate) enum Ended {
     /// Nothing is left to do; a constant sentence says what it came to.
     Done(&'static str),
+    /// It was ended with what it told.
+    Over,
     /// It is to be tried again.
     Again,
 }
@@ -206,6 +217,7 @@ impl Operation for EndTurn {
         if let Some(message) = facts.inbox.change(&self.id) {
             match self.how {
                 Ended::Done(outcome) => message.end(outcome),
+                Ended::Over => {}
                 Ended::Again => message.try_again(now),
             }
         }

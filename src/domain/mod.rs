@@ -88,7 +88,7 @@ pub(crate) use names::{
     PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
-pub(crate) use news::{Hear, Heard, News};
+pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};

@@ -5,10 +5,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppleTold, Applied, Believed, Credits, Environment, Facts, Operation, ProductId, ProductList,
-    PurchaseKey, PurchaseRecord, PurchaseState, Reason, Refusal, Store, StoreRefund,
+    AppleTold, Applied, Believed, Credits, Environment, Facts, MessageId, Operation, ProductId,
+    ProductList, PurchaseKey, PurchaseRecord, PurchaseState, Reason, Refusal, Store, StoreRefund,
     TrackedPurchase, UserId, Wanted, take_back,
 };
+
+/// What a message came to whose news are noted.
+pub(crate) const NOTED: &str = "noted";
 
 /// Takes note of news of a purchase, as its owner if it has one.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Hear {
     pub news: News,
     /// What the user was granted for it on a client's word, if that was found.
     pub believed: Option<Believed>,
+    /// The message that is done with them, if it tells nothing else.
+    pub ends: Option<MessageId>,
 }
 
 /// What is told.
@@ -60,6 +65,7 @@ impl Operation for Hear {
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
         wanted.products = true;
+        wanted.messages.extend(self.ends.clone());
         wanted.reversing.extend(self.believed.iter().map(|believed| believed.entry));
     }
 
@@ -83,7 +89,7 @@ impl Operation for Hear {
         if let Some(owner) = owner.filter(|owner| owner != user) {
             return Ok(Applied::before(Heard::OfAnother(owner)));
         }
-        let Facts { purchases, products, accounts, entries, .. } = facts;
+        let Facts { purchases, products, accounts, entries, inbox, .. } = facts;
         let mut purchase = purchases.at(place).clone();
         self.tell(&mut purchase, products);
         if let Some(believed) = &self.believed
@@ -107,11 +113,15 @@ impl Operation for Hear {
         for key in &self.keys {
             purchases.add_key(key.clone(), place);
         }
+        let may_be_believed = purchase.may_be_believed();
+        if let Some(id) = self.ends.as_ref().filter(|_| !may_be_believed) {
+            inbox.end(id, NOTED);
+        }
         let heard = Heard::Noted {
             id: purchase.id,
             state: purchase.state,
             is_test: purchase.environment == Some(Environment::Sandbox),
-            may_be_believed: purchase.may_be_believed(),
+            may_be_believed,
             is_refunded: purchase.refund.is_some(),
             taken: booking.taken,
             missing: booking.missing,

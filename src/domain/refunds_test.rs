@@ -182,7 +182,7 @@ impl World {
     fn hear(&mut self, purchase: usize, news: &News) {
         for user in ["nobody", "ann"] {
             let (store, news) = (store(purchase), news.clone());
-            let hear = Hear { keys: keys(purchase), store, news, believed: None };
+            let hear = Hear { keys: keys(purchase), store, news, believed: None, ends: None };
             let heard = hear.decide(&user_id(user), &mut self.facts).expect("news are taken");
             match heard.outcome {
                 Heard::OfAnother(owner) => assert_eq!(owner, user_id("ann")),
@@ -481,7 +481,7 @@ fn a_reversed_refund_grants_nothing_that_names_another_user() {
     };
     for user in ["nobody", "ann"] {
         let news = News::Transaction(told.clone());
-        let hear = Hear { keys: keys(2), store: Store::Apple, news, believed: None };
+        let hear = Hear { keys: keys(2), store: Store::Apple, news, believed: None, ends: None };
         hear.decide(&user_id(user), &mut world.facts).expect("news are taken");
     }
     let key = keys(2).remove(0);

@@ -6,8 +6,8 @@ use super::{Notifications, nobody};
 use crate::{
     database::{BelievedPurchase, DatabaseError},
     domain::{
-        AppleTold, Believed, Ended, Hear, Heard, News, ProductId, PurchaseKey, PurchaseName,
-        PurchaseToken, Store, StoreRefund, StoreWord, UserId,
+        AppleTold, Believed, Ended, Hear, Heard, MessageId, NOTED, News, ProductId, PurchaseKey,
+        PurchaseName, PurchaseToken, Store, StoreRefund, StoreWord, UserId,
     },
     ledger::LedgerError,
     stores::{Proof, StoreError},
@@ -18,6 +18,8 @@ const OWNERS_MAX: u32 = 4;
 
 /// What is told of a purchase.
 struct Told {
+    /// The message that tells it, if that tells nothing else.
+    ends: Option<MessageId>,
     /// By which its store knows it.
     keys: Vec<PurchaseKey>,
     store: Store,
@@ -41,12 +43,14 @@ impl Notifications {
     /// Google says that a purchase was paid, or that a pending one was cancelled.
     pub(super) async fn google_changed(
         &self,
+        message: &MessageId,
         token: &PurchaseToken,
         product: Option<&ProductId>,
     ) -> Ended {
         let keys = vec![PurchaseKey::google_token(token)];
         let news = News::Changed(product.cloned());
         self.tell(Told {
+            ends: Some(message.clone()),
             names: Vec::new(),
             order: None,
             pieces: None,
@@ -60,6 +64,7 @@ impl Notifications {
     /// Google gave money back. How much of several pieces, the purchase itself tells.
     pub(super) async fn google_voided(
         &self,
+        message: &MessageId,
         token: &PurchaseToken,
         order: Option<&str>,
         refund: &StoreRefund,
@@ -93,7 +98,8 @@ impl Notifications {
         let names = [Some(PurchaseName::of_token(token)), order.map(PurchaseName::of)];
         let (names, order) = (names.into_iter().flatten().collect(), order.map(str::to_owned));
         let news = News::Refunded(refunded);
-        self.tell(Told { keys, store: Store::Google, news, names, order, pieces }).await
+        let ends = Some(message.clone());
+        self.tell(Told { ends, keys, store: Store::Google, news, names, order, pieces }).await
     }
 
     async fn ask_google(
@@ -107,12 +113,14 @@ impl Notifications {
         self.stores.ask(&proof, self.now()).await
     }
 
-    /// Apple says what a transaction is like.
-    pub(super) async fn apple_told(&self, told: &AppleTold) -> Ended {
+    /// Apple says what a transaction is like, in a message that this `ends` if it says nothing else.
+    pub(super) async fn apple_told(&self, told: &AppleTold, ends: Option<&MessageId>) -> Ended {
         let keys = PurchaseKey::all_of(&told.paid);
         let names = told.paid.store_id.as_deref().map(PurchaseName::of).into_iter().collect();
         let news = News::Transaction(told.clone());
-        self.tell(Told { keys, store: Store::Apple, news, names, order: None, pieces: None }).await
+        let ends = ends.cloned();
+        self.tell(Told { ends, keys, store: Store::Apple, news, names, order: None, pieces: None })
+            .await
     }
 
     /// Tells the purchase's owner, whoever that is. One that nobody has may have been granted on a client's word.
@@ -157,7 +165,8 @@ impl Notifications {
         let purchase = told.short_hash();
         for _ in 0..OWNERS_MAX {
             let (keys, store) = (told.keys.clone(), told.store);
-            let hear = Hear { keys, store, news: told.news.clone(), believed: believed.clone() };
+            let (believed, ends) = (believed.clone(), told.ends.clone());
+            let hear = Hear { keys, store, news: told.news.clone(), believed, ends };
             match self.apply(&user, hear).await.map(|applied| applied.outcome) {
                 Ok(Heard::OfAnother(owner)) => user = owner,
                 Ok(noted) => return Ok(noted),
@@ -191,8 +200,16 @@ impl Notifications {
     }
 
     fn noted(&self, told: &Told, heard: &Heard) -> Ended {
-        let Heard::Noted { id: purchase_id, state, is_test, taken, missing, given_back, .. } =
-            heard
+        let Heard::Noted {
+            id: purchase_id,
+            state,
+            is_test,
+            taken,
+            missing,
+            given_back,
+            may_be_believed,
+            ..
+        } = heard
         else {
             return Ended::Again;
         };
@@ -215,6 +232,6 @@ impl Notifications {
             metrics.operations.credits_shortfall.inc_by(missing.unsigned_abs());
             metrics.operations.credits_given_back.inc_by(given_back.unsigned_abs());
         }
-        Ended::Done("noted")
+        if told.ends.is_some() && !may_be_believed { Ended::Over } else { Ended::Done(NOTED) }
     }
 }

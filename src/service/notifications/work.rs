@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::{super::at_work::AtWork, Notifications, nobody, short_hash};
 use crate::{
     database::Chore,
-    domain::{EndTurn, Ended, MessageId, MessageTurn, StoreEvent, TakeMessage},
+    domain::{EndTurn, Ended, Message, MessageId, MessageTurn, NOTED, StoreEvent, TakeMessage},
 };
 
 /// How long until it is looked again whether something is due.
@@ -86,13 +86,17 @@ impl Notifications {
         };
         let purchase = short_hash(&message.event);
         let deadline = Instant::now().checked_add(WORK_LIMIT);
-        let working = self.come_to(&message.event, received_at);
+        let working = self.come_to(&message, received_at);
         let how = match deadline {
             Some(_) => timeout(WORK_LIMIT, working).await.unwrap_or(Ended::Again),
             None => working.await,
         };
         match how {
             Ended::Done(outcome) => info!(id = id.as_str(), purchase, outcome, "a message is done"),
+            Ended::Over => {
+                info!(id = id.as_str(), purchase, outcome = NOTED, "a message is done");
+                return Took::Turn;
+            }
             Ended::Again => warn!(id = id.as_str(), purchase, "a message is tried again later"),
         }
         if let Err(error) = self.apply(&nobody(), EndTurn { id: id.clone(), how }).await {
@@ -102,23 +106,24 @@ impl Notifications {
     }
 
     /// What a message comes to.
-    async fn come_to(&self, event: &StoreEvent, received_at: DateTime<Utc>) -> Ended {
-        match event {
+    async fn come_to(&self, message: &Message, received_at: DateTime<Utc>) -> Ended {
+        let id = &message.id;
+        match &message.event {
             StoreEvent::GoogleChange { token, product } => {
-                self.google_changed(token, product.as_ref()).await
+                self.google_changed(id, token, product.as_ref()).await
             }
             StoreEvent::GoogleVoid { token, order, refund } => {
-                self.google_voided(token, order.as_deref(), refund).await
+                self.google_voided(id, token, order.as_deref(), refund).await
             }
             StoreEvent::GoogleReview { order, pending_refund_token, asked_at } => {
                 let asked_at = earlier(*asked_at, received_at);
                 self.answer_google(order, pending_refund_token, asked_at).await
             }
-            StoreEvent::AppleTransaction(told) => self.apple_told(told).await,
+            StoreEvent::AppleTransaction(told) => self.apple_told(told, Some(id)).await,
             StoreEvent::AppleConsumption(told) => {
-                let heard = self.apple_told(told).await;
+                let heard = self.apple_told(told, None).await;
                 match heard {
-                    Ended::Done(_) => {
+                    Ended::Done(_) | Ended::Over => {
                         let asked_at = earlier(told.notified_at, received_at);
                         self.answer_apple(told, asked_at).await
                     }
