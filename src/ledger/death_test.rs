@@ -7,7 +7,8 @@ use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
-        Account, CapacityLimits, Credits, Facts, Purchase, PurchaseRecord, Tokens, UserId, Wanted,
+        Account, CapacityLimits, Credits, Facts, FreshUsage, Purchase, PurchaseRecord, Tokens,
+        UserId, Wanted,
     },
 };
 
@@ -43,6 +44,10 @@ impl Lane for Mine {
         self.reach(Step::Begin);
         let accounts = wanted.users.iter().cloned().map(Account::new).collect();
         Ok((Facts { accounts, ..Facts::default() }, self))
+    }
+
+    async fn sum_usage(&mut self, _: &UserId, _: &FreshUsage) -> Result<Progress, DatabaseError> {
+        Ok(Progress::Done)
     }
 
     async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {

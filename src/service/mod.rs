@@ -4,12 +4,14 @@
 mod accounts;
 mod allocations;
 mod at_work;
+mod balances;
 mod consumptions;
 mod holds;
 mod notifications;
 mod purchases;
 mod receipts;
 mod taking_back;
+mod usage;
 
 use std::sync::Arc;
 
