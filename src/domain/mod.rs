@@ -8,6 +8,7 @@ mod actor;
 mod adjustment;
 mod allocation;
 mod amount;
+mod believed;
 mod consent;
 mod consumption;
 mod credit_grant;
@@ -68,6 +69,7 @@ pub(crate) use actor::Actor;
 pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
+pub(crate) use believed::Believed;
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
 pub(crate) use credit_grant::{GiveCredits, Given};
@@ -94,7 +96,7 @@ pub(crate) use names::{
     PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
-pub(crate) use news::{Hear, Heard, News};
+pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};

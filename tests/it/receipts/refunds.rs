@@ -5,11 +5,14 @@ use serde_json::json;
 
 use super::{
     LARGE, LATER, REGULAR, SMALL, anothers, bring,
-    counter::{Counter, as_of, at, listed, now_ms, play_voided, refunded_as_of},
+    counter::{
+        Counter, as_of, at, listed, now_ms, play_voided, refunded_as_of, scraper, value,
+        with_metrics,
+    },
     granted, invalid, later, repeated,
 };
 use crate::harness::{
-    Client, Engine, Launch, Reply, eventually, on_both_engines,
+    Client, Engine, eventually, on_both_engines,
     stores::{
         Answer, Call, GooglePurchase,
         pushes::{play_notification, play_purchase},
@@ -452,23 +455,6 @@ async fn a_reversed_refund_grants_what_was_brought(engine: Engine) {
     granted(&counter.bring_signed("bob", &as_of("1002", SMALL, -60, None)).await, 300);
     repeated(&counter.bring_signed("ann", &as_of("1001", SMALL, -60, None)).await, 300);
     anothers(&counter.bring_signed("bob", &as_of("1001", SMALL, -60, None)).await);
-}
-
-/// A client of the socket where the numbers are.
-fn scraper(counter: &Counter) -> Client {
-    let line = counter.shop.server.wait_for_log("metrics=127.0.0.1:");
-    let (_, address) = line.rsplit_once("metrics=").expect("just looked for");
-    Client::new(address.trim().parse().expect("a socket address"))
-}
-
-async fn value(scraper: &Client, series: &str) -> Option<f64> {
-    let reply = Reply::to(scraper.request(reqwest::Method::GET, "/metrics")).await;
-    let prefix = format!("token_billing_{series} ");
-    reply.text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
-}
-
-fn with_metrics(launch: Launch) -> Launch {
-    launch.set("BILLING_METRICS_LISTEN", "127.0.0.1:0")
 }
 
 async fn shows(scraper: &Client, series: &str, expected: f64) {
