@@ -1,7 +1,7 @@
 //! Rows as either engine finds them, made into what the rules know. A row that can't be is corrupt data.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
 };
 
@@ -44,7 +44,7 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, named `frozen` where they are; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -58,6 +58,7 @@ row! {
 #[derive(Default)]
 pub(super) struct Found {
     credits: HashMap<String, Credits>,
+    frozen: HashSet<String>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
@@ -73,6 +74,9 @@ impl Found {
             "credits" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
                 self.credits.insert(owner.to_owned(), credits);
+                if name == "frozen" {
+                    self.frozen.insert(owner.to_owned());
+                }
             }
             "tokens" => {
                 let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
@@ -104,7 +108,11 @@ impl Found {
         let accounts = users.iter().map(|user| {
             let credits = self.credits.remove(user.as_str()).unwrap_or_default();
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
-            Account::loaded(user.clone(), credits, tokens)
+            let mut account = Account::loaded(user.clone(), credits, tokens);
+            if self.frozen.contains(user.as_str()) {
+                account.know_frozen();
+            }
+            account
         });
         let mut accounts: Accounts = accounts.collect();
         for hold in self.holds {
@@ -136,7 +144,7 @@ impl ReplayRow<'_> {
     pub(super) fn into_replay(self) -> Result<(UserKey, Replay), DatabaseError> {
         let Self { user_id, key, fingerprint, outcome } = self;
         let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user_id)?;
-        let user = possible(UserId::new(user_id), "idempotency_keys.user_id", user_id)?;
+        let user = possible(UserId::kept_owner(user_id), "idempotency_keys.user_id", user_id)?;
         let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
         Ok((UserKey::new(user, key), replay))
     }

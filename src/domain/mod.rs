@@ -12,6 +12,7 @@ mod consumption;
 mod entry;
 mod errand;
 mod facts;
+mod freeze;
 mod grant;
 mod history;
 mod hold;
@@ -20,11 +21,13 @@ mod hold_opening;
 mod idempotency;
 mod inbox;
 mod kept_entry;
+mod log_line;
 mod lot;
 mod names;
 mod news;
 mod notification;
 mod operation;
+mod operator_act;
 mod pause;
 mod pricing;
 mod product;
@@ -69,6 +72,7 @@ pub(crate) use consumption::{Consume, Consumed};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use freeze::{Freeze, Unfreeze};
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
 pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
@@ -82,6 +86,7 @@ pub(crate) use inbox::{
     EndTurn, Ended, Inbox, KeepMessage, MessageTurn, TakeMessage, TrackedMessage, Way,
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
+pub(crate) use log_line::{LogFilter, LogLine, LogPage};
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
@@ -91,6 +96,7 @@ pub(crate) use names::{
 pub(crate) use news::{Hear, Heard, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
+pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};

@@ -7,6 +7,7 @@ mod at_work;
 mod consumptions;
 mod holds;
 mod notifications;
+mod operators;
 mod purchases;
 mod receipts;
 mod taking_back;
