@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
-    MessageId, PriceList, ProductList, PurchaseKey, PurchaseName, Quarters, UsagePart, UserId,
-    Wanted,
+    LogFilter, LogPage, MessageId, PriceList, ProductList, PurchaseKey, PurchaseName, Quarters,
+    UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -318,6 +318,30 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.usage(user, stretches).await,
         };
         parts.map_err(DatabaseError::of_read)
+    }
+
+    /// A page of the operators' log, newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn operator_log(&self, filter: &LogFilter) -> Result<LogPage, DatabaseError> {
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.operator_log(filter).await,
+            AnyReader::Postgres(reader) => reader.operator_log(filter).await,
+        };
+        page.map_err(DatabaseError::of_read)
+    }
+
+    /// Whether somebody has seen this user.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn knows(&self, user: &UserId) -> Result<bool, DatabaseError> {
+        let known = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.knows(user).await,
+            AnyReader::Postgres(reader) => reader.knows(user).await,
+        };
+        known.map_err(DatabaseError::of_read)
     }
 
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to

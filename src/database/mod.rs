@@ -15,6 +15,7 @@ mod inbox;
 mod ledger_lines;
 mod migrate_to;
 mod opening;
+mod operator_log;
 pub(crate) mod postgres;
 mod purchase_names;
 mod rows;

@@ -15,6 +15,7 @@ mod credit_grant;
 mod entry;
 mod errand;
 mod facts;
+mod freeze;
 mod funds;
 mod grant;
 mod history;
@@ -24,11 +25,13 @@ mod hold_opening;
 mod idempotency;
 mod inbox;
 mod kept_entry;
+mod log_line;
 mod lot;
 mod names;
 mod news;
 mod notification;
 mod operation;
+mod operator_act;
 mod pause;
 mod pricing;
 mod product;
@@ -76,6 +79,7 @@ pub(crate) use credit_grant::{GiveCredits, Given};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use freeze::{Freeze, Unfreeze};
 pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
@@ -90,6 +94,7 @@ pub(crate) use inbox::{
     EndTurn, Ended, Inbox, KeepMessage, MessageTurn, TakeMessage, TrackedMessage, Way,
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
+pub(crate) use log_line::{LogFilter, LogLine, LogPage};
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
@@ -99,6 +104,7 @@ pub(crate) use names::{
 pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
+pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};

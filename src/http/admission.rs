@@ -27,6 +27,9 @@ use super::{
 };
 use crate::domain::{Role, UserId};
 
+/// What an operator is called who has only a static token.
+const OPERATOR: &str = "operator";
+
 /// Decides who comes in.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -115,6 +118,14 @@ impl Admission {
         }
         let login = self.authentication.login(headers).await;
         acting_for(&login, headers).map_err(Refusal::from)
+    }
+
+    /// The name of the operator who sent these headers, if it is one: the `sub` of a token, or `operator` of a static
+    /// one. Whether the others are known is not told, nor whether they could be judged.
+    pub(crate) async fn operator(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let login = self.authentication.login(headers).await.ok()?;
+        let name = || login.user().map_or_else(|| Arc::from(OPERATOR), UserId::shared);
+        (login.role() >= Role::Operator).then(name)
     }
 
     fn turned_away(

@@ -22,7 +22,7 @@ pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;
 pub(crate) use rate_limit::{RateLimit, Subject};
 pub(crate) use refusals::{Finish, Refusal};
-pub(crate) use request::{Api, Cause, LongBodies};
+pub(crate) use request::{Api, AsIfUnknown, Cause, LongBodies};
 pub(crate) use request_id::RequestId;
 pub(crate) use server::{Server, Stopping};
 

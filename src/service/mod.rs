@@ -8,6 +8,7 @@ mod balances;
 mod consumptions;
 mod holds;
 mod notifications;
+mod operators;
 mod purchases;
 mod receipts;
 mod taking_back;

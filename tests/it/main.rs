@@ -34,6 +34,7 @@ mod malformed_queries;
 mod metrics;
 mod migrate_to;
 mod openapi;
+mod operators;
 mod other_writers;
 mod postgres;
 mod pricing;

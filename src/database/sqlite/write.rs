@@ -179,7 +179,7 @@ impl Held {
 
     /// The facts wanted, if nothing has to be read for them.
     fn remembered(&mut self, wanted: &Wanted) -> Option<Facts> {
-        if wanted.is_about_stores() {
+        if wanted.is_about_stores() || wanted.by_operator {
             return None;
         }
         let all_new = self.keys.has_none_of(&wanted.keys, self.recent.version());

@@ -84,10 +84,14 @@ const SQLITE_VIOLATIONS: [(&str, &str); 2] = [
 ];
 
 /// Every row of the tables that hold money, as what the engine calls a JSON array.
-const ROWS: [&str; 4] = [
+const ROWS: [&str; 6] = [
     "SELECT CAST(json_array('user', id, user_id, created_at) AS TEXT) FROM users ORDER BY id",
-    "SELECT CAST(json_array('credits', user_id, credits, bonus, updated_at) AS TEXT)
+    "SELECT CAST(json_array('credits', user_id, credits, bonus, frozen, updated_at) AS TEXT)
      FROM credits ORDER BY user_id",
+    "SELECT CAST(json_array('log', id, created_at, actor, action, account, before, after, reason, request_id)
+         AS TEXT) FROM operator_log ORDER BY id",
+    "SELECT CAST(json_array('key', user_id, key, fingerprint, created_at) AS TEXT)
+     FROM idempotency_keys ORDER BY id",
     "SELECT CAST(json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at) AS TEXT)
      FROM token_balances ORDER BY id",
     "SELECT CAST(json_array('transaction', id, user_id, type, amount, model_id, transaction_id,
