@@ -34,6 +34,7 @@ mod metrics;
 mod migrate_to;
 mod openapi;
 mod other_writers;
+mod pages;
 mod postgres;
 mod pricing;
 mod probes;
