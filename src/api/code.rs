@@ -253,7 +253,7 @@ impl Entry {
                 "クレジット不足: 必要={required}, 残高={available}",
                 "Not enough credits: {required} required, {available} available",
             )
-            // At most 50 items of 10^9 credits each.
+            // At most 50 items of 10^9 credits each, or one amount.
             .with(fields! {
                 "required": i64::try_from(*required).expect("a request's credits fit"),
                 "available": available,
@@ -302,6 +302,11 @@ impl Entry {
                 "Not enough tokens: {required} required, {available} available",
             )
             .with(fields! { "required": required, "available": available }),
+            Refusal::UserNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "このユーザーは見つかりません",
+                "There is no such user",
+            ),
             Refusal::TransactionNotFound => Self::person(
                 StatusCode::NOT_FOUND,
                 "この取引は見つかりません",
@@ -431,6 +436,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         refused(Refusal::ReturnTooSmall { model: model("gemini-2.0-flash") }),
         refused(Refusal::NotReversible),
         refused(Refusal::TransactionNotFound),
+        refused(Refusal::UserNotFound),
         refused(Refusal::AlreadyReversed { reversible: tokens(500) }),
         refused(Refusal::TooManyHolds { limit: 8 }),
         refused(Refusal::HoldNotFound),

@@ -16,7 +16,8 @@ pub(super) struct Changes<'a> {
     pub(super) resets: Vec<&'a UserId>,
     /// Users whose credits grow, who may be new.
     pub(super) users: Vec<&'a UserId>,
-    pub(super) credits: Vec<(&'a UserId, Credits)>,
+    /// Credits, and those of them that were given.
+    pub(super) credits: Vec<(&'a UserId, Credits, Credits)>,
     pub(super) tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
     pub(super) entries: Vec<EntryRow<'a>>,
     /// Names of purchases, with who got them.
@@ -139,7 +140,8 @@ impl<'a> Changes<'a> {
             self.users.push(user);
         }
         if entries.iter().any(|it| it.entry.credits_delta() != 0) {
-            self.credits.push((user, account.credits()));
+            let funds = account.funds();
+            self.credits.push((user, funds.total(), funds.bonus()));
         }
         let models = entries.iter().filter_map(|it| it.entry.model());
         let mut models: Vec<&ModelId> = models.collect();
@@ -199,7 +201,10 @@ impl<'a> EntryRow<'a> {
             | Entry::TokensRefund { .. }
             | Entry::RefundReversal { .. }
             | Entry::ConsumptionReversal { .. }
-            | Entry::Return { .. } => row,
+            | Entry::Return { .. }
+            | Entry::Grant { .. }
+            | Entry::CreditsAdjustment { .. }
+            | Entry::TokensAdjustment { .. } => row,
         }
     }
 }

@@ -11,8 +11,8 @@ use super::{
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
-    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
+    Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
+    MessageId, PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -385,10 +385,14 @@ impl Lane for AnyLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        known: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         match self {
-            Self::Sqlite(lane) => lane.sum_usage(user).await,
-            Self::Postgres(lane) => lane.sum_usage(user).await,
+            Self::Sqlite(lane) => lane.sum_usage(user, known).await,
+            Self::Postgres(lane) => lane.sum_usage(user, known).await,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::DatabaseError;
 use crate::domain::{
-    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint,
+    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint, Funds,
     GrantedPurchases, Hold, IdempotencyKey, ModelId, Price, PurchaseName, Replay, Tokens,
     Transaction, UserId, UserKey,
 };
@@ -44,7 +44,7 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, with those that were given for a name, if there are any; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -57,7 +57,7 @@ row! {
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Found {
-    credits: HashMap<String, Credits>,
+    funds: HashMap<String, Funds>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
@@ -72,7 +72,7 @@ impl Found {
         match source {
             "credits" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
-                self.credits.insert(owner.to_owned(), credits);
+                self.funds.insert(owner.to_owned(), funds(credits, name, owner)?);
             }
             "tokens" => {
                 let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
@@ -102,9 +102,9 @@ impl Found {
     /// All of it, with new accounts for those of `users` of whom nothing was found.
     pub(super) fn into_facts(mut self, users: &[UserId]) -> Facts {
         let accounts = users.iter().map(|user| {
-            let credits = self.credits.remove(user.as_str()).unwrap_or_default();
+            let funds = self.funds.remove(user.as_str());
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
-            Account::loaded(user.clone(), credits, tokens)
+            Account::loaded(user.clone(), funds, tokens)
         });
         let mut accounts: Accounts = accounts.collect();
         for hold in self.holds {
@@ -140,6 +140,14 @@ impl ReplayRow<'_> {
         let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
         Ok((UserKey::new(user, key), replay))
     }
+}
+
+/// Credits, of which as many were given as a text says.
+fn funds(credits: Credits, bonus: &str, owner: &str) -> Result<Funds, DatabaseError> {
+    let bonus = if bonus.is_empty() { 0 } else { possible(bonus.parse(), "bonus", owner)? };
+    let bonus = possible(Credits::new(bonus), "bonus", owner)?;
+    let funds = Funds::new(credits, bonus).ok_or("it is more than the credits");
+    possible(funds, "bonus", owner)
 }
 
 /// A line of the history.

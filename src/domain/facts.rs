@@ -13,6 +13,7 @@ use super::{
 
 /// What has to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is wanted, or not")]
 pub(crate) struct Wanted {
     /// Whose accounts.
     pub users: Vec<UserId>,
@@ -44,6 +45,8 @@ pub(crate) struct Wanted {
     pub holds: Vec<(UserId, HoldId)>,
     /// By when holds of the users count, if those that do are wanted.
     pub holds_at: Option<DateTime<Utc>>,
+    /// Whether a balance may get tokens that no allocation bought and no consumption took.
+    pub adds_tokens: bool,
     /// How many entries may be added.
     pub entries: usize,
 }

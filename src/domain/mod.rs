@@ -5,13 +5,16 @@
 
 mod account;
 mod actor;
+mod adjustment;
 mod allocation;
 mod amount;
 mod consent;
 mod consumption;
+mod credit_grant;
 mod entry;
 mod errand;
 mod facts;
+mod funds;
 mod grant;
 mod history;
 mod hold;
@@ -62,13 +65,16 @@ mod taking_back_test;
 
 pub(crate) use account::Account;
 pub(crate) use actor::Actor;
+pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
-pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
+pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
+pub(crate) use credit_grant::{GiveCredits, Given};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
 pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
@@ -111,6 +117,8 @@ pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSwe
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
-pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
-pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};
+pub(crate) use usage_sums::{
+    FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
+};

@@ -77,6 +77,8 @@ pub(crate) enum Refusal {
         /// Tokens there are that nobody holds.
         available: Tokens,
     },
+    /// Nobody has that name.
+    UserNotFound,
     /// The account has no such entry.
     TransactionNotFound,
     /// The entry is no consumption.
@@ -114,6 +116,7 @@ impl Refusal {
             Self::HoldNotFound => "hold_not_found",
             Self::HoldClosed { .. } => "hold_closed",
             Self::InsufficientTokens { .. } => "insufficient_tokens",
+            Self::UserNotFound => "user_not_found",
             Self::TransactionNotFound => "transaction_not_found",
             Self::NotReversible => "not_reversible",
             Self::AlreadyReversed { .. } => "already_reversed",

@@ -99,8 +99,28 @@ pub(crate) struct RefundPart {
     pub entry: i64,
     /// What it took, in credits.
     pub credits: Credits,
+    /// How many of those had been given.
+    pub bonus: Credits,
     /// What was given back of that.
     pub given_back: Credits,
+}
+
+impl RefundPart {
+    /// One of which nothing was given back.
+    pub(super) const fn new(entry: i64, credits: Credits, bonus: Credits) -> Self {
+        Self { entry, credits, bonus, given_back: Credits::ZERO }
+    }
+
+    /// Gives so many more credits back. Tells how many of those had been given: they were taken last, and come back
+    /// first.
+    pub(super) fn give_back(&mut self, credits: Credits) -> Credits {
+        let before = self.given_back.min(self.bonus);
+        self.given_back = self
+            .given_back
+            .checked_add(credits)
+            .expect("no more is given back than was taken, which is an amount");
+        self.given_back.min(self.bonus).beyond(before)
+    }
 }
 
 /// Without the token, and what the client sent.

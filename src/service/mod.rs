@@ -4,6 +4,7 @@
 mod accounts;
 mod allocations;
 mod at_work;
+mod balances;
 mod consumptions;
 mod holds;
 mod notifications;

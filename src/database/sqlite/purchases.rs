@@ -14,7 +14,7 @@ use crate::{
         timestamp,
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, may_come_back,
         },
     },
     domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, Wanted},
@@ -28,7 +28,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
         "SELECT 'purchase' AS source, keys.key AS name,
              json_object('id', bought.id, 'parts', json((
                  SELECT json_group_array(json_object('entry', part.id, 'credits', part.amount,
-                     'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
+                     'bonus', {}, 'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
                          WHERE given.reverses = part.id)) ORDER BY part.id)
                  FROM transactions AS part
                  WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
@@ -52,6 +52,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          UNION ALL
          SELECT 'sweep', name, json_object({}) FROM sweeps AS kept
          WHERE name IN (SELECT value FROM json_each($6))",
+        bonus_of_part!("max"),
         members("bought", &COLUMNS),
         members("kept", &INBOX_COLUMNS),
         members("kept", &SWEEP_COLUMNS),
@@ -68,14 +69,14 @@ fn members(table: &str, columns: &[&str]) -> String {
 /// may come back meanwhile: the rest is used.
 const LOTS: &str = "
     SELECT 'lot' AS source, user_id AS name,
-        json_array(lots.id, model_id, credits, tokens, tokens_back) AS value
+        json_array(lots.id, model_id, credits, bonus, tokens, tokens_back) AS value
     FROM (
         SELECT *, sum(tokens - tokens_back) OVER (
             PARTITION BY user_id, model_id ORDER BY id DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
         FROM (
             SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
-                bought.tokens_delta AS tokens, (
+                -bought.bonus_delta AS bonus, bought.tokens_delta AS tokens, (
                     SELECT coalesce(sum(-tokens_delta), 0) FROM transactions AS back
                     WHERE back.allocation_id = bought.id
                 ) AS tokens_back

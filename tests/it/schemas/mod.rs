@@ -218,7 +218,7 @@ const BEFORE: &str = "BEGIN;
     INSERT INTO purchases (id, key, store, state, user_id, received_at, updated_at)
     VALUES (9007199254740991, 'another', 'apple', 'received', 'ann', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)";
 
-const NUMERIC: [&str; 25] = [
+const NUMERIC: [&str; 26] = [
     "credits",
     "allocated_tokens",
     "price_per_m_token",
@@ -231,6 +231,7 @@ const NUMERIC: [&str; 25] = [
     "tokens_delta",
     "fingerprint",
     "bonus_delta",
+    "bonus",
     "shortfall_tokens",
     "reverses",
     "allocation_id",
