@@ -121,8 +121,7 @@ async fn assets_never_change_and_are_small() {
         let changed = asset.replace(name, &format!("{name}0"));
         assert_ne!(browser.open(&changed).await.status, 200);
     }
-    assert!((20_000..100_000).contains(&bytes), "{bytes} bytes");
-    assert!(!assets.is_empty());
+    assert!(!assets.is_empty() && bytes < 100_000, "{bytes} bytes in {assets:?}");
 }
 
 #[tokio::test]
