@@ -36,6 +36,7 @@ mod migrate_to;
 mod openapi;
 mod operators;
 mod other_writers;
+mod pages;
 mod postgres;
 mod pricing;
 mod probes;
