@@ -249,6 +249,16 @@ impl Entry {
                 "このストアでの購入は、まだ確認できるように設定されていません",
                 "This service is not set up yet to confirm purchases of this store",
             ),
+            Refusal::AccountFrozen => Self::person(
+                StatusCode::FORBIDDEN,
+                "このアカウントは一時停止されています。サポートにお問い合わせください",
+                "This account is frozen; please contact support",
+            ),
+            Refusal::UserNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "このユーザーは見つかりません",
+                "There is no such user",
+            ),
             Refusal::InsufficientCredits { required, available } => no(
                 "クレジット不足: 必要={required}, 残高={available}",
                 "Not enough credits: {required} required, {available} available",
@@ -302,11 +312,6 @@ impl Entry {
                 "Not enough tokens: {required} required, {available} available",
             )
             .with(fields! { "required": required, "available": available }),
-            Refusal::UserNotFound => Self::person(
-                StatusCode::NOT_FOUND,
-                "このユーザーは見つかりません",
-                "There is no such user",
-            ),
             Refusal::TransactionNotFound => Self::person(
                 StatusCode::NOT_FOUND,
                 "この取引は見つかりません",
@@ -445,6 +450,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         http::Refusal::TooManyRequests(Subject::User).into(),
         http::Refusal::TooManyRequests(Subject::Address).into(),
         http::Refusal::Forbidden.into(),
+        refused(Refusal::AccountFrozen),
         ServiceError::ResetDisabled.into(),
         refused(Refusal::PurchaseAlreadyProcessed),
         refused(Refusal::InvalidReceipt),

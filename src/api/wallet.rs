@@ -108,7 +108,7 @@ impl Wallet {
                 quick: category(Category::Quick),
                 think: category(Category::Think),
             },
-            frozen: false,
+            frozen: account.is_frozen(),
         }
     }
 }

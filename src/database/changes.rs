@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::domain::{
     Account, Actor, Credits, Entry, EntryKind, EntryReason, Facts, Hold, HoldId, ModelId,
-    PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens, TrackedMessage,
-    TrackedPurchase, TrackedSweep, UserId, UserKey,
+    OperatorLine, PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens,
+    TrackedMessage, TrackedPurchase, TrackedSweep, UserId, UserKey,
 };
 
 /// What is to be written.
@@ -26,6 +26,23 @@ pub(super) struct Changes<'a> {
     /// Holds as they are now.
     pub(super) holds: Vec<&'a Hold>,
     pub(super) stores: StoreChanges<'a>,
+    pub(super) operators: OperatorChanges<'a>,
+}
+
+/// What operators have to be written.
+#[derive(Debug, Default)]
+pub(super) struct OperatorChanges<'a> {
+    /// Users who are frozen from now on, or no longer.
+    pub(super) frozen: Vec<(&'a UserId, bool)>,
+    /// Lines of their log.
+    pub(super) log: Vec<&'a OperatorLine>,
+}
+
+impl OperatorChanges<'_> {
+    /// Whether nothing is to be written.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.frozen.is_empty() && self.log.is_empty()
+    }
 }
 
 /// What is to be written about the app stores.
@@ -111,6 +128,7 @@ impl<'a> Changes<'a> {
             names: facts.granted.new_ones().collect(),
             replays: facts.replays.new_ones().collect(),
             stores: StoreChanges::of(facts),
+            operators: OperatorChanges { log: facts.log.iter().collect(), ..Default::default() },
             ..Self::default()
         };
         changes.names.sort_unstable();
@@ -129,12 +147,16 @@ impl<'a> Changes<'a> {
             && self.holds.is_empty()
             && self.replays.is_empty()
             && self.stores.is_empty()
+            && self.operators.is_empty()
     }
 
     fn add(&mut self, account: &'a Account) {
         let (user, entries) = (account.user(), account.entries());
         if account.is_reset() {
             self.resets.push(user);
+        }
+        if let Some(frozen) = account.said_frozen() {
+            self.operators.frozen.push((user, frozen));
         }
         if entries.iter().any(|it| it.entry.credits_delta() > 0) {
             self.users.push(user);

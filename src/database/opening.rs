@@ -159,7 +159,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     "schema",
     "seed",
     "idempotency keys",
@@ -169,6 +169,7 @@ const MIGRATIONS: [&str; 10] = [
     "holds",
     "usage",
     "bonus",
+    "operator",
     "summary",
 ];
 

@@ -1,7 +1,7 @@
 //! Rows as either engine finds them, made into what the rules know. A row that can't be is corrupt data.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
 };
 
@@ -44,7 +44,8 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner, with those that were given for a name, if there are any; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, with those that were given for a name and `frozen` behind them, where it is
+        /// not `0` alone; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -58,6 +59,7 @@ row! {
 #[derive(Default)]
 pub(super) struct Found {
     funds: HashMap<String, Funds>,
+    frozen: HashSet<String>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
@@ -72,7 +74,14 @@ impl Found {
         match source {
             "credits" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
-                self.funds.insert(owner.to_owned(), funds(credits, name, owner)?);
+                let (bonus, frozen) = match name.strip_suffix(" frozen") {
+                    Some(bonus) => (bonus, true),
+                    None => (name, false),
+                };
+                self.funds.insert(owner.to_owned(), funds(credits, bonus, owner)?);
+                if frozen {
+                    self.frozen.insert(owner.to_owned());
+                }
             }
             "tokens" => {
                 let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
@@ -104,7 +113,11 @@ impl Found {
         let accounts = users.iter().map(|user| {
             let funds = self.funds.remove(user.as_str());
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
-            Account::loaded(user.clone(), funds, tokens)
+            let mut account = Account::loaded(user.clone(), funds, tokens);
+            if self.frozen.contains(user.as_str()) {
+                account.know_frozen();
+            }
+            account
         });
         let mut accounts: Accounts = accounts.collect();
         for hold in self.holds {
@@ -136,7 +149,7 @@ impl ReplayRow<'_> {
     pub(super) fn into_replay(self) -> Result<(UserKey, Replay), DatabaseError> {
         let Self { user_id, key, fingerprint, outcome } = self;
         let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user_id)?;
-        let user = possible(UserId::new(user_id), "idempotency_keys.user_id", user_id)?;
+        let user = possible(UserId::kept_owner(user_id), "idempotency_keys.user_id", user_id)?;
         let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
         Ok((UserKey::new(user, key), replay))
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{DatabaseError, rows::row};
 use crate::domain::{
-    ActiveUsers, AlikeEntries, Arrivals, EntryKind, PeriodTokens, QuarterSums, SummaryTotals,
-    UserDay,
+    ActiveUsers, AlikeEntries, Arrivals, EntryKind, PeriodTokens, SummaryTotals, UserDay,
+    WholeQuarter,
 };
 
 /// Most entries that are read at once for the sums, which takes a few milliseconds.
@@ -162,12 +162,12 @@ row! {
 }
 
 impl QuarterRow {
-    pub(super) fn into_sums(self) -> Result<QuarterSums, DatabaseError> {
+    pub(super) fn into_sums(self) -> Result<WholeQuarter, DatabaseError> {
         let Self { quarter, credits_sold, arrivals } = self;
         let arrivals = serde_json::from_str(&arrivals).map_err(|error| {
             DatabaseError::Corrupt(format!("arrivals of quarter {quarter}: {error}"))
         })?;
-        Ok(QuarterSums { quarter, credits_sold, arrivals })
+        Ok(WholeQuarter { quarter, credits_sold, arrivals })
     }
 }
 
@@ -301,7 +301,7 @@ impl SummaryWrite {
             self.active.know_arrivals(quarter, Arrivals::default());
         }
         for row in quarters {
-            let QuarterSums { quarter, credits_sold, arrivals } = row.into_sums()?;
+            let WholeQuarter { quarter, credits_sold, arrivals } = row.into_sums()?;
             self.sold.insert(quarter, credits_sold);
             self.active.know_arrivals(quarter, arrivals);
         }

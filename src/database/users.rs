@@ -14,6 +14,7 @@ macro_rules! users {
     ($which:literal) => {
         concat!(
             "SELECT users.id, users.user_id, coalesce(credits.credits, 0) AS credits,
+                CAST(CASE WHEN credits.frozen THEN 1 ELSE 0 END AS bigint) AS frozen,
                 CAST(users.created_at AS TEXT) AS created_at
             FROM (",
             $which,
@@ -52,18 +53,20 @@ row! {
         id: i64,
         user_id: String,
         credits: i64,
+        frozen: i64,
         created_at: String,
     }
 }
 
 impl UserRow {
     pub(super) fn into_user(self) -> Result<FoundUser, DatabaseError> {
-        let Self { id: number, user_id, credits, created_at } = self;
+        let Self { id: number, user_id, credits, frozen, created_at } = self;
         let corrupt = |what: &str| DatabaseError::Corrupt(format!("{what} of user {number}"));
         Ok(FoundUser {
             number,
             user: UserId::new(user_id).map_err(|_| corrupt("user_id"))?,
             credits,
+            frozen: frozen == 1,
             created_at: super::tracked::time(&created_at).ok_or_else(|| corrupt("created_at"))?,
         })
     }

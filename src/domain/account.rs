@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Category, Credits, Funds, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Tokens,
-    UserId,
+    Category, Credits, Funds, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Refusal,
+    Tokens, UserId,
 };
 
 /// A user's credits and tokens, with the changes made since it was loaded.
@@ -25,6 +25,9 @@ pub(crate) struct Account {
     lots: Option<Lots>,
     entries: Vec<Recorded>,
     reset: bool,
+    frozen: bool,
+    /// Whether `frozen` was set since.
+    freezes: bool,
 }
 
 impl Account {
@@ -53,6 +56,8 @@ impl Account {
             lots: None,
             entries: Vec::new(),
             reset: false,
+            frozen: false,
+            freezes: false,
         }
     }
 
@@ -83,6 +88,35 @@ impl Account {
     /// Tokens put aside, as far as they were asked for.
     pub(crate) const fn holds(&self) -> &Holds {
         &self.holds
+    }
+
+    /// Whether nothing of it may be spent or used.
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Takes note of that it is frozen.
+    pub(crate) const fn know_frozen(&mut self) {
+        self.frozen = true;
+    }
+
+    /// Freezes it, or ends that.
+    pub(super) const fn set_frozen(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        self.freezes = true;
+    }
+
+    /// Whether it is frozen from now on, if that was said.
+    pub(crate) const fn said_frozen(&self) -> Option<bool> {
+        if self.freezes { Some(self.frozen) } else { None }
+    }
+
+    /// Whether something of it may be spent or used.
+    ///
+    /// # Errors
+    /// [`Refusal::AccountFrozen`], before any other rule is looked at.
+    pub(super) const fn check_not_frozen(&self) -> Result<(), Refusal> {
+        if self.frozen { Err(Refusal::AccountFrozen) } else { Ok(()) }
     }
 
     /// Takes note of a hold that is kept.
@@ -125,7 +159,7 @@ impl Account {
 
     /// Whether there is anything to keep.
     pub(crate) fn is_changed(&self) -> bool {
-        self.reset || !self.entries.is_empty() || self.holds.are_changed()
+        self.reset || self.freezes || !self.entries.is_empty() || self.holds.are_changed()
     }
 
     /// The same account once its entries are kept elsewhere, with the holds that count.
@@ -134,6 +168,7 @@ impl Account {
         self.holds = self.holds.into_saved(now);
         self.lots = None;
         self.reset = false;
+        self.freezes = false;
         self
     }
 

@@ -37,6 +37,7 @@ impl Operation for Allocate {
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<()>, Refusal> {
         let Facts { accounts, prices, limits, .. } = facts;
         let account = accounts.of(user);
+        account.check_not_frozen()?;
         self.check_credits(account)?;
 
         let mut totals = HashMap::new();

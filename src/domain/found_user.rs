@@ -22,6 +22,8 @@ pub(crate) struct FoundUser {
     pub number: i64,
     pub user: UserId,
     pub credits: i64,
+    /// Whether nothing may be spent or used.
+    pub frozen: bool,
     pub created_at: DateTime<Utc>,
 }
 

@@ -9,6 +9,7 @@ mod actor;
 mod adjustment;
 mod allocation;
 mod amount;
+mod believed;
 mod consent;
 mod consumption;
 mod credit_grant;
@@ -16,6 +17,7 @@ mod entry;
 mod errand;
 mod facts;
 mod found_user;
+mod freeze;
 mod funds;
 mod grant;
 mod history;
@@ -25,11 +27,13 @@ mod hold_opening;
 mod idempotency;
 mod inbox;
 mod kept_entry;
+mod log_line;
 mod lot;
 mod names;
 mod news;
 mod notification;
 mod operation;
+mod operator_act;
 mod pause;
 mod pricing;
 mod product;
@@ -73,6 +77,7 @@ pub(crate) use actor::Actor;
 pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
+pub(crate) use believed::Believed;
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
 pub(crate) use credit_grant::{GiveCredits, Given};
@@ -80,6 +85,7 @@ pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
 pub(crate) use found_user::{FoundUser, PurchaseLine, UserFilter, UserPage};
+pub(crate) use freeze::{Freeze, Unfreeze};
 pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
@@ -94,15 +100,17 @@ pub(crate) use inbox::{
     EndTurn, Ended, Inbox, KeepMessage, MessageTurn, TakeMessage, TrackedMessage, Way,
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
+pub(crate) use log_line::{LogFilter, LogLine, LogPage};
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
     PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
-pub(crate) use news::{Hear, Heard, News};
+pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
+pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};
@@ -120,14 +128,16 @@ pub(crate) use store_purchase::{
 };
 pub(crate) use store_refund::{StoreRefund, WHOLE_MILLIUNITS};
 pub(crate) use summary::{
-    AlikeEntries, KeptSums, PeriodTokens, QuarterSums, Summary, SummaryCounts, SummaryDay,
-    SummaryTotals, last_days, told_by_day,
+    AlikeEntries, KeptSums, PeriodTokens, Summary, SummaryCounts, SummaryDay, SummaryTotals,
+    WholeQuarter, last_days, told_by_day,
 };
 pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSweep};
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
 pub(crate) use unused_balance::{PaidAndBonus, ReportDay, UnusedAccount, UnusedBalance};
-pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
-pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};
+pub(crate) use usage_sums::{
+    FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
+};

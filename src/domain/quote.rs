@@ -115,7 +115,10 @@ impl Quotes<'_> {
     fn limit(&self, model: &ModelId, credits: Credits) -> Option<Limit> {
         match self.refusal(model, credits) {
             None => (credits > self.most).then_some(Limit::Credits),
-            Some(Refusal::InsufficientCredits { .. }) => Some(Limit::Credits),
+            // Of a frozen account none can be spent.
+            Some(Refusal::InsufficientCredits { .. } | Refusal::AccountFrozen) => {
+                Some(Limit::Credits)
+            }
             Some(Refusal::AllocationTooSmall { .. }) => Some(Limit::TooSmall),
             Some(_) => Some(Limit::Capacity),
         }

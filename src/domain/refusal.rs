@@ -25,6 +25,10 @@ pub(crate) enum Refusal {
     SandboxRefused,
     /// The store is not asked, or not about this kind of proof.
     StoreNotConfigured,
+    /// Nothing of the account may be spent or used.
+    AccountFrozen,
+    /// Nobody has seen this user.
+    UserNotFound,
     /// An allocation costs more credits than the account has.
     InsufficientCredits {
         /// Credits asked for, all items together. It may pass [`Credits::MAX`].
@@ -77,8 +81,6 @@ pub(crate) enum Refusal {
         /// Tokens there are that nobody holds.
         available: Tokens,
     },
-    /// Nobody has that name.
-    UserNotFound,
     /// The account has no such entry.
     TransactionNotFound,
     /// The entry is no consumption.
@@ -107,6 +109,8 @@ impl Refusal {
             Self::StoreUnavailable => "store_unavailable",
             Self::SandboxRefused => "sandbox_refused",
             Self::StoreNotConfigured => "store_not_configured",
+            Self::AccountFrozen => "account_frozen",
+            Self::UserNotFound => "user_not_found",
             Self::InsufficientCredits { .. } => "insufficient_credits",
             Self::ModelNotPriced { .. } => "model_not_priced",
             Self::CapacityExceeded { .. } => "capacity_exceeded",
@@ -116,7 +120,6 @@ impl Refusal {
             Self::HoldNotFound => "hold_not_found",
             Self::HoldClosed { .. } => "hold_closed",
             Self::InsufficientTokens { .. } => "insufficient_tokens",
-            Self::UserNotFound => "user_not_found",
             Self::TransactionNotFound => "transaction_not_found",
             Self::NotReversible => "not_reversible",
             Self::AlreadyReversed { .. } => "already_reversed",

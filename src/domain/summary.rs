@@ -75,7 +75,7 @@ pub(crate) struct SummaryDay {
 
 /// What is kept of one quarter of an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QuarterSums {
+pub(crate) struct WholeQuarter {
     pub quarter: i64,
     pub credits_sold: i64,
     pub arrivals: Arrivals,
@@ -95,7 +95,7 @@ pub(crate) struct KeptSums {
     pub totals: SummaryTotals,
     /// When the oldest entry was made that is in no sums yet, if there is one.
     pub summed_before: Option<DateTime<Utc>>,
-    pub quarters: Vec<QuarterSums>,
+    pub quarters: Vec<WholeQuarter>,
     pub tokens: Vec<PeriodTokens>,
 }
 

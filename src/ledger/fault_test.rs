@@ -19,8 +19,8 @@ use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
         Account, Allocate, Allocation, Applied, CapacityLimits, Category, Credits, Entry, Facts,
-        Funds, ModelId, Operation, Price, Purchase, PurchaseName, PurchaseRecord, Refusal,
-        StoreTransactionId, Tokens, UserId, Wanted,
+        FreshUsage, Funds, ModelId, Operation, Price, Purchase, PurchaseName, PurchaseRecord,
+        Refusal, StoreTransactionId, Tokens, UserId, Wanted,
     },
 };
 
@@ -201,7 +201,7 @@ impl Lane for FakeLane {
         Ok((facts, FakeTransaction(&self.disk, ids(wanted))))
     }
 
-    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(&mut self, _: &UserId, _: &FreshUsage) -> Result<Progress, DatabaseError> {
         Ok(Progress::Done)
     }
 

@@ -9,6 +9,7 @@ mod consumptions;
 mod holds;
 mod notifications;
 mod operator;
+mod operators;
 mod purchases;
 mod receipts;
 mod taking_back;

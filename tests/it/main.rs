@@ -10,6 +10,7 @@
 mod acceptance;
 mod account_reads;
 mod backup;
+mod bonus;
 mod business_rules;
 mod clocks;
 mod connections;
@@ -34,7 +35,9 @@ mod metrics;
 mod migrate_to;
 mod openapi;
 mod operator_reads;
+mod operators;
 mod other_writers;
+mod pages;
 mod postgres;
 mod pricing;
 mod probes;

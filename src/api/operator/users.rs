@@ -82,8 +82,8 @@ struct UserItem {
 
 impl From<FoundUser> for UserItem {
     fn from(found: FoundUser) -> Self {
-        let FoundUser { user, credits, created_at, .. } = found;
-        Self { user_id: user, credits, frozen: false, created_at }
+        let FoundUser { user, credits, frozen, created_at, .. } = found;
+        Self { user_id: user, credits, frozen, created_at }
     }
 }
 
@@ -243,7 +243,7 @@ pub(super) async fn user(
     Ok(Json(User {
         user_id: user.user,
         wallet: Wallet::of(&account, &prices, limits, now),
-        frozen: false,
+        frozen: account.is_frozen(),
         holds: holds.into_iter().map(Hold::from).collect(),
         purchases: purchases.into_iter().map(PurchaseItem::from).collect(),
         ledger,

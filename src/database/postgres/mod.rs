@@ -6,6 +6,7 @@
 mod audit;
 mod lock;
 mod naming;
+mod operators;
 mod purchases;
 mod read;
 mod save;
@@ -44,6 +45,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0007_holds.sql"),
         include_str!("../../../migrations/postgres/0008_usage.sql"),
         include_str!("../../../migrations/postgres/0009_bonus.sql"),
+        include_str!("../../../migrations/postgres/0010_operator.sql"),
         include_str!("../../../migrations/postgres/0011_summary.sql"),
     ])
 });

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 
-use super::{purchases, summary};
+use super::{operators, purchases, summary};
 use crate::{
     database::{DatabaseError, changes::Changes},
     domain::{Actor, Credits, EntryReason, ModelId, StoreTransactionId, Tokens, UserId},
@@ -145,11 +145,15 @@ pub(super) async fn save(
     if expected > 0 {
         save_accounts(connection, changes, is_locked, expected, now).await?;
     }
-    if changes.stores.is_empty() || purchases::save(connection, &changes.stores, now).await? {
-        Ok(())
-    } else {
-        Err(another_was_first())
+    if !changes.stores.is_empty() && !purchases::save(connection, &changes.stores, now).await? {
+        return Err(another_was_first());
     }
+    if !changes.operators.is_empty()
+        && !operators::save(connection, &changes.operators, now).await?
+    {
+        return Err(another_was_first());
+    }
+    Ok(())
 }
 
 async fn save_accounts(

@@ -8,7 +8,7 @@ use std::{
 
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
-use super::{purchases, snapshot::json};
+use super::{operators, purchases, snapshot::json};
 use crate::{
     database::{
         changes::{Changes, EntryRow, RareColumns},
@@ -218,6 +218,7 @@ impl SaveStatements {
     fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
         let usual = changes.resets.is_empty()
             && changes.stores.is_empty()
+            && changes.operators.is_empty()
             && !(changes.entries.is_empty() && changes.holds.is_empty());
         usual.then_some(())?;
         Self::for_rows(changes.entries.len().max(changes.replays.len()))
@@ -351,6 +352,7 @@ impl Save<'_> {
             query.execute(&mut *connection).await?;
         }
         purchases::save(connection, &changes.stores, now).await?;
+        operators::save(connection, &changes.operators, now).await?;
         sqlx::query("COMMIT").execute(connection).await?;
         Ok(())
     }

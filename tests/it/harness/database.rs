@@ -84,10 +84,14 @@ const SQLITE_VIOLATIONS: [(&str, &str); 2] = [
 ];
 
 /// Every row of the tables that hold money, as what the engine calls a JSON array.
-const ROWS: [&str; 4] = [
+const ROWS: [&str; 6] = [
     "SELECT CAST(json_array('user', id, user_id, created_at) AS TEXT) FROM users ORDER BY id",
-    "SELECT CAST(json_array('credits', user_id, credits, bonus, updated_at) AS TEXT)
+    "SELECT CAST(json_array('credits', user_id, credits, bonus, frozen, updated_at) AS TEXT)
      FROM credits ORDER BY user_id",
+    "SELECT CAST(json_array('log', id, created_at, actor, action, account, before, after, reason, request_id)
+         AS TEXT) FROM operator_log ORDER BY id",
+    "SELECT CAST(json_array('key', user_id, key, fingerprint, created_at) AS TEXT)
+     FROM idempotency_keys ORDER BY id",
     "SELECT CAST(json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at) AS TEXT)
      FROM token_balances ORDER BY id",
     "SELECT CAST(json_array('transaction', id, user_id, type, amount, model_id, transaction_id,
@@ -184,6 +188,21 @@ impl Database {
                 options.clone().username(cluster::SECURED).password(cluster::PASSWORD),
             )),
         }
+    }
+
+    /// Gives a user credits, as the operator does.
+    pub(crate) async fn give(&self, user: &str, credits: i64) {
+        let sql = format!(
+            "BEGIN;
+             INSERT INTO transactions (user_id, type, amount, reason, actor, credits_delta, bonus_delta,
+                 tokens_delta, created_at)
+             VALUES ('{user}', 'grant', {credits}, 'sorry', 'operator', {credits}, {credits}, 0,
+                 '2026-01-01T00:00:00.000000Z');
+             UPDATE credits SET credits = credits + {credits}, bonus = bonus + {credits}
+             WHERE user_id = '{user}';
+             COMMIT"
+        );
+        self.execute(&sql).await;
     }
 
     /// Gives the sessions of a PostgreSQL database a setting, and ends those that have another.
