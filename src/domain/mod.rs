@@ -28,6 +28,7 @@ mod idempotency;
 mod inbox;
 mod kept_entry;
 mod log_line;
+mod look_through;
 mod lot;
 mod names;
 mod news;
@@ -101,6 +102,7 @@ pub(crate) use inbox::{
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
 pub(crate) use log_line::{LogFilter, LogLine, LogPage};
+pub(crate) use look_through::LookThrough;
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,

@@ -1,12 +1,35 @@
 //! Whether the books are as they must be: has them looked through, and tells how that stands.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    response::Response,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{super::state::Service, summary::time_if_any};
-use crate::service::Verification;
+use super::{REASON, door::Operator, summary::time_if_any};
+use crate::{
+    api::{
+        body::read_json,
+        description::body,
+        error::ApiError,
+        idempotency::{RequestKey, answer},
+        state::Service,
+    },
+    domain::EntryReason,
+    service::Verification,
+};
+
+body! {
+    /// Why the books are looked through.
+    VerifyReason {
+        reason: EntryReason = REASON,
+    }
+}
 
 /// How it stands.
 #[derive(Serialize, ToSchema)]
@@ -64,9 +87,20 @@ pub(super) async fn verification(State(service): Service) -> Json<VerificationTo
 /// Beside the service, once at a time: where it is under way, that one goes on.
 #[utoipa::path(
     post, path = "/api/billing/operator/verify", tag = "operator", security(("bearer" = [])),
+    request_body(content = VerifyReason, example = json!({"reason": "the end of the month"})),
     responses((status = 202, description = "It runs.", body = VerificationTold)),
 )]
-pub(super) async fn verify(State(service): Service) -> (StatusCode, Json<VerificationTold>) {
-    service.start_verification();
-    (StatusCode::ACCEPTED, Json(service.verification().into()))
+pub(super) async fn verify(
+    State(service): Service,
+    operator: Operator,
+    key: RequestKey,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let json = read_json(request).await?;
+    let (VerifyReason { reason }, keyed) = key.of_operators().read::<VerifyReason>(&json)?;
+    let applied = service.start_verification(operator.because(reason), keyed).await?;
+    let told = VerificationTold::from(service.verification());
+    let mut response = answer(applied, |()| told);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
 }

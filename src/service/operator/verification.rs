@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
-use super::super::BillingService;
+use super::super::{BillingService, ServiceError};
 use crate::{
     database::{Audit, Database},
+    domain::{Applied, ByOperator, Keyed, LookThrough, UserId},
     ledger::Clock,
 };
 
@@ -33,9 +34,21 @@ pub(crate) enum Verification {
 }
 
 impl BillingService {
-    /// Has the books looked through. Tells whether that began now, or was under way.
-    pub(crate) fn start_verification(&self) -> bool {
-        self.verifications.start()
+    /// Has the books looked through, which is written into the operators' log; where that is under way, it goes on.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`]; nothing begins then.
+    pub(crate) async fn start_verification(
+        &self,
+        by: ByOperator,
+        keyed: Option<Keyed>,
+    ) -> Result<Applied<()>, ServiceError> {
+        // It is about nobody's account.
+        let applied = self.operate(by, &UserId::default_user(), keyed, LookThrough).await?;
+        if !applied.replayed {
+            self.verifications.start();
+        }
+        Ok(applied)
     }
 
     /// How that stands.
@@ -83,15 +96,13 @@ impl Verifications {
         }
     }
 
-    fn start(&self) -> bool {
+    fn start(&self) {
         let mut last = self.known();
-        if matches!(*last, Verification::Running { .. }) {
-            return false;
+        if !matches!(*last, Verification::Running { .. }) {
+            *last = Verification::Running { started_at: (self.clock)() };
+            drop(last);
+            self.wake.notify_one();
         }
-        *last = Verification::Running { started_at: (self.clock)() };
-        drop(last);
-        self.wake.notify_one();
-        true
     }
 
     /// How it stands.
