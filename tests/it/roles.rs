@@ -100,6 +100,16 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
         post("/api/billing/operator/users/bob/freeze", json!({"reason": "why"}), Asks::Operator),
         post("/api/billing/operator/users/bob/unfreeze", json!({"reason": "why"}), Asks::Operator),
         get("/api/billing/operator/log", Asks::Operator),
+        get("/api/billing/operator/summary", Asks::Operator),
+        get("/api/billing/operator/users", Asks::Operator),
+        get("/api/billing/operator/users/bob", Asks::Operator),
+        get("/api/billing/operator/reports/unused-balance?at=2026-01-01", Asks::Operator),
+        get("/api/billing/operator/verify", Asks::Operator),
+        post(
+            "/api/billing/operator/verify",
+            json!({"reason": "the end of the month"}),
+            Asks::Operator,
+        ),
         get("/livez", Asks::None),
         get("/readyz", Asks::None),
         get("/openapi.json", Asks::None),
@@ -224,6 +234,9 @@ async fn every_route_lets_in_whom_it_should(engine: Engine) {
                         (404, Some("transaction_not_found"))
                     }
                     (200, None) if path.ends_with("/return") => (400, Some("insufficient_tokens")),
+                    (200, None) if path.ends_with("/verify") && method == Method::POST => {
+                        (202, None)
+                    }
                     expected => expected,
                 };
                 let code = (reply.status != 200).then(|| reply.json()["code"].clone());
