@@ -37,9 +37,10 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use database::{Database, OpenError, postgres::PostgresDatabase};
+use domain::ReportDay;
 use program::{
     Differs, env_file, log,
-    settings::{Config, ConfigError, PurchasesTask, Task},
+    settings::{Config, ConfigError, PurchasesTask, ReportTask, Task},
 };
 
 /// Every request allocates dozens of small pieces, which the system's allocator is slower at. It is the second
@@ -106,12 +107,24 @@ fn carry_out(config: &Config) -> Result<(), Ended> {
             let target = migration_target(url, config).map_err(Ended::Usage)?;
             runtime()?.block_on(program::migrate_to(&database, &target))?;
         }
+        Some(Task::Report(ReportTask::UnusedBalance { at, timezone, format })) => {
+            let day = ReportDay { at: *at, zone: *timezone };
+            if let Some(line) = program::not_over(day, now()) {
+                return Err(Ended::Usage(line));
+            }
+            runtime()?.block_on(program::unused_balance(&database()?, day, *format))?;
+        }
         Some(Task::Purchases(PurchasesTask::Check)) => {
             let receipts = config.receipts().map_err(Ended::Usage)?;
             runtime()?.block_on(program::purchases_check(receipts))?;
         }
     }
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "whether a day is over is told as of now")]
+fn now() -> chrono::DateTime<chrono::Utc> {
+    chrono::Utc::now()
 }
 
 /// Prints what was asked for. A reader who has seen enough is no failure.

@@ -49,6 +49,14 @@ fn optional(value: Option<i64>, csv: &mut Vec<u8>) {
     }
 }
 
+/// A text as a field, which no spreadsheet takes for a formula.
+pub(super) fn field(value: &str) -> String {
+    let mut csv = Vec::new();
+    text(Some(value), &mut csv);
+    // Without the comma before it.
+    String::from_utf8(csv.split_off(1)).expect("a text stays one")
+}
+
 /// A text that no spreadsheet takes for a formula.
 fn text(value: Option<&str>, csv: &mut Vec<u8>) {
     csv.push(b',');

@@ -48,7 +48,7 @@ fn delta_schema() -> Schema {
     integer(DELTA).into()
 }
 
-fn optional_amount_schema() -> Schema {
+pub(super) fn optional_amount_schema() -> Schema {
     OneOfBuilder::new().item(null()).item(balance_schema()).into()
 }
 
@@ -64,7 +64,7 @@ fn actor_schema() -> Schema {
 }
 
 #[derive(Serialize, ToSchema)]
-struct LedgerItem<'a> {
+pub(super) struct LedgerItem<'a> {
     #[schema(schema_with = transaction_id_schema)]
     id: i64,
     #[serde(rename = "type")]

@@ -50,6 +50,7 @@ use document::Outline;
 use error::{ApiError, finishing, worded};
 use idempotency::{IDEMPOTENCY_KEY, REPLAYED};
 pub(crate) use language::Language;
+pub(crate) use operator::{unused_balance_csv, unused_balance_json};
 use state::Api;
 
 use crate::{

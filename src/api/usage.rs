@@ -39,7 +39,7 @@ const BY: OneOf<UsageBy> = OneOf {
 };
 
 /// A date as `YYYY-MM-DD`.
-struct Date;
+pub(super) struct Date;
 
 impl Parsed for Date {
     type Value = NaiveDate;
@@ -63,7 +63,7 @@ impl Parsed for Date {
     }
 }
 
-fn date_schema() -> Object {
+pub(super) fn date_schema() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
@@ -71,7 +71,7 @@ fn date_schema() -> Object {
 }
 
 /// The name of a time zone, as the IANA's database has it.
-struct Zone;
+pub(super) struct Zone;
 
 impl Parsed for Zone {
     type Value = Tz;
@@ -126,11 +126,11 @@ fn read(query: &str) -> Result<Wanted, Problems> {
 }
 
 /// A whole number of any size, never negative.
-fn sum_schema() -> Object {
+pub(super) fn sum_schema() -> Object {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build()
 }
 
-fn model_id_schema() -> RefOr<Schema> {
+pub(super) fn model_id_schema() -> RefOr<Schema> {
     MODEL_ID.parameter_schema()
 }
 
@@ -168,7 +168,7 @@ impl From<UsageSums> for UsageTotals {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct UsageItem {
+pub(super) struct UsageItem {
     /// By day alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = date_schema, required = false)]
@@ -198,7 +198,7 @@ struct UsageItem {
 }
 
 impl UsageItem {
-    fn new(line: UsageLine, by: UsageBy) -> Self {
+    pub(super) fn new(line: UsageLine, by: UsageBy) -> Self {
         let UsageLine { period, model, sums } = line;
         let (day, month) = if by == UsageBy::Day { (period, None) } else { (None, period) };
         Self {

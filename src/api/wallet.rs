@@ -83,7 +83,7 @@ fn tokens_schema() -> Object {
 }
 
 impl Wallet {
-    fn of(
+    pub(super) fn of(
         account: &Account,
         prices: &PriceList,
         limits: CapacityLimits,

@@ -102,6 +102,8 @@ pub(crate) enum Check {
     Purchases,
     /// The sums of usage are those of their entries.
     Usage,
+    /// The sums of the whole are those of all entries.
+    Summary,
     /// Foreign keys lead somewhere.
     References,
     /// Names are such as can be read: the schema takes more than the service.
@@ -112,7 +114,7 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Balances,
         Self::Bonus,
         Self::Owners,
@@ -122,6 +124,7 @@ impl Check {
         Self::Holds,
         Self::Purchases,
         Self::Usage,
+        Self::Summary,
         Self::References,
         Self::Names,
         Self::File,
@@ -139,11 +142,21 @@ impl Check {
             Self::Holds => "every settled hold has its consumption",
             Self::Purchases => "every confirmed purchase has its grant",
             Self::Usage => "sums of usage are those of their entries",
+            Self::Summary => "sums of the whole are those of all entries",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
             Self::File => "the file is sound",
         }
     }
+}
+
+/// How much of the machine an audit may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// As much as it can get.
+    Usual,
+    /// What others leave.
+    Low,
 }
 
 row! {
@@ -543,6 +556,13 @@ impl Difference {
             expected: format!("{entries:?} in quarter of an hour {quarter}"),
             found: format!("{kept:?}"),
         }
+    }
+
+    /// A sum of the whole that is not that of all entries.
+    pub(super) fn wrong_summary(what: &str, expected: &str, found: String) -> Self {
+        let (user, model) = (None, None);
+        let expected = format!("{what} of {expected}");
+        Self { check: Check::Summary, user, model, expected, found }
     }
 
     /// Something wrong with the database's file.

@@ -2,19 +2,26 @@
 
 use super::{
     Audit, BelievedPurchase, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew,
-    Lane, MessageCounts, OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
+    Lane, MessageCounts, OpenError, Priority, Progress, PurchaseAskedFor, PurchaseCounts,
+    SummaryWrite, Transaction,
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
+    beside::beside,
     postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
     sqlite::{SqliteDatabase, SqliteLane, SqliteTransaction},
+    users::Names,
 };
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
-    LogFilter, LogPage, MessageId, PriceList, ProductList, PurchaseKey, PurchaseName, Quarters,
-    UsagePart, UserId, Wanted,
+    Account, Facts, FoundUser, FreshUsage, HistoryFilter, HistoryPage, HoldId, KeptSums, LedgerEnd,
+    LedgerLine, LogFilter, LogPage, MessageId, PriceList, ProductList, PurchaseKey, PurchaseLine,
+    PurchaseName, PurchaseState, Quarters, SummaryCounts, UnusedBalance, UsagePart, UserFilter,
+    UserId, UserPage, Wanted,
 };
+
+/// Most users who are told of because they, or their purchases, are called as it was asked. It is one, nearly always.
+const CALLED_MAX: i64 = 8;
 
 /// A database that may not exist yet.
 #[derive(Debug, Clone)]
@@ -92,10 +99,66 @@ impl Database {
     ///
     /// # Errors
     /// [`OpenError`] when it can't be read.
-    pub(crate) async fn audit(&self, progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
+    pub(crate) async fn audit(
+        &self,
+        priority: Priority,
+        progress: impl FnMut(Check),
+    ) -> Result<Audit, OpenError> {
         match self {
-            Self::Sqlite(database) => database.audit(progress).await,
+            Self::Sqlite(database) => database.audit(priority, progress).await,
+            // The server's work has no priority.
             Self::Postgres(database) => database.audit(progress).await,
+        }
+    }
+
+    /// What was bought and not used by a moment, also while a service has the database open. It gives way to that one
+    /// where it can.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be read.
+    pub(crate) async fn unused_balance(
+        &self,
+        ended: DateTime<Utc>,
+    ) -> Result<UnusedBalance, OpenError> {
+        match self {
+            Self::Sqlite(database) => database.unused_balance(ended).await,
+            Self::Postgres(database) => database.unused_balance(ended).await,
+        }
+    }
+
+    /// The same as [`Self::audit`] beside a service: it takes what of the machine that one leaves, and is given up when
+    /// this is dropped.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be read.
+    pub(crate) async fn audit_beside(&self) -> Result<Audit, OpenError> {
+        let database = self.clone();
+        let audit = beside(async move || database.audit(Priority::Low, |_| {}).await).await;
+        audit.unwrap_or_else(|error| Err(self.unreadable(&error)))
+    }
+
+    /// The same as [`Self::unused_balance`] beside a service.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it can't be read.
+    pub(crate) async fn unused_balance_beside(
+        &self,
+        ended: DateTime<Utc>,
+    ) -> Result<UnusedBalance, OpenError> {
+        let database = self.clone();
+        let balance = beside(async move || database.unused_balance(ended).await).await;
+        balance.unwrap_or_else(|error| Err(self.unreadable(&error)))
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> OpenError {
+        OpenError::Unreadable { database: self.name().to_owned(), reason: error.to_string() }
+    }
+
+    /// What the engine is called.
+    pub(crate) const fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
         }
     }
 }
@@ -318,6 +381,110 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.usage(user, stretches).await,
         };
         parts.map_err(DatabaseError::of_read)
+    }
+
+    /// Users, those first that are called as it was asked, or whose purchase is; then the newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn users(&self, filter: &UserFilter) -> Result<UserPage, DatabaseError> {
+        let names = filter.query.as_deref().map(Names::of);
+        let called = match &names {
+            Some(names) => self.users_called(names).await?,
+            None => Vec::new(),
+        };
+        // One more than asked for, and than are told besides, tells whether there are more.
+        let limit = usize::from(filter.limit);
+        let read = limit.saturating_add(called.len()).saturating_add(1);
+        let read = i64::try_from(read).unwrap_or(i64::MAX);
+        let before = filter.before.unwrap_or(i64::MAX);
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.users(names.as_ref(), before, read).await,
+            AnyReader::Postgres(reader) => reader.users(names.as_ref(), before, read).await,
+        };
+        let page = page.map_err(DatabaseError::of_read)?;
+        Ok(UserPage::of(called, page, filter))
+    }
+
+    async fn users_called(&self, names: &Names) -> Result<Vec<FoundUser>, DatabaseError> {
+        let users = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.users_called(names, CALLED_MAX).await,
+            AnyReader::Postgres(reader) => reader.users_called(names, CALLED_MAX).await,
+        };
+        users.map_err(DatabaseError::of_read)
+    }
+
+    /// The user called so, if there is one.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn user(&self, user: &UserId) -> Result<Option<FoundUser>, DatabaseError> {
+        let called = self.users_called(&Names::of(user.as_str())).await?;
+        Ok(called.into_iter().find(|found| found.user == *user))
+    }
+
+    /// The newest purchases of a user that their stores confirm.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchases_of(
+        &self,
+        user: &UserId,
+        limit: u16,
+    ) -> Result<Vec<PurchaseLine>, DatabaseError> {
+        let purchases = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchases_of(user, limit.into()).await,
+            AnyReader::Postgres(reader) => reader.purchases_of(user, limit.into()).await,
+        };
+        purchases.map_err(DatabaseError::of_read)
+    }
+
+    /// What is kept about the whole, and about these stretches of time.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn summary(&self, stretches: &[Quarters]) -> Result<KeptSums, DatabaseError> {
+        let kept = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.summary(stretches).await,
+            AnyReader::Postgres(reader) => reader.summary(stretches).await,
+        };
+        kept.map_err(DatabaseError::of_read)
+    }
+
+    /// What the oldest entries that are in no sums yet change in the sums of the whole; nothing if there are none.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn summary_write(&self) -> Result<Option<SummaryWrite>, DatabaseError> {
+        let write = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.summary_write().await,
+            AnyReader::Postgres(reader) => reader.summary_write().await,
+        };
+        let write = write.map_err(DatabaseError::of_read)?;
+        Ok((!write.is_empty()).then_some(write))
+    }
+
+    /// Counts users and purchases, which takes longer the more there are.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn summary_counts(&self) -> Result<SummaryCounts, DatabaseError> {
+        let purchases = self.purchase_counts().await?;
+        let counted = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.counted().await,
+            AnyReader::Postgres(reader) => reader.counted().await,
+        };
+        let counted = counted.map_err(DatabaseError::of_read)?;
+        let by_state = PurchaseState::ALL.map(|state| {
+            let of_state = purchases.by_state.iter().filter(|(_, other, _)| *other == state);
+            (state, of_state.fold(0_u64, |sum, (.., count)| sum.saturating_add(*count)))
+        });
+        Ok(SummaryCounts {
+            users: counted.users.unsigned_abs(),
+            purchases: by_state.into_iter().filter(|(_, count)| *count > 0).collect(),
+            oldest_waiting_at: purchases.oldest_waiting,
+            credits_shortfall: counted.shortfall,
+        })
     }
 
     /// A page of the operators' log, newest first.

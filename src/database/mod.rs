@@ -6,6 +6,7 @@
 mod account_reads;
 mod any_reader;
 mod audit;
+mod beside;
 mod changes;
 mod engine;
 mod error;
@@ -20,17 +21,21 @@ pub(crate) mod postgres;
 mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;
+mod summary;
+mod summary_check;
 mod tracked;
+mod unused;
 mod usage;
 mod usage_check;
+mod users;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::domain::{Facts, FreshUsage, UserId, Wanted};
 
-pub(crate) use audit::{Audit, Check, Counts, Difference};
+pub(crate) use audit::{Audit, Check, Counts, Difference, Priority};
 pub(crate) use engine::{Database, EngineSettings, Opened, Reader};
 pub(crate) use error::DatabaseError;
 pub(crate) use inbox::{MessageCounts, PurchaseAskedFor};
@@ -38,6 +43,7 @@ pub(crate) use migrate_to::{MigrateError, migrate_to};
 pub(crate) use opening::OpenError;
 use opening::{FoundSchema, describe, migrator, newest_known};
 pub(crate) use purchase_names::BelievedPurchase;
+pub(crate) use summary::SummaryWrite;
 pub(crate) use tracked::{DuePurchase, PurchaseCounts};
 
 /// How much room the database takes.
@@ -118,7 +124,7 @@ pub(crate) enum HopedNew {
 }
 
 /// Work that is written between batches, a slice at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Chore {
     /// Forgets the idempotency keys given before a time, oldest first.
     ForgetKeys { before: DateTime<Utc> },
@@ -133,6 +139,8 @@ pub(crate) enum Chore {
     ForgetHolds { before: DateTime<Utc> },
     /// Writes something that takes room, and takes it away again: finds that it can be.
     TryWrite,
+    /// Adds entries to the sums of the whole, unless those have changed since it was worked out.
+    AddToSummary(Arc<SummaryWrite>),
 }
 
 /// How far a slice brought its chore.

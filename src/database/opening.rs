@@ -159,7 +159,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     "schema",
     "seed",
     "idempotency keys",
@@ -170,6 +170,7 @@ const MIGRATIONS: [&str; 10] = [
     "usage",
     "bonus",
     "operator",
+    "summary",
 ];
 
 /// The migrations of an engine, of which the SQL is given.

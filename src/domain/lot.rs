@@ -43,7 +43,7 @@ impl Lot {
     }
 
     /// So many more of its tokens, with what they are worth when they go back.
-    fn part(&self, tokens: Tokens) -> Part {
+    pub(super) fn part(&self, tokens: Tokens) -> Part {
         let back = self.tokens_back.get();
         let back = [back, back.saturating_add(tokens.get())];
         let [before, after] = back.map(|tokens| {
@@ -132,7 +132,7 @@ impl Lots {
 
     /// The unused tokens of all lots, the newest first: of each model as many as `available` tells. What is there
     /// beyond them was given, and counts as used first.
-    fn unused(&self, available: impl Fn(&ModelId) -> Tokens) -> Vec<(&Lot, Tokens)> {
+    pub(super) fn unused(&self, available: impl Fn(&ModelId) -> Tokens) -> Vec<(&Lot, Tokens)> {
         let mut rest: std::collections::BTreeMap<&ModelId, i64> = std::collections::BTreeMap::new();
         let mut unused = Vec::new();
         for lot in self.0.iter().rev() {

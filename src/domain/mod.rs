@@ -4,6 +4,7 @@
 //! folders use this one, and it uses none of them.
 
 mod account;
+mod active_users;
 mod actor;
 mod adjustment;
 mod allocation;
@@ -15,6 +16,7 @@ mod credit_grant;
 mod entry;
 mod errand;
 mod facts;
+mod found_user;
 mod freeze;
 mod funds;
 mod grant;
@@ -26,6 +28,7 @@ mod idempotency;
 mod inbox;
 mod kept_entry;
 mod log_line;
+mod look_through;
 mod lot;
 mod names;
 mod news;
@@ -47,11 +50,13 @@ mod reversal;
 mod role;
 mod store_purchase;
 mod store_refund;
+mod summary;
 mod sweep;
 mod take_back;
 mod token_form;
 mod tracked;
 mod tracked_purchases;
+mod unused_balance;
 mod usage_period;
 mod usage_share;
 mod usage_sums;
@@ -68,6 +73,7 @@ mod samples;
 mod taking_back_test;
 
 pub(crate) use account::Account;
+pub(crate) use active_users::{ActiveUsers, Arrivals, UserDay};
 pub(crate) use actor::Actor;
 pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
@@ -79,6 +85,7 @@ pub(crate) use credit_grant::{GiveCredits, Given};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use found_user::{FoundUser, PurchaseLine, UserFilter, UserPage};
 pub(crate) use freeze::{Freeze, Unfreeze};
 pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
@@ -95,6 +102,7 @@ pub(crate) use inbox::{
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
 pub(crate) use log_line::{LogFilter, LogLine, LogPage};
+pub(crate) use look_through::LookThrough;
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
@@ -121,10 +129,15 @@ pub(crate) use store_purchase::{
     Environment, PaidPurchase, PurchasedItem, SandboxRule, Store, StoreWord,
 };
 pub(crate) use store_refund::{StoreRefund, WHOLE_MILLIUNITS};
+pub(crate) use summary::{
+    AlikeEntries, KeptSums, PeriodTokens, Summary, SummaryCounts, SummaryDay, SummaryTotals,
+    WholeQuarter, last_days, told_by_day,
+};
 pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSweep};
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
+pub(crate) use unused_balance::{PaidAndBonus, ReportDay, UnusedAccount, UnusedBalance};
 pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
 pub(crate) use usage_sums::{

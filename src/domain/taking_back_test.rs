@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::{
     Account, Adjust, Adjustment, Category, Credits, Delta, Entry, EntryKind, EntryReason, Facts,
-    Funds, GiveCredits, KeptEntry, Lots, Operation, Recorded, Refusal, ReturnTokens, Reverse,
-    Tokens,
+    Funds, GiveCredits, KeptEntry, Lot, Lots, Operation, Recorded, Refusal, ReturnTokens, Reverse,
+    Tokens, UnusedAccount, UnusedBalance,
     samples::{Prices, allocate, bought, consume, credits, facts, model, tokens, user_id},
 };
 
@@ -101,7 +101,7 @@ impl Bought {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Used {
     id: i64,
     model: &'static str,
@@ -109,7 +109,7 @@ struct Used {
 }
 
 /// The second reading.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Book {
     credits: i64,
     given: i64,
@@ -315,6 +315,50 @@ impl World {
         let held = ann.tokens().iter().map(|(model, held)| (model.as_str(), held.get()));
         assert_eq!(held.collect::<BTreeMap<_, _>>(), self.book.balances);
         assert!(self.book.bought.iter().all(|bought| bought.back <= bought.tokens));
+        self.check_unused();
+    }
+
+    /// What was not used is what returning all of it would give, worked out from the entries alone.
+    fn check_unused(&mut self) {
+        let mut unused = UnusedBalance::default();
+        unused.add(self.account());
+        let (all, given) = (unused.credits.paid + unused.credits.bonus, unused.credits.bonus);
+        assert_eq!((all, given), (self.book.credits.into(), self.book.given.into()));
+        for name in MODELS {
+            let mut book = self.book.clone();
+            let (tokens, worth, bonus) = book.give_back(name);
+            let found = unused.tokens.get(&model(name)).copied().unwrap_or_default();
+            let found = (found.tokens, found.worth.paid + found.worth.bonus, found.worth.bonus);
+            assert_eq!(found, (tokens.into(), worth.into(), bonus.into()), "{name}");
+        }
+    }
+
+    /// The entries as they are read, the newest first: their order does not matter.
+    fn account(&mut self) -> UnusedAccount {
+        let mut account = UnusedAccount::default();
+        // Nobody remembers how these came.
+        account.change_credits(2_000, 0);
+        for Recorded { id, entry, .. } in
+            self.facts.accounts.of(&user_id("ann")).entries().iter().rev()
+        {
+            account.change_credits(entry.credits_delta(), entry.bonus_delta());
+            let Some(model) = entry.model() else { continue };
+            account.change_tokens(model.clone(), entry.tokens_delta());
+            if let Entry::Allocation { model, credits, bonus, tokens, .. } = entry {
+                account.add_lot(Lot {
+                    allocation: *id,
+                    model: model.clone(),
+                    credits: *credits,
+                    bonus: *bonus,
+                    tokens: *tokens,
+                    tokens_back: Tokens::ZERO,
+                });
+            }
+            if let Some(allocation) = entry.allocation() {
+                account.take_back(allocation, tokens((-entry.tokens_delta()).into()));
+            }
+        }
+        account
     }
 }
 

@@ -50,7 +50,7 @@ impl Lane for Told {
         if matches!(chore, Chore::Upkeep | Chore::ForgetHolds { .. }) {
             return Ok(Progress::Done);
         }
-        self.doings.send(Doing::Slice(*chore)).expect("somebody listens");
+        self.doings.send(Doing::Slice(chore.clone())).expect("somebody listens");
         self.answers.recv().await.expect("an answer comes")
     }
 
@@ -169,7 +169,7 @@ async fn who_asked_is_told_what_failed_and_that_too_much_was_asked() {
     let chore = Chore::ForgetKeys { before: at(1) };
     let ends: Mutex<Vec<&str>> = Mutex::default();
     let ask = async || {
-        let end = match bench.ledger.chore(chore).await {
+        let end = match bench.ledger.chore(chore.clone()).await {
             Err(LedgerError::Overloaded) => "overloaded",
             Err(LedgerError::Unavailable) => "unavailable",
             Err(LedgerError::Stopping) => "stopping",

@@ -152,6 +152,11 @@ impl Ledger {
         self.limits
     }
 
+    /// Where batches have the time from.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// The time, as batches have it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()

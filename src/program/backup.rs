@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf, absolute},
 };
 
-use crate::database::{Audit, Database, sqlite::SqliteDatabase};
+use crate::database::{Audit, Database, Priority, sqlite::SqliteDatabase};
 use anyhow::Context as _;
 use scopeguard::{ScopeGuard, guard};
 use tempfile::{TempDir, TempPath};
@@ -51,7 +51,7 @@ async fn copy(database: &SqliteDatabase, path: &Path, file: &Path) -> anyhow::Re
     let audit = progress
         .during(async {
             database.copy_into(&copy).await?;
-            copy.audit(|check| progress.tell(check.rule())).await
+            copy.audit(Priority::Usual, |check| progress.tell(check.rule())).await
         })
         .await?;
     if audit.total() > 0 {

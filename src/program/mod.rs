@@ -11,6 +11,7 @@ pub(crate) mod receipts;
 mod report;
 mod serve;
 pub(crate) mod settings;
+mod unused_balance;
 mod verify;
 
 pub(crate) use backup::backup;
@@ -18,4 +19,5 @@ pub(crate) use migrate_to::migrate_to;
 pub(crate) use purchases_check::purchases_check;
 pub(crate) use report::{Differs, complain};
 pub(crate) use serve::serve;
+pub(crate) use unused_balance::{not_over, unused_balance};
 pub(crate) use verify::verify;

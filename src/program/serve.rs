@@ -109,9 +109,11 @@ async fn start(
         .map(|settings| confirming(settings, &ledger, &reader, metrics.as_ref()))
         .transpose()?;
     let (confirming, notifications) = confirming.unzip();
-    let service = BillingService::new(ledger, reader.clone(), config.allow_reset, config.max_holds)
-        .counting(metrics.clone())
-        .confirming(confirming.clone());
+    let service =
+        BillingService::new(ledger, reader.clone(), database, config.allow_reset, config.max_holds)
+            .counting(metrics.clone())
+            .confirming(confirming.clone());
+    let (summaries, verifications) = (service.summaries(), service.verifications());
     let unprotected = authentication.is_open() && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
@@ -136,6 +138,8 @@ async fn start(
         warn!("{note}");
     }
     let mut errands = JoinSet::new();
+    errands.spawn(summaries.run());
+    errands.spawn(verifications.run());
     if let Some(confirming) = confirming {
         errands.spawn(Errands::of(confirming).run());
     }

@@ -9,9 +9,13 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
+use chrono_tz::Tz;
 
-use super::receipts::{ReceiptArguments, ReceiptSettings, Receipts};
+use super::{
+    receipts::{ReceiptArguments, ReceiptSettings, Receipts},
+    unused_balance::ReportFormat,
+};
 use crate::{
     api::{ConsumeBy, Language},
     database::EngineSettings,
@@ -232,6 +236,29 @@ pub(crate) enum Task {
     /// What has to do with the app stores.
     #[command(subcommand, arg_required_else_help = false)]
     Purchases(PurchasesTask),
+    /// Reports on the books, also while they are served. Nothing is written.
+    #[command(subcommand, arg_required_else_help = false)]
+    Report(ReportTask),
+}
+
+/// What the program can report.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum ReportTask {
+    /// What was bought and not used by the end of a day: credits, and tokens at what returning all of them would have
+    /// given back then. Given credits are told apart.
+    ///
+    /// Exit status 0 when it is told, 2 when the day is not over, 3 when it could not be found out or told.
+    UnusedBalance {
+        /// The day, such as 2026-09-30.
+        #[arg(long)]
+        at: NaiveDate,
+        /// The time zone whose day it is, such as Asia/Tokyo.
+        #[arg(long, value_parser = zone)]
+        timezone: Tz,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value = "json")]
+        format: ReportFormat,
+    },
 }
 
 /// What the program can do about the app stores.
@@ -243,6 +270,11 @@ pub(crate) enum PurchasesTask {
     /// Exit status 0 when all of it is right or receipts are off, 1 when something is wrong, 2 when the
     /// settings can't be used, 3 when that could not be found out or told.
     Check,
+}
+
+/// The time zone of the IANA's database that is called so.
+fn zone(name: &str) -> Result<Tz, String> {
+    name.parse().map_err(|_| "no such time zone; give an IANA name such as Asia/Tokyo".to_owned())
 }
 
 /// Why the program does not go on with its settings.

@@ -1,6 +1,6 @@
 //! `token-billing verify`: whether the database is as it must be.
 
-use crate::database::Database;
+use crate::database::{Database, Priority};
 
 use super::{
     progress::Progress,
@@ -10,7 +10,7 @@ use super::{
 /// Prints what was looked at and found; an error when that is not all well.
 pub(crate) async fn verify(database: &Database) -> anyhow::Result<()> {
     let progress = Progress::new();
-    let looking = database.audit(|check| progress.tell(check.rule()));
+    let looking = database.audit(Priority::Usual, |check| progress.tell(check.rule()));
     let audit = progress.during(looking).await?;
     print(&Report { database: database.name(), audit: &audit })?;
     if audit.total() > 0 {

@@ -158,7 +158,7 @@ impl BillingService {
 }
 
 /// A hold as it is now, with what is free now.
-fn seen(account: &Account, hold: &Hold, now: DateTime<Utc>) -> OpenedHold {
+pub(super) fn seen(account: &Account, hold: &Hold, now: DateTime<Utc>) -> OpenedHold {
     let available = account.available(&hold.model, now);
     OpenedHold { hold: Hold { status: hold.status_at(now), ..hold.clone() }, available }
 }

@@ -8,6 +8,7 @@ mod balances;
 mod consumptions;
 mod holds;
 mod notifications;
+mod operator;
 mod operators;
 mod purchases;
 mod receipts;
@@ -20,7 +21,7 @@ use thiserror::Error;
 use tracing::error;
 
 use crate::{
-    database::{DatabaseError, Reader},
+    database::{Database, DatabaseError, Reader},
     domain::{Actor, Applied, Keyed, Operation, PriceList, ProductList, Role, UserId},
     ledger::{Ledger, LedgerError},
     metrics::{Metrics, Operations},
@@ -28,6 +29,7 @@ use crate::{
 
 pub(crate) use holds::NewHold;
 pub(crate) use notifications::{NotTaken, Notifications};
+pub(crate) use operator::{Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications};
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.
@@ -75,18 +77,45 @@ pub(crate) struct BillingService {
     metrics: Option<Arc<Metrics>>,
     /// Who has the stores confirm purchases, if they do.
     receipts: Option<Arc<Receipts>>,
+    /// Who keeps the sums of the whole.
+    summaries: Summaries,
+    /// Who looks through the books.
+    verifications: Verifications,
+    /// Who reads the whole ledger.
+    reports: Reports,
 }
 
 impl BillingService {
     /// A service on an opened database. `allow_reset` lets users erase their own data; `max_holds` is how many holds
     /// an account may have at a time.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         ledger: Ledger,
         reader: Reader,
+        database: &Database,
         allow_reset: bool,
         max_holds: u16,
     ) -> Self {
-        Self { ledger, reader, allow_reset, max_holds, metrics: None, receipts: None }
+        Self {
+            summaries: Summaries::new(ledger.clone(), reader.clone()),
+            verifications: Verifications::new(database.clone(), ledger.clock()),
+            reports: Reports::new(database.clone()),
+            ledger,
+            reader,
+            allow_reset,
+            max_holds,
+            metrics: None,
+            receipts: None,
+        }
+    }
+
+    /// What keeps the sums of the whole, in the background.
+    pub(crate) fn summaries(&self) -> Summaries {
+        self.summaries.clone()
+    }
+
+    /// What looks through the books, in the background.
+    pub(crate) fn verifications(&self) -> Verifications {
+        self.verifications.clone()
     }
 
     /// The same, counting what becomes of operations.

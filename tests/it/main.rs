@@ -34,6 +34,7 @@ mod malformed_queries;
 mod metrics;
 mod migrate_to;
 mod openapi;
+mod operator_reads;
 mod operators;
 mod other_writers;
 mod pages;

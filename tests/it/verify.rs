@@ -45,7 +45,7 @@ const UNHINDERED_POSTGRES: &str = "
     END $$;
     DROP TRIGGER transactions_never_change ON transactions";
 
-const RULES: [&str; 9] = [
+const RULES: [&str; 10] = [
     "balances are the sums of their changes, none negative: ",
     "given credits are the sums of their changes, within all credits: ",
     "every transaction belongs to a balance: ",
@@ -53,6 +53,7 @@ const RULES: [&str; 9] = [
     "every store transaction is granted once: ",
     "every settled hold has its consumption: ",
     "every confirmed purchase has its grant: ",
+    "sums of the whole are those of all entries: ",
     "references lead somewhere: ",
     "names are free of control characters: ",
 ];

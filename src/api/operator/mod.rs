@@ -4,6 +4,10 @@
 mod accounts;
 mod door;
 mod log;
+mod reports;
+mod summary;
+mod users;
+mod verification;
 
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -12,6 +16,7 @@ use super::{description::Text, state::Api};
 use crate::domain::{ENTRY_REASON_MAX_CHARS, EntryReason};
 
 pub(super) use door::door;
+pub(crate) use reports::{unused_balance_csv, unused_balance_json};
 
 /// What all its paths begin with.
 pub(super) const PREFIX: &str = "/api/billing/operator/";
@@ -30,4 +35,9 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(accounts::freeze))
         .routes(routes!(accounts::unfreeze))
         .routes(routes!(log::log))
+        .routes(routes!(summary::summary))
+        .routes(routes!(users::users))
+        .routes(routes!(users::user))
+        .routes(routes!(reports::unused_balance))
+        .routes(routes!(verification::verification, verification::verify))
 }

@@ -10,11 +10,12 @@ use crate::database::{
     audit::{COUNTS, Texts, bonus_back, wrong_backs, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
+    summary_check::{SummaryTexts, check_summary, summary_texts},
     usage_check::{check_usage, checked_usage},
 };
 
 /// What there is to check.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Check::Balances,
     Check::Bonus,
     Check::Owners,
@@ -24,6 +25,7 @@ const CHECKS: [Check; 11] = [
     Check::Holds,
     Check::Purchases,
     Check::Usage,
+    Check::Summary,
     Check::References,
     Check::Names,
 ];
@@ -102,6 +104,9 @@ const BACKS: &str =
 
 const USAGE: &str = checked_usage!("CAST(floor(extract(epoch FROM created_at) / 900) AS bigint)");
 
+const SUMMARY: SummaryTexts =
+    summary_texts!("CAST(floor(extract(epoch FROM created_at) / 900) AS bigint)");
+
 const TEXTS: Texts = Texts {
     balances: BALANCES,
     backs: BACKS,
@@ -117,6 +122,19 @@ impl PostgresDatabase {
     /// # Errors
     /// [`OpenError`] when it can't be read.
     pub(crate) async fn audit(&self, progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
+        let mut connection = self.open_current().await?;
+        let audit = async {
+            sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
+            let audit = books(&mut connection, progress).await?;
+            connection.close().await?;
+            Ok(audit)
+        };
+        audit.await.map_err(|error| self.unreadable(&error))
+    }
+
+    /// A connection to read on, whose statements may take as long as they need, if the tables are those this version
+    /// knows.
+    pub(super) async fn open_current(&self) -> Result<PgConnection, OpenError> {
         let mut connection = self.connect().await?;
         let found =
             newest_migration(&mut connection).await.map_err(|error| self.unreadable(&error))?;
@@ -131,13 +149,7 @@ impl PostgresDatabase {
         if unnamed {
             return Err(OpenError::Unnamed { database: self.name.clone() });
         }
-        let audit = async {
-            sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
-            let audit = books(&mut connection, progress).await?;
-            connection.close().await?;
-            Ok(audit)
-        };
-        audit.await.map_err(|error| self.unreadable(&error))
+        Ok(connection)
     }
 }
 
@@ -158,6 +170,8 @@ pub(in crate::database) async fn books(
     progress(Check::Grants);
     check_names(connection, &mut audit).await?;
     progress(Check::Usage);
-    check_usage(connection, USAGE, &mut audit).await?;
+    check_usage(&mut *connection, USAGE, &mut audit).await?;
+    progress(Check::Summary);
+    check_summary(connection, &SUMMARY, &mut audit).await?;
     Ok(audit)
 }

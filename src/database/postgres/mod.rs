@@ -11,7 +11,10 @@ mod purchases;
 mod read;
 mod save;
 mod session;
+mod summary;
+mod unused;
 mod usage;
+mod users;
 mod write;
 
 use std::{fmt, str::FromStr, sync::LazyLock};
@@ -43,6 +46,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0008_usage.sql"),
         include_str!("../../../migrations/postgres/0009_bonus.sql"),
         include_str!("../../../migrations/postgres/0010_operator.sql"),
+        include_str!("../../../migrations/postgres/0011_summary.sql"),
     ])
 });
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 
-use super::{operators, purchases};
+use super::{operators, purchases, summary};
 use crate::{
     database::{DatabaseError, changes::Changes},
     domain::{Actor, Credits, EntryReason, ModelId, StoreTransactionId, Tokens, UserId},
@@ -132,6 +132,7 @@ pub(super) async fn save(
     let is_locked = |user: &UserId| locked.contains(user.as_str());
     if !changes.resets.is_empty() {
         let users = column(&changes.resets, |user| user.as_str());
+        summary::forget(&mut *connection, &users).await?;
         let query = sqlx::query(RESET).bind(users).bind(now);
         let accounts = query.execute(&mut *connection).await?.rows_affected();
         let locked = changes.resets.iter().filter(|user| is_locked(user)).count();

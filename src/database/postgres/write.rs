@@ -14,11 +14,11 @@ use super::{
     lock::{Locked, lock},
     save::save,
     session::{STATEMENT_TIMEOUT, Session},
-    usage,
+    summary, usage,
 };
 use crate::{
     database::{
-        Chore, DatabaseError, HopedNew, Lane, Progress, Transaction,
+        Chore, DatabaseError, HopedNew, Lane, Progress, SummaryWrite, Transaction,
         changes::Changes,
         holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
@@ -129,6 +129,13 @@ impl PostgresLane {
         Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
     }
 
+    async fn add_to_summary(&mut self, write: &SummaryWrite) -> Result<Progress, DatabaseError> {
+        let mut connection = self.take().await?;
+        let progress = summary::save(&mut connection, write).await?;
+        self.connection = Some(connection);
+        Ok(progress)
+    }
+
     async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
         let mut connection = self.take().await?;
         let query = sqlx::query(MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
@@ -209,6 +216,7 @@ impl Lane for PostgresLane {
                 Chore::ForgetMessages { before } => self.forget_messages(*before).await,
                 Chore::ForgetHolds { before } => self.forget_holds(*before).await,
                 Chore::TryWrite => self.try_write().await,
+                Chore::AddToSummary(write) => self.add_to_summary(write).await,
             }
         };
         timeout(BATCH_TIMEOUT, carrying_out).await.unwrap_or_else(|_| Err(late()))

@@ -3,11 +3,16 @@
 use futures_util::TryStreamExt;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
+use super::{
+    OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe,
+    read_only::{GivingWay, give_way},
+    result_code,
+};
 use crate::database::{
-    Audit, Check, Counts, Difference,
+    Audit, Check, Counts, Difference, Priority,
     audit::{COUNTS, Search, Texts, bonus_back, wrong_backs, wrong_purchases},
     purchase_names::check_names,
+    summary_check::{SummaryTexts, check_summary, summary_texts},
     usage_check::{check_usage, checked_usage},
 };
 
@@ -104,6 +109,8 @@ const BACKS: &str = wrong_backs!(
 
 const USAGE: &str = checked_usage!("unixepoch(substr(created_at, 1, 19)) / 900");
 
+const SUMMARY: SummaryTexts = summary_texts!("unixepoch(substr(created_at, 1, 19)) / 900");
+
 const TEXTS: Texts = Texts {
     balances: BALANCES,
     backs: BACKS,
@@ -121,13 +128,29 @@ impl SqliteDatabase {
     ///
     /// # Errors
     /// [`OpenError`] when it can't be read.
-    pub(crate) async fn audit(&self, mut progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
+    pub(crate) async fn audit(
+        &self,
+        priority: Priority,
+        mut progress: impl FnMut(Check),
+    ) -> Result<Audit, OpenError> {
         let books = async {
-            let books = self.read(async |connection| books(connection, &mut progress).await).await;
+            let looking = self.read(async |connection| {
+                let _giving_way = priority.of(connection).await?;
+                books(connection, &mut progress).await
+            });
+            let books = looking.await;
             progress(Check::File);
             books
         };
-        let (books, flaws) = tokio::join!(books, self.read(flaws));
+        let flaws = self.read(async |connection| {
+            let _giving_way = priority.of(connection).await?;
+            flaws(connection).await
+        });
+        let (books, flaws) = match priority {
+            Priority::Usual => tokio::join!(books, flaws),
+            // One after the other: a service has the rest of the machine.
+            Priority::Low => (books.await, flaws.await),
+        };
         let mut audit = books?;
         audit.append(flaws?);
         Ok(audit)
@@ -154,7 +177,12 @@ async fn books(
         checked => checked?,
     }
     progress(Check::Usage);
-    match check_usage(connection, USAGE, &mut audit).await {
+    match check_usage(&mut *connection, USAGE, &mut audit).await {
+        Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
+        checked => checked?,
+    }
+    progress(Check::Summary);
+    match check_summary(connection, &SUMMARY, &mut audit).await {
         Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
         checked => checked?,
     }
@@ -198,6 +226,16 @@ async fn run(
                 return Ok(());
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Priority {
+    /// Has what runs on a connection take its turn accordingly.
+    async fn of(self, connection: &mut SqliteConnection) -> Result<Option<GivingWay>, sqlx::Error> {
+        match self {
+            Self::Usual => Ok(None),
+            Self::Low => give_way(connection).await.map(Some),
         }
     }
 }

@@ -16,8 +16,11 @@ mod read;
 mod read_only;
 mod save;
 mod snapshot;
+mod summary;
+mod unused;
 mod url;
 mod usage;
+mod users;
 mod write;
 
 use std::{

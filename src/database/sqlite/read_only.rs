@@ -1,14 +1,22 @@
 //! Reads of a database that a service may have open, or that nobody may write: nothing in it changes,
 //! and no file appears beside one at rest.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
-use crate::database::purchase_names::SOME_TO_NAME;
+use crate::database::{beside, purchase_names::SOME_TO_NAME};
 
 use super::{
     BUSY_TIMEOUT, MIGRATIONS, OpenError, ROW_BUFFER_ROWS, SQLITE_MAGIC, SqliteDatabase, describe,
@@ -87,6 +95,33 @@ impl SqliteDatabase {
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
         OpenError::Unreadable { database: self.name.clone(), reason: describe(error) }
     }
+}
+
+/// Steps of SQLite's machine after which it looks whether it is to go on; some microseconds.
+const STEPS: i32 = 1_000;
+
+/// What runs on a connection gives way to others, and is given up when this is dropped.
+pub(super) struct GivingWay(Arc<AtomicBool>);
+
+impl Drop for GivingWay {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has all that runs on a connection from now on give way to whatever else wants to run on this machine. Each
+/// connection has a thread of its own, and only from within can its priority be lowered.
+pub(super) async fn give_way(connection: &mut SqliteConnection) -> Result<GivingWay, sqlx::Error> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let (mut has_given_way, is_given_up) = (false, Arc::clone(&given_up));
+    connection.lock_handle().await?.set_progress_handler(STEPS, move || {
+        if !has_given_way {
+            has_given_way = true;
+            beside::give_way();
+        }
+        !is_given_up.load(Ordering::Relaxed)
+    });
+    Ok(GivingWay(given_up))
 }
 
 /// A file that nobody has open for writing, as far as can be seen, and what changes with each write.

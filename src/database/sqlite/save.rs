@@ -27,7 +27,8 @@ pub(super) const BEGIN_IF_CURRENT: &str = "BEGIN IMMEDIATE;
     SELECT abs(min(data_version, -9223372036854775807 - 1))
     FROM pragma_data_version WHERE data_version <> ?;";
 
-/// The users to reset, a JSON array, and the time. All keys go into the index first: the highest id in
+/// The users to reset, a JSON array, and the time. What the sums of the whole hold of them has been taken out; the next
+/// ids may begin below the last one that is in them. All keys go into the index first: the highest id in
 /// use, below which no new key may get one, is then known without them.
 const RESET: &str = "
     INSERT OR IGNORE INTO idempotency_index (digest, id)
@@ -48,7 +49,9 @@ const RESET: &str = "
     WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM idempotency_index WHERE (digest, id) IN (
         SELECT digest, id FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1)));
-    DELETE FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1))";
+    DELETE FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1));
+    UPDATE summary_state SET summed_until =
+        (SELECT coalesce(max(id), 0) FROM transactions WHERE id <= summed_until)";
 
 /// The lists are JSON arrays: `json_each` makes one statement serve any number of rows. Balances are
 /// written as the rules left them; the transaction holds the lock under which they were read, or their

@@ -22,11 +22,11 @@ use super::{
     save::{Expected, Save, are_usual},
     snapshot,
     snapshot::{Snapshot, hold_fact, snapshot_sql},
-    usage,
+    summary, usage,
 };
 use crate::{
     database::{
-        Chore, HopedNew, Lane, Progress, Transaction,
+        Chore, HopedNew, Lane, Progress, SummaryWrite, Transaction,
         changes::Changes,
         holds, inbox, timestamp,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
@@ -163,6 +163,13 @@ impl SqliteLane {
         Ok(if made == 0 && told == 0 { Progress::Done } else { Progress::More })
     }
 
+    async fn add_to_summary(&mut self, write: &SummaryWrite) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let progress = summary::save(&mut held.connection, write).await?;
+        self.held = Some(held);
+        Ok(progress)
+    }
+
     async fn keep_up(&mut self) -> Result<Progress, DatabaseError> {
         let Some(mut held) = self.held.take() else { return Ok(Progress::Done) };
         let Held { connection, keys, .. } = &mut *held;
@@ -244,6 +251,10 @@ impl Transaction for SqliteTransaction<'_> {
             expected: (basis == Basis::Cached).then(|| held.expected(&changes)),
             now: timestamp(facts.now).into(),
         };
+        if !changes.resets.is_empty() {
+            let users: Vec<_> = changes.resets.iter().map(|user| user.as_str()).collect();
+            summary::forget(&mut held.connection, &users).await?;
+        }
         let saved = save.run(&mut held.connection).await;
         let Err(error) = saved else {
             held.note_saved(&changes);
@@ -299,6 +310,7 @@ impl Lane for SqliteLane {
             Chore::ForgetMessages { before } => self.forget_messages(*before).await,
             Chore::ForgetHolds { before } => self.forget_holds(*before).await,
             Chore::TryWrite => self.try_write().await,
+            Chore::AddToSummary(write) => self.add_to_summary(write).await,
         }
     }
 

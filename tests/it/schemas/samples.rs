@@ -8,7 +8,7 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-pub(super) const SAMPLES: [Sample; 37] = [
+pub(super) const SAMPLES: [Sample; 41] = [
     ("users", &[("user_id", "'bob'"), NOW]),
     ("credits", &[ANN, ("credits", "5"), UPDATED, ("bonus", "1"), ("frozen", "false")]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
@@ -424,6 +424,22 @@ pub(super) const SAMPLES: [Sample; 37] = [
     ("purchases", &UNCLAIMED),
     ("purchases", &GRANTED),
     ("purchase_keys", &[("key", "'k'"), ("purchase_id", "9007199254740991")]),
+    (
+        "summary_state",
+        &[
+            ("version", "5"),
+            ("summed_until", "5"),
+            ("credits_sold", "5"),
+            ("credits_given", "5"),
+            ("credits_allocated", "5"),
+            ("credits_refunded", "5"),
+            ("tokens_consumed", "5"),
+            ("tokens_shortfall", "5"),
+        ],
+    ),
+    ("summary_quarters", &[("quarter", "5"), ("credits_sold", "5"), ("arrivals", "'[]'")]),
+    ("summary_tokens", &[("quarter", "5"), MODEL, ("tokens", "5")]),
+    ("summary_active", &[("day", "5"), ("user_number", "5"), ("morning", "5"), ("evening", "5")]),
     (
         "operator_log",
         &[
