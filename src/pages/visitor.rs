@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 
@@ -64,6 +64,6 @@ pub(super) fn see(page: &str) -> Response {
 }
 
 /// Whatever is no page. Who has no session is not told so.
-pub(super) async fn nothing_here(_: Visitor, _: Uri) -> Failure {
+pub(super) async fn nothing_here(_: Visitor) -> Failure {
     Failure::NotFound
 }

@@ -1,5 +1,6 @@
 //! The admin pages: who gets in, what the browser is told, and that what they show and do is the API's.
 
+mod acts;
 mod guards;
 mod login;
 
