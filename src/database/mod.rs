@@ -13,6 +13,7 @@ mod history;
 mod holds;
 mod inbox;
 mod ledger_lines;
+mod list_reads;
 mod migrate_to;
 mod opening;
 pub(crate) mod postgres;
