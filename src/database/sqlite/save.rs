@@ -13,9 +13,11 @@ use crate::{
     database::{
         changes::{Changes, EntryRow, RareColumns},
         holds::CHANGE,
+        timestamp,
     },
     domain::{
-        Actor, EntryReason, HOLD_COLUMNS, ModelId, Replay, StoreTransactionId, Tokens, UserKey,
+        Actor, EntryReason, HOLD_COLUMNS, Hold, HoldId, ModelId, Replay, StoreTransactionId,
+        Tokens, UserKey,
     },
 };
 
@@ -69,16 +71,6 @@ const SAVE_TOKENS: &str = "
     ON CONFLICT (user_id, model_id) DO UPDATE
     SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
 ";
-/// All of a hold, new or changed.
-static SAVE_HOLDS: LazyLock<String> = LazyLock::new(|| {
-    let values = HOLD_COLUMNS.map(|column| format!("value ->> '{column}'"));
-    format!(
-        "INSERT INTO holds ({}) SELECT {} FROM jsonb_each(?) WHERE true {};",
-        HOLD_COLUMNS.join(", "),
-        values.join(", "),
-        CHANGE.as_str(),
-    )
-});
 const SAVE_NAMES: &str = "
     INSERT INTO purchase_names (name, user_id)
     SELECT value ->> 0, value ->> 1 FROM jsonb_each(?);
@@ -108,6 +100,12 @@ const SAVE_RARE_ENTRIES: &str =
     save_entries!(", reverses, allocation_id, hold_id, shortfall_tokens, reason, bonus_delta");
 const RARE_ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
+/// All of each hold, new or changed, as `bind_hold` binds them.
+static SAVE_HOLDS: LazyLock<String> = LazyLock::new(|| {
+    format!("INSERT INTO holds ({}) SELECT * FROM (VALUES ", HOLD_COLUMNS.join(", "))
+});
+const HOLD_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+
 /// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does.
 const FAIL_IF_INDEXED: &str = "
     SELECT abs(min(i.id, -9223372036854775807 - 1))
@@ -129,6 +127,7 @@ struct SaveStatements {
     entries: String,
     rare_entries: String,
     replays: String,
+    holds: String,
     not_indexed: String,
     /// By shape, made when it is first needed.
     whole: [OnceLock<String>; Shape::COUNT],
@@ -186,6 +185,12 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
             entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
             rare_entries: format!("{SAVE_RARE_ENTRIES}{}) {only_bound}", rows(RARE_ENTRY_PLACES)),
             replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
+            holds: format!(
+                "{}{}) WHERE column1 IS NOT NULL {};",
+                SAVE_HOLDS.as_str(),
+                rows(HOLD_PLACES),
+                CHANGE.as_str()
+            ),
             not_indexed: format!(
                 "{FAIL_IF_INDEXED}{}) AS new
                 CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
@@ -215,7 +220,8 @@ impl SaveStatements {
             && changes.stores.is_empty()
             && !(changes.entries.is_empty() && changes.holds.is_empty());
         usual.then_some(())?;
-        Self::for_rows(changes.entries.len().max(changes.replays.len()))
+        let rows = [changes.entries.len(), changes.replays.len(), changes.holds.len()];
+        Self::for_rows(rows.into_iter().max().unwrap_or_default())
     }
 
     /// All of a batch in one text.
@@ -228,7 +234,7 @@ impl SaveStatements {
                 (shape.credits, SAVE_CREDITS),
                 (shape.entries, SAVE_TOKENS),
                 (shape.names, SAVE_NAMES),
-                (shape.holds, &SAVE_HOLDS),
+                (shape.holds, &self.holds),
                 (shape.entries && !shape.rare, &self.entries),
                 (shape.entries && shape.rare, &self.rare_entries),
                 (true, "COMMIT"),
@@ -306,6 +312,9 @@ impl Save<'_> {
             query = bind_keys(query, statements.places, &keys, now);
         }
         query = bind_accounts(query, changes, shape, now);
+        if shape.holds {
+            query = bind_holds(query, statements.places, &changes.holds);
+        }
         if shape.rare {
             query = bind_rare_entries(query, &changes.entries, now);
         } else if shape.entries {
@@ -341,9 +350,10 @@ impl Save<'_> {
             };
             saving.execute(&mut *connection).await?;
         }
-        if !changes.holds.is_empty() {
-            let query = sqlx::query(SAVE_HOLDS.as_str()).bind(json(&changes.holds));
-            query.execute(&mut *connection).await?;
+        for holds in changes.holds.chunks(PLACES_MAX) {
+            let statements = SaveStatements::for_chunk(holds);
+            let query = sqlx::query(statements.holds.as_str());
+            bind_holds(query, statements.places, holds).execute(&mut *connection).await?;
         }
         purchases::save(connection, &changes.stores, now).await?;
         sqlx::query("COMMIT").execute(connection).await?;
@@ -376,10 +386,33 @@ fn bind_accounts(
     if shape.names {
         query = query.bind(json(&changes.names));
     }
-    if shape.holds {
-        query = query.bind(json(&changes.holds));
-    }
     query
+}
+
+/// Fills all places: more is bound after these.
+fn bind_holds(query: SqliteQuery, places: usize, holds: &[&Hold]) -> SqliteQuery {
+    let query = holds.iter().fold(query, |query, hold| bind_hold(query, hold));
+    let left_over = places.saturating_sub(holds.len()).saturating_mul(HOLD_COLUMNS.len());
+    (0..left_over).fold(query, |query, _| query.bind(NULL))
+}
+
+/// In the order of [`HOLD_COLUMNS`].
+fn bind_hold(query: SqliteQuery, hold: &Hold) -> SqliteQuery {
+    query
+        .bind(hold.id.text())
+        .bind(hold.user.shared())
+        .bind(hold.model.shared())
+        .bind(hold.held_tokens.get())
+        .bind(hold.status.name())
+        .bind(timestamp(hold.created_at))
+        .bind(timestamp(hold.expires_at))
+        .bind(hold.closed_at.map(timestamp))
+        .bind(hold.input_tokens.map(Tokens::get))
+        .bind(hold.output_tokens.map(Tokens::get))
+        .bind(hold.consumed_tokens.map(Tokens::get))
+        .bind(hold.released_tokens.map(Tokens::get))
+        .bind(hold.remaining_tokens.map(Tokens::get))
+        .bind(hold.transaction_id)
 }
 
 /// Fills all places: what is bound after these would move into those left over.
@@ -423,7 +456,7 @@ fn bind_rare_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str
         bind_entry(query, row)
             .bind(reverses)
             .bind(allocation)
-            .bind(hold.map(|hold| hold.to_string()))
+            .bind(hold.map(HoldId::text))
             .bind(shortfall.map(Tokens::get))
             .bind(reason.map(EntryReason::shared))
             .bind(bonus_delta)
