@@ -32,6 +32,7 @@ mod schemas;
 mod state;
 mod taking_back;
 mod transactions;
+mod usage;
 mod wallet;
 
 use std::sync::Arc;
@@ -135,6 +136,7 @@ fn account_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Outline::openapi())
         .routes(routes!(transactions::transactions))
         .routes(routes!(ledger::ledger))
+        .routes(routes!(usage::usage))
         .layer(long_answers)
         .routes(routes!(balance::balance))
         .routes(routes!(balance::category_total))

@@ -6,7 +6,7 @@ use std::fmt;
 
 use sqlx::{FromRow, Row};
 
-use crate::domain::PurchaseName;
+use crate::domain::{PurchaseName, UsageSums};
 
 /// Most differences that are told one by one; those beyond are counted.
 const DIFFERENCES_TOLD: usize = 100;
@@ -98,6 +98,8 @@ pub(crate) enum Check {
     /// Every purchase that its store confirmed has its grant, of what its products are worth, and what waits is
     /// asked for.
     Purchases,
+    /// The sums of usage are those of their entries.
+    Usage,
     /// Foreign keys lead somewhere.
     References,
     /// Names are such as can be read: the schema takes more than the service.
@@ -108,7 +110,7 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Balances,
         Self::Owners,
         Self::Changes,
@@ -116,6 +118,7 @@ impl Check {
         Self::Grants,
         Self::Holds,
         Self::Purchases,
+        Self::Usage,
         Self::References,
         Self::Names,
         Self::File,
@@ -131,6 +134,7 @@ impl Check {
             Self::Grants => "every store transaction is granted once",
             Self::Holds => "every settled hold has its consumption",
             Self::Purchases => "every confirmed purchase has its grant",
+            Self::Usage => "sums of usage are those of their entries",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
             Self::File => "the file is sound",
@@ -488,6 +492,23 @@ impl Difference {
             model: None,
             expected: format!("{:?} as a name of purchase {id} alone", name.as_str()),
             found: found.to_owned(),
+        }
+    }
+
+    /// A sum of usage that is not that of its entries.
+    pub(super) fn wrong_usage(
+        user: String,
+        model: String,
+        quarter: i64,
+        entries: UsageSums,
+        kept: UsageSums,
+    ) -> Self {
+        Self {
+            check: Check::Usage,
+            user: Some(user),
+            model: Some(model),
+            expected: format!("{entries:?} in quarter of an hour {quarter}"),
+            found: format!("{kept:?}"),
         }
     }
 

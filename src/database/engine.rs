@@ -16,7 +16,7 @@ use super::{
 
 use crate::domain::{
     Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
-    PriceList, ProductList, PurchaseKey, UserId, Wanted,
+    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -303,6 +303,22 @@ impl Reader {
         end.map_err(DatabaseError::of_read)
     }
 
+    /// What the user used in these stretches of time, part by part.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn usage(
+        &self,
+        user: &UserId,
+        stretches: &[Quarters],
+    ) -> Result<Vec<UsagePart>, DatabaseError> {
+        let parts = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.usage(user, stretches).await,
+            AnyReader::Postgres(reader) => reader.usage(user, stretches).await,
+        };
+        parts.map_err(DatabaseError::of_read)
+    }
+
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to
     /// write.
     ///
@@ -381,6 +397,13 @@ impl Lane for AnyLane {
         match self {
             Self::Sqlite(lane) => lane.slice(chore).await,
             Self::Postgres(lane) => lane.slice(chore).await,
+        }
+    }
+
+    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+        match self {
+            Self::Sqlite(lane) => lane.sum_usage(user).await,
+            Self::Postgres(lane) => lane.sum_usage(user).await,
         }
     }
 

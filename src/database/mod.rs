@@ -21,12 +21,14 @@ mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;
 mod tracked;
+mod usage;
+mod usage_check;
 
 use std::future::Future;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::domain::{Facts, Wanted};
+use crate::domain::{Facts, UserId, Wanted};
 
 pub(crate) use audit::{Audit, Check, Counts, Difference};
 pub(crate) use engine::{Database, EngineSettings, Opened, Reader};
@@ -71,6 +73,16 @@ pub(crate) trait Lane: Send + 'static {
     fn slice(
         &mut self,
         chore: &Chore,
+    ) -> impl Future<Output = Result<Progress, DatabaseError>> + Send;
+
+    /// Adds some of a user's entries to the sums of usage, the oldest that are in none, which takes a few
+    /// milliseconds at most.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`]; nothing was added then, unless the database went away during the commit itself.
+    fn sum_usage(
+        &mut self,
+        user: &UserId,
     ) -> impl Future<Output = Result<Progress, DatabaseError>> + Send;
 
     /// Brings the database into the state a stopped service leaves behind.

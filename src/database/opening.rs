@@ -159,8 +159,8 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 7] =
-    ["schema", "seed", "idempotency keys", "ledger", "purchases", "money back", "holds"];
+const MIGRATIONS: [&str; 8] =
+    ["schema", "seed", "idempotency keys", "ledger", "purchases", "money back", "holds", "usage"];
 
 /// The migrations of an engine, of which the SQL is given.
 ///

@@ -45,7 +45,9 @@ mod take_back;
 mod token_form;
 mod tracked;
 mod tracked_purchases;
+mod usage_period;
 mod usage_share;
+mod usage_sums;
 
 #[cfg(test)]
 mod model_test;
@@ -109,4 +111,6 @@ pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSwe
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
 pub(crate) use usage_share::PurchaseUse;
+pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};

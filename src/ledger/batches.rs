@@ -14,11 +14,12 @@ use super::{
     chores::Chores,
     health::WriteHealth,
     job::{Fault, Job},
+    sums::counted,
 };
 use crate::{
     caught::panic_message,
     database::{DatabaseError, HopedNew, Lane, Transaction},
-    domain::{CapacityLimits, Facts, Wanted},
+    domain::{CapacityLimits, Facts, UserId, Wanted},
     metrics::Metrics,
 };
 
@@ -48,6 +49,7 @@ pub(super) async fn run<L: Lane>(
                     break;
                 }
                 batches.run(jobs).await;
+                chores.note_consumptions(mem::take(&mut batches.consumptions));
             }
             () = chores.wait(), if !stopping => {}
         }
@@ -64,6 +66,8 @@ pub(super) struct Batches<L> {
     clock: Clock,
     health: Arc<WriteHealth>,
     metrics: Option<Arc<Metrics>>,
+    /// How many consumptions were written of each user, since somebody took note.
+    consumptions: Vec<(UserId, i64)>,
 }
 
 /// Why a batch as a whole came to nothing.
@@ -84,7 +88,7 @@ impl<L: Lane> Batches<L> {
         health: Arc<WriteHealth>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { lane, limits, clock, health, metrics }
+        Self { lane, limits, clock, health, metrics, consumptions: Vec::new() }
     }
 
     async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
@@ -142,7 +146,9 @@ impl<L: Lane> Batches<L> {
         let hoped_new = decide(jobs, &mut facts).map_err(Failure::Spoiled)?;
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
         let writes = facts.change_something();
+        let consumptions = counted(facts.accounts.iter());
         transaction.save(facts, hoped_new).await.map_err(Failure::from)?;
+        self.consumptions.extend(consumptions);
         if writes {
             self.health.note(true);
         }

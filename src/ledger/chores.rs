@@ -7,8 +7,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use super::LedgerError;
-use crate::database::{Chore, DatabaseError, Lane, Progress};
+use super::{LedgerError, sums::Sums};
+use crate::{
+    database::{Chore, DatabaseError, Lane, Progress},
+    domain::UserId,
+};
 
 /// How long to wait after all old ones were forgotten, or could not be, before looking again.
 const FORGET_INTERVAL: TimeDelta = TimeDelta::minutes(1);
@@ -30,14 +33,19 @@ pub(super) struct Chores {
     holds: Forgetting,
     asked: mpsc::Receiver<Asked>,
     at_hand: Option<Asked>,
+    sums: Sums,
     /// Whether the last slices left something to do.
     more: bool,
 }
 
 impl Chores {
-    pub(super) const fn new(keep_keys: TimeDelta, asked: mpsc::Receiver<Asked>) -> Self {
+    pub(super) const fn new(
+        keep_keys: TimeDelta,
+        asked: mpsc::Receiver<Asked>,
+        sums: Sums,
+    ) -> Self {
         let (keys, holds) = (Forgetting::of(keep_keys), Forgetting::of(KEEP_HOLDS));
-        Self { keys, holds, asked, at_hand: None, more: false }
+        Self { keys, holds, asked, at_hand: None, sums, more: false }
     }
 
     /// Waits until there is something to do before the next batch.
@@ -45,11 +53,19 @@ impl Chores {
         if self.more {
             return;
         }
-        match self.asked.recv().await {
-            Some(asked) => self.at_hand = Some(asked),
-            // Nobody can ask any more.
-            None => std::future::pending().await,
+        tokio::select! {
+            asked = self.asked.recv() => match asked {
+                Some(asked) => self.at_hand = Some(asked),
+                // Nobody can ask any more.
+                None => std::future::pending().await,
+            },
+            () = self.sums.wait() => {}
         }
+    }
+
+    /// Takes note of the consumptions that a batch wrote.
+    pub(super) fn note_consumptions(&mut self, written: Vec<(UserId, i64)>) {
+        self.sums.note(written);
     }
 
     /// Carries out a slice of each kind of chore that there is something to do for.
@@ -64,6 +80,7 @@ impl Chores {
         let holds = |before| Chore::ForgetHolds { before };
         more |= self.holds.slice(lane, now, holds, "holds").await;
         more |= self.slice_asked(lane).await;
+        more |= self.sums.slice(lane).await;
         self.more = more;
     }
 

@@ -42,6 +42,10 @@ impl Lane for Told {
         Ok((Facts { accounts, ..Facts::default() }, self))
     }
 
+    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+        Ok(Progress::Done)
+    }
+
     async fn slice(&mut self, chore: &Chore) -> Result<Progress, DatabaseError> {
         if matches!(chore, Chore::Upkeep | Chore::ForgetHolds { .. }) {
             return Ok(Progress::Done);

@@ -45,6 +45,10 @@ impl Lane for Mine {
         Ok((Facts { accounts, ..Facts::default() }, self))
     }
 
+    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+        Ok(Progress::Done)
+    }
+
     async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {
         self.reach(Step::Slice);
         Ok(Progress::Done)

@@ -200,6 +200,10 @@ impl Lane for FakeLane {
         Ok((facts, FakeTransaction(&self.disk, ids(wanted))))
     }
 
+    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+        Ok(Progress::Done)
+    }
+
     async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {
         Ok(Progress::Done)
     }

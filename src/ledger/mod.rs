@@ -12,6 +12,7 @@ mod chores;
 mod health;
 mod job;
 mod replays;
+mod sums;
 
 #[cfg(test)]
 mod chores_test;
@@ -43,6 +44,7 @@ use batches::Batches;
 use chores::{Asked, Chores};
 use health::WriteHealth;
 use job::{Job, Submission};
+use sums::{FRESH_MAX, Sums};
 
 /// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
 pub(crate) const QUEUE_LIMIT: usize = 1_024;
@@ -98,6 +100,8 @@ pub(crate) struct Ledger {
     queues: Vec<mpsc::Sender<Box<dyn Job>>>,
     /// To the first lane.
     chores: mpsc::Sender<Asked>,
+    /// To the first lane: users whose usage is to be summed up.
+    sums: mpsc::Sender<UserId>,
     health: Arc<WriteHealth>,
     limits: CapacityLimits,
     clock: Clock,
@@ -123,7 +127,7 @@ impl Ledger {
         clock: Clock,
         metrics: Option<&Arc<Metrics>>,
     ) -> (Self, WriterTasks) {
-        let (mut queues, mut chores) = (Vec::new(), Vec::new());
+        let (mut queues, mut chores, mut sums) = (Vec::new(), Vec::new(), Vec::new());
         let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
         let health = Arc::new(WriteHealth::default());
         for lane in lanes {
@@ -131,14 +135,16 @@ impl Ledger {
             let (ask, asked) = mpsc::channel(CHORE_LIMIT);
             let (stop, stopped) = oneshot::channel();
             let batches = Batches::new(lane, limits, clock, Arc::clone(&health), metrics.cloned());
-            let chores_of_lane = Chores::new(retention.keys, asked);
+            let (ask_for_sums, asked_for_sums) = mpsc::channel(CHORE_LIMIT);
+            let chores_of_lane = Chores::new(retention.keys, asked, Sums::new(asked_for_sums));
             tasks.spawn(batches::run(batches, chores_of_lane, jobs, stopped));
             queues.push(queue);
             chores.push(ask);
+            sums.push(ask_for_sums);
             stops.push(stop);
         }
-        let chores = chores.swap_remove(0);
-        (Self { queues, chores, health, limits, clock }, WriterTasks { stops, tasks })
+        let (chores, sums) = (chores.swap_remove(0), sums.swap_remove(0));
+        (Self { queues, chores, sums, health, limits, clock }, WriterTasks { stops, tasks })
     }
 
     /// Most tokens per category.
@@ -221,6 +227,14 @@ impl Ledger {
         })?;
         // Chores that were not done when the ledger stops are dropped.
         answer.await.unwrap_or(Err(LedgerError::Stopping))
+    }
+
+    /// Has what a user used summed up, in its time, where so many entries are in no sums yet that it is worth it.
+    pub(crate) fn sum_usage(&self, user: &UserId, fresh_entries: i64) {
+        if fresh_entries >= FRESH_MAX {
+            // Where too many wait, it is done when somebody asks again.
+            let _ = self.sums.try_send(user.clone());
+        }
     }
 
     /// Whether what is written arrives. Where no batch told lately it is tried, by one for all who ask.

@@ -10,6 +10,7 @@ mod notifications;
 mod purchases;
 mod receipts;
 mod taking_back;
+mod usage;
 
 use std::sync::Arc;
 

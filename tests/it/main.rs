@@ -53,6 +53,7 @@ mod settings;
 mod shutdown;
 mod start_failures;
 mod taking_back;
+mod usage;
 mod verify;
 mod verify_files;
 mod wallet;

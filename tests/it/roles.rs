@@ -57,6 +57,7 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
     let add = json!({"credits": 2, "purchase_record": {}});
     let allocate = json!({"allocations": [{"model_id": MODEL, "credits": 1}]});
     let quote = "/api/billing/quote?model_id=gemini-2.0-flash&credits=1";
+    let usage = "/api/billing/usage?from=2026-11-01&to=2026-11-30";
     let get = |path, asks| (Method::GET, path, Value::Null, asks);
     let post = |path, body, asks| (Method::POST, path, body, asks);
     vec![
@@ -88,6 +89,7 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
         get(quote, Asks::Account),
         get("/api/billing/wallet", Asks::Account),
         get("/api/billing/ledger", Asks::Account),
+        get(usage, Asks::Account),
         post("/api/billing/consent", json!({"apple_consumption": true}), Asks::Account),
         post("/api/billing/reset", json!({}), Asks::Account),
         get("/api/billing/pricing", Asks::None),

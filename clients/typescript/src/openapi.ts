@@ -380,6 +380,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/billing/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was used
+         * @description By day, month or model. Days are those of the time zone asked for. A consumption costs what its model cost when it
+         *     was made; of old ones that is not known, and today's price counts.
+         */
+        get: operations["usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/billing/wallet": {
         parameters: {
             query?: never;
@@ -835,6 +856,37 @@ export interface components {
             /** Format: int64 */
             returned_tokens: number;
             success: boolean;
+        };
+        UsageItem: {
+            cost_credits_micro: number;
+            /** Format: date */
+            day?: string;
+            input_tokens: number;
+            model_id: string;
+            /** @description By month alone, as `YYYY-MM`. */
+            month?: string;
+            output_tokens: number;
+            requests: number;
+            reversed_tokens: number;
+            total_tokens: number;
+        };
+        UsageTold: {
+            /** Format: date */
+            from: string;
+            /** @description By time, then by model. */
+            items: components["schemas"]["UsageItem"][];
+            timezone: string;
+            /** Format: date */
+            to: string;
+            totals: components["schemas"]["UsageTotals"];
+        };
+        UsageTotals: {
+            cost_credits_micro: number;
+            input_tokens: number;
+            output_tokens: number;
+            requests: number;
+            reversed_tokens: number;
+            total_tokens: number;
         };
         /** @description Everything that is wrong with a request, as pydantic v2 words it. */
         ValidationError: {
@@ -2740,6 +2792,107 @@ export interface operations {
                      *             "limit"
                      *           ],
                      *           "msg": "Input should be greater than or equal to 1"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ValidationError"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    usage: {
+        parameters: {
+            query: {
+                from: string;
+                to: string;
+                by?: "day" | "month" | "model";
+                timezone?: string;
+            };
+            header?: {
+                /**
+                 * @description Whose account it is, of a backend or an operator: a user's name of at most 128 characters, percent-encoded UTF-8 where it isn't visible ASCII. Without it a token acts for its own user; a static one has none and must name one. An app may name its own user only
+                 * @example user-42
+                 */
+                "Billing-User"?: components["parameters"]["BillingUser"];
+                /** @description The language of texts for people: Japanese or English, the better of the two */
+                "Accept-Language"?: components["parameters"]["AcceptLanguage"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was used. */
+            200: {
+                headers: {
+                    /** @description `r` requests are left, which last `t` seconds at the rate that goes on for ever */
+                    RateLimit?: string;
+                    /** @description At most `q` requests at once, there again after `w` seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description The request's id: the client's own where it may stand in a log, else a new one */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "timezone": "Asia/Tokyo",
+                     *       "from": "2026-11-01",
+                     *       "to": "2026-11-30",
+                     *       "items": [
+                     *         {
+                     *           "day": "2026-11-24",
+                     *           "model_id": "gemini-2.0-flash",
+                     *           "requests": 2,
+                     *           "input_tokens": 9000,
+                     *           "output_tokens": 3000,
+                     *           "total_tokens": 12000,
+                     *           "reversed_tokens": 0,
+                     *           "cost_credits_micro": 900000
+                     *         }
+                     *       ],
+                     *       "totals": {
+                     *         "requests": 2,
+                     *         "input_tokens": 9000,
+                     *         "output_tokens": 3000,
+                     *         "total_tokens": 12000,
+                     *         "reversed_tokens": 0,
+                     *         "cost_credits_micro": 900000
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UsageTold"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            405: components["responses"]["MethodNotAllowed"];
+            413: components["responses"]["BodyTooLarge"];
+            /** @description Malformed. Every problem is listed. */
+            422: {
+                headers: {
+                    /** @description The language of a text that a person may read */
+                    "Content-Language"?: "ja" | "en";
+                    /** @description The request's id: the client's own where it may stand in a log, else a new one */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "detail": [
+                     *         {
+                     *           "type": "missing",
+                     *           "loc": [
+                     *             "query",
+                     *             "from"
+                     *           ],
+                     *           "msg": "Field required"
                      *         }
                      *       ]
                      *     }

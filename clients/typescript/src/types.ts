@@ -2,7 +2,7 @@
 
 import type { Camel, CamelRequest } from "./case.js";
 import type { components } from "./openapi.js";
-import type { LaterCode, Wire } from "./wire.js";
+import type { LaterCode } from "./wire.js";
 
 type Schemas = components["schemas"];
 
@@ -34,12 +34,8 @@ export type Released = Camel<Schemas["ReleasedHold"]>;
 export type Reversed = Camel<Schemas["ConsumptionReversed"]>;
 export type Returned = Camel<Schemas["UnusedReturned"]>;
 export type LedgerEntry = Camel<Schemas["LedgerItem"]>;
-type UsageWire = Camel<Wire["Usage"]>;
-type UsageItem = UsageWire["items"][number];
 /** What was used between two days. */
-export type Usage = Omit<UsageWire, "items"> & {
-  items: (Omit<UsageItem, "day" | "month"> & Partial<Pick<UsageItem, "day" | "month">>)[];
-};
+export type Usage = Camel<Schemas["UsageTold"]>;
 
 /** What the app store said of a purchase. Kept to the letter by the service. */
 export interface PurchaseRecord {

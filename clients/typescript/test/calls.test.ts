@@ -1,7 +1,6 @@
 // Every call of the client, with what the service answers.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { testWith } from "./harness/calls.ts";
 import { LOGINS, Service } from "./harness/service.ts";
 
 let service: Service;
@@ -148,7 +147,7 @@ test("a reset, where it is allowed", async () => {
   await lenient.stop();
 });
 
-testWith(["/wallet"], "the wallet, read again only when it changed", async () => {
+test("the wallet, read again only when it changed", async () => {
   const client = await customer("owner");
   const wallet = await client.wallet();
   expect(wallet).toEqual({
@@ -165,7 +164,7 @@ testWith(["/wallet"], "the wallet, read again only when it changed", async () =>
   expect((await client.wallet()).tokens[FLASH]?.allocated).toBe(999_998);
 });
 
-testWith(["/ledger"], "the ledger", async () => {
+test("the ledger", async () => {
   const client = await customer("auditor");
   const types: string[] = [];
   for await (const { type } of client.ledger.list({ limit: 1 })) types.push(type);
@@ -183,7 +182,7 @@ testWith(["/ledger"], "the ledger", async () => {
   });
 });
 
-testWith(["/usage"], "what was used", async () => {
+test("what was used", async () => {
   const client = await customer("user");
   await client.tokens.consume({ modelId: FLASH, inputTokens: 30, outputTokens: 12 });
   const day = new Date().toISOString().slice(0, 10);
@@ -202,7 +201,7 @@ testWith(["/usage"], "what was used", async () => {
   expect(usage.totals).toMatchObject({ totalTokens: 42 });
 });
 
-testWith(["/tokens/reverse"], "a consumption that comes back", async () => {
+test("a consumption that comes back", async () => {
   const local = await Service.start();
   const client = local.client();
   await client.credits.add({ credits: 75, purchaseRecord: {} });
@@ -222,7 +221,7 @@ testWith(["/tokens/reverse"], "a consumption that comes back", async () => {
   await local.stop();
 });
 
-testWith(["/credits/return"], "unused tokens that become credits again", async () => {
+test("unused tokens that become credits again", async () => {
   const client = await customer("changer");
   expect(await client.credits.return({ modelId: FLASH })).toEqual({
     success: true,
@@ -234,12 +233,12 @@ testWith(["/credits/return"], "unused tokens that become credits again", async (
   await expect(client.credits.return({ modelId: FLASH })).rejects.toMatchObject({ code: "insufficient_tokens" });
 });
 
-testWith(["/consent"], "a consent", async () => {
+test("a consent", async () => {
   const client = service.as("consenting");
   expect(await client.consent({ appleConsumption: true })).toEqual({ success: true });
 });
 
-testWith(["/wallet"], "a backend acts for a user", async () => {
+test("a backend acts for a user", async () => {
   const local = await Service.start();
   for (const user of ["アリス", "50%", "bob smith"]) {
     const client = local.client({ user });

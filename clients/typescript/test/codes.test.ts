@@ -2,7 +2,6 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ApiError, type BillingClient, BillingError, ValidationError } from "../src/index.ts";
-import { testWith } from "./harness/calls.ts";
 import { LOGINS, login, Service } from "./harness/service.ts";
 
 const FLASH = "gemini-2.0-flash";
@@ -193,7 +192,7 @@ test("texts come in the user's language", async () => {
   await expect(service.client({ language: "ja" }).balance()).rejects.toThrow("もう一度ログインしてください");
 });
 
-testWith(["/holds"], "hold_not_found, hold_closed, too_many_holds", async () => {
+test("hold_not_found, hold_closed, too_many_holds", async () => {
   const local = await Service.start({ BILLING_MAX_HOLDS: "1" });
   const holder = local.client();
   await holder.credits.add({ credits: 75, purchaseRecord: {} });
@@ -211,7 +210,7 @@ testWith(["/holds"], "hold_not_found, hold_closed, too_many_holds", async () => 
   await local.stop();
 });
 
-testWith(["/tokens/reverse"], "transaction_not_found, not_reversible", async () => {
+test("transaction_not_found, not_reversible", async () => {
   const local = await Service.start();
   const backend = local.client();
   await backend.credits.add({ credits: 75, purchaseRecord: {} });
@@ -223,14 +222,14 @@ testWith(["/tokens/reverse"], "transaction_not_found, not_reversible", async () 
   await local.stop();
 });
 
-testWith(["/tokens/reverse"], "forbidden", async () => {
+test("forbidden", async () => {
   const reversed = client.tokens.reverse({ transactionId: 1, reason: "none" });
   expect(await refusal(reversed)).toMatchObject({ status: 403, code: "forbidden" });
   const other = service.as("payer", { user: "somebody else" });
   expect(await refusal(other.balance())).toMatchObject({ status: 403, code: "forbidden" });
 });
 
-testWith(["/credits/return"], "return_too_small", async () => {
+test("return_too_small", async () => {
   const small = service.as("small");
   await small.credits.add({ credits: 1, purchaseRecord: {} });
   await small.credits.allocate({ allocations: [{ modelId: FLASH, credits: 1 }] });

@@ -2,7 +2,6 @@
 
 import { expect, test } from "vitest";
 import { BillingClient, type RunningHold } from "../src/index.ts";
-import { testWith } from "./harness/calls.ts";
 import { fetchAlone } from "./harness/fetch.ts";
 import { BadNetwork } from "./harness/network.ts";
 import { Phone } from "./harness/phone.ts";
@@ -20,7 +19,7 @@ async function withTokens(run: (client: BillingClient, service: Service) => Prom
   await service.stop();
 }
 
-testWith(["/holds"], "a hold by hand", () =>
+test("a hold by hand", () =>
   withTokens(async (client) => {
     const hold = await client.holds.create({ modelId: FLASH, tokens: 5000, ttlSeconds: 60 });
     expect(hold).toEqual({
@@ -46,10 +45,9 @@ testWith(["/holds"], "a hold by hand", () =>
     const most = await client.holds.create({ modelId: FLASH, tokens: 2_000_000, minTokens: 10 });
     expect(most.heldTokens).toBe(998_800);
     expect(await client.holds.release(most.holdId)).toMatchObject({ status: "released", releasedTokens: 998_800 });
-  }),
-);
+  }));
 
-testWith(["/holds"], "a chat that ends well is settled by what it used", () =>
+test("a chat that ends well is settled by what it used", () =>
   withTokens(async (client) => {
     let open = 0;
     const done = await client.withHold(FLASH, { tokens: 5000 }, async (hold) => {
@@ -59,10 +57,9 @@ testWith(["/holds"], "a chat that ends well is settled by what it used", () =>
     });
     expect(open).toBe(1);
     expect(done).toMatchObject({ consumedTokens: 1200, usage: { text: "Hello" } });
-  }),
-);
+  }));
 
-testWith(["/holds"], "a stream that is cut settles what was counted", () =>
+test("a stream that is cut settles what was counted", () =>
   withTokens(async (client) => {
     const chat = client.withHold(FLASH, { tokens: 5000 }, async (hold) => {
       hold.used({ inputTokens: 1000 });
@@ -71,18 +68,16 @@ testWith(["/holds"], "a stream that is cut settles what was counted", () =>
     });
     await expect(chat).rejects.toThrow("the stream broke");
     expect((await client.balance()).allocatedTokens[FLASH]).toBe(998_950);
-  }),
-);
+  }));
 
-testWith(["/holds"], "a chat that fails at once costs nothing", () =>
+test("a chat that fails at once costs nothing", () =>
   withTokens(async (client) => {
     const chat = client.withHold(FLASH, { tokens: 5000 }, () => Promise.reject(new Error("no model")));
     await expect(chat).rejects.toThrow("no model");
     expect((await client.balance()).allocatedTokens[FLASH]).toBe(1_000_000);
-  }),
-);
+  }));
 
-testWith(["/holds"], "a settlement without an answer is sent at the next start", () =>
+test("a settlement without an answer is sent at the next start", () =>
   withTokens(async (client, service) => {
     const proxy = await BadNetwork.before(() => service.port);
     const phone = new Phone();
@@ -98,8 +93,7 @@ testWith(["/holds"], "a settlement without an answer is sent at the next start",
     const { items } = await client.transactions.list({ type: "consumption" });
     expect(items.map(({ amount }) => amount)).toEqual([42]);
     await proxy.close();
-  }),
-);
+  }));
 
 /** A client whose service knows holds, as it is written down: what `withHold` itself does, on any service. */
 function recorded() {

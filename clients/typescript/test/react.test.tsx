@@ -4,7 +4,6 @@ import { act, create, type ReactTestRenderer } from "react-test-renderer";
 import { expect, test, vi } from "vitest";
 import type { Wallet } from "../src/index.ts";
 import { useWallet, type WalletState } from "../src/react.ts";
-import { testWith } from "./harness/calls.ts";
 import { Service } from "./harness/service.ts";
 
 Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true });
@@ -104,7 +103,7 @@ test("it is read again in intervals, and not when the screen is gone", async () 
   vi.useRealTimers();
 });
 
-testWith(["/wallet"], "it follows the service", async () => {
+test("it follows the service", async () => {
   const service = await Service.start();
   const client = service.client();
   const screen = await open(client);

@@ -10,10 +10,11 @@ use crate::database::{
     audit::{COUNTS, Texts, wrong_backs, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
+    usage_check::{check_usage, checked_usage},
 };
 
 /// What there is to check.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check::Balances,
     Check::Owners,
     Check::Changes,
@@ -21,6 +22,7 @@ const CHECKS: [Check; 9] = [
     Check::Grants,
     Check::Holds,
     Check::Purchases,
+    Check::Usage,
     Check::References,
     Check::Names,
 ];
@@ -90,6 +92,8 @@ const PURCHASES: &str = wrong_purchases!(
 const BACKS: &str =
     wrong_backs!("true", "div(bought.amount::numeric * back.tokens, bought.tokens_delta::numeric)");
 
+const USAGE: &str = checked_usage!("CAST(floor(extract(epoch FROM created_at) / 900) AS bigint)");
+
 const TEXTS: Texts = Texts {
     balances: BALANCES,
     backs: BACKS,
@@ -145,5 +149,7 @@ pub(in crate::database) async fn books(
     }
     progress(Check::Grants);
     check_names(connection, &mut audit).await?;
+    progress(Check::Usage);
+    check_usage(connection, USAGE, &mut audit).await?;
     Ok(audit)
 }

@@ -10,6 +10,7 @@ mod purchases;
 mod read;
 mod save;
 mod session;
+mod usage;
 mod write;
 
 use std::{fmt, str::FromStr, sync::LazyLock};
@@ -38,6 +39,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0005_purchases.sql"),
         include_str!("../../../migrations/postgres/0006_money_back.sql"),
         include_str!("../../../migrations/postgres/0007_holds.sql"),
+        include_str!("../../../migrations/postgres/0008_usage.sql"),
     ])
 });
 

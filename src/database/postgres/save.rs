@@ -22,6 +22,8 @@ const RESET: &str = "
         purchases AS (DELETE FROM purchases WHERE user_id = ANY($1)),
         holds AS (DELETE FROM holds WHERE user_id = ANY($1)),
         consents AS (DELETE FROM consents WHERE user_id = ANY($1)),
+        usage_sums AS (DELETE FROM usage_sums WHERE user_id = ANY($1)),
+        usage_state AS (DELETE FROM usage_state WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
         idempotency_keys AS (DELETE FROM idempotency_keys WHERE user_id = ANY($1))
     UPDATE credits SET credits = 0, updated_at = $2 WHERE user_id = ANY($1)";

@@ -14,6 +14,7 @@ use super::{
     lock::{Locked, lock},
     save::save,
     session::{STATEMENT_TIMEOUT, Session},
+    usage,
 };
 use crate::{
     database::{
@@ -22,7 +23,7 @@ use crate::{
         holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, Wanted},
+    domain::{Facts, UserId, Wanted},
 };
 
 /// How long a batch may take, from looking for a connection to the end of the commit. Each of its
@@ -211,6 +212,16 @@ impl Lane for PostgresLane {
             }
         };
         timeout(BATCH_TIMEOUT, carrying_out).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+        let summing = async {
+            let mut connection = self.take().await?;
+            let progress = usage::sum(&mut connection, user).await?;
+            self.connection = Some(connection);
+            Ok(progress)
+        };
+        timeout(BATCH_TIMEOUT, summing).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn close(self) {

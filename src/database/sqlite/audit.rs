@@ -8,6 +8,7 @@ use crate::database::{
     Audit, Check, Counts, Difference,
     audit::{COUNTS, Search, Texts, wrong_backs, wrong_purchases},
     purchase_names::check_names,
+    usage_check::{check_usage, checked_usage},
 };
 
 /// One transaction, so that all of its checks see one moment. The file is mapped into memory, as much of
@@ -91,6 +92,8 @@ const BACKS: &str = wrong_backs!(
     "bought.amount * back.tokens / bought.tokens_delta"
 );
 
+const USAGE: &str = checked_usage!("unixepoch(substr(created_at, 1, 19)) / 900");
+
 const TEXTS: Texts = Texts {
     balances: BALANCES,
     backs: BACKS,
@@ -137,6 +140,11 @@ async fn books(
     }
     progress(Check::Grants);
     match check_names(connection, &mut audit).await {
+        Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
+        checked => checked?,
+    }
+    progress(Check::Usage);
+    match check_usage(connection, USAGE, &mut audit).await {
         Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
         checked => checked?,
     }

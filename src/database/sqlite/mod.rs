@@ -16,6 +16,7 @@ mod read_only;
 mod save;
 mod snapshot;
 mod url;
+mod usage;
 mod write;
 
 use std::{

@@ -43,6 +43,8 @@ const RESET: &str = "
     DELETE FROM purchases WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM consents WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM holds WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM usage_sums WHERE user_id IN (SELECT value FROM json_each($1));
+    DELETE FROM usage_state WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
     UPDATE credits SET credits = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));

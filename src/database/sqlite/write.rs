@@ -22,6 +22,7 @@ use super::{
     save::{Expected, Save, are_usual},
     snapshot,
     snapshot::{Snapshot, hold_fact, snapshot_sql},
+    usage,
 };
 use crate::{
     database::{
@@ -30,7 +31,7 @@ use crate::{
         holds, inbox, timestamp,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, Wanted},
+    domain::{Facts, UserId, Wanted},
 };
 
 /// Not deferred: a transaction that first reads and then writes would fail at once, whatever the
@@ -299,6 +300,13 @@ impl Lane for SqliteLane {
             Chore::ForgetHolds { before } => self.forget_holds(*before).await,
             Chore::TryWrite => self.try_write().await,
         }
+    }
+
+    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let progress = usage::sum(&mut held.connection, user).await?;
+        self.held = Some(held);
+        Ok(progress)
     }
 
     async fn close(self) {

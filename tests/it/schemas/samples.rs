@@ -8,7 +8,7 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-pub(super) const SAMPLES: [Sample; 32] = [
+pub(super) const SAMPLES: [Sample; 34] = [
     ("users", &[("user_id", "'bob'"), NOW]),
     ("credits", &[ANN, ("credits", "5"), UPDATED]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
@@ -403,6 +403,23 @@ pub(super) const SAMPLES: [Sample; 32] = [
             ("transaction_id", "NULL"),
         ],
     ),
+    (
+        "usage_sums",
+        &[
+            ANN,
+            ("quarter", "5"),
+            ("model_id", "'m'"),
+            ("requests", "1"),
+            ("input_tokens", "1"),
+            ("output_tokens", "1"),
+            ("total_tokens", "2"),
+            ("reversed_tokens", "0"),
+            ("cost_high", "0"),
+            ("cost_low", "4294967295"),
+            ("unpriced_tokens", "0"),
+        ],
+    ),
+    ("usage_state", &[ANN, ("summed_until", "5")]),
     ("purchases", &PURCHASE),
     ("purchases", &UNCLAIMED),
     ("purchases", &GRANTED),
