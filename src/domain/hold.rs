@@ -162,7 +162,9 @@ impl Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Holds {
     known: BTreeMap<HoldId, Hold>,
-    changed: BTreeSet<HoldId>,
+    /// Those made since, and those closed.
+    opened: BTreeSet<HoldId>,
+    closed: BTreeSet<HoldId>,
     open: Open,
 }
 
@@ -214,7 +216,12 @@ impl Open {
 
 impl Holds {
     pub(super) const fn new() -> Self {
-        Self { known: BTreeMap::new(), changed: BTreeSet::new(), open: Open::new() }
+        Self {
+            known: BTreeMap::new(),
+            opened: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            open: Open::new(),
+        }
     }
 
     /// Takes note of one that is kept.
@@ -225,9 +232,15 @@ impl Holds {
         }
     }
 
-    /// Adds one, or changes it.
-    pub(super) fn put(&mut self, hold: Hold) {
-        self.changed.insert(hold.id);
+    /// Adds one.
+    pub(super) fn open(&mut self, hold: Hold) {
+        self.opened.insert(hold.id);
+        self.insert_kept(hold);
+    }
+
+    /// Closes one.
+    pub(super) fn close(&mut self, hold: Hold) {
+        self.closed.insert(hold.id);
         self.insert_kept(hold);
     }
 
@@ -267,22 +280,26 @@ impl Holds {
         i64::try_from(held).unwrap_or(i64::MAX)
     }
 
-    /// Those that are to be kept, as they are now, in the order of their ids.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = &Hold> {
-        self.changed.iter().filter_map(|id| self.known.get(id))
+    /// Those that are new and open, in the order of their ids.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = &Hold> {
+        self.opened.difference(&self.closed).filter_map(|id| self.known.get(id))
+    }
+
+    /// Those that were closed, new ones among them, in the order of their ids.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Hold> {
+        self.closed.iter().filter_map(|id| self.known.get(id))
     }
 
     /// Whether there is anything to keep.
     pub(crate) fn are_changed(&self) -> bool {
-        !self.changed.is_empty()
+        !(self.opened.is_empty() && self.closed.is_empty())
     }
 
     /// Those that count, once all are kept.
     pub(super) fn into_saved(mut self, now: DateTime<Utc>) -> Self {
-        for id in mem::take(&mut self.changed) {
-            if self.known.get(&id).is_some_and(|hold| hold.status != HoldStatus::Held) {
-                self.known.remove(&id);
-            }
+        self.opened.clear();
+        for id in mem::take(&mut self.closed) {
+            self.known.remove(&id);
         }
         if self.open.all_count(now) && self.open.count == self.known.len() {
             return self;

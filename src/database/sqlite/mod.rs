@@ -14,6 +14,7 @@ mod purchases;
 mod read;
 mod read_only;
 mod save;
+mod save_holds;
 mod snapshot;
 mod url;
 mod usage;

@@ -8,17 +8,17 @@ use std::{
 
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
-use super::{purchases, snapshot::json};
+use super::{
+    purchases,
+    save_holds::{
+        CLOSED_PLACES, OPENED_PLACES, SAVE_CLOSED, SAVE_OPENED, bind_closed, bind_opened,
+        change_closed,
+    },
+    snapshot::json,
+};
 use crate::{
-    database::{
-        changes::{Changes, EntryRow, RareColumns},
-        holds::CHANGE,
-        timestamp,
-    },
-    domain::{
-        Actor, EntryReason, HOLD_COLUMNS, Hold, HoldId, ModelId, Replay, StoreTransactionId,
-        Tokens, UserKey,
-    },
+    database::changes::{Changes, EntryRow, RareColumns},
+    domain::{Actor, EntryReason, HoldId, ModelId, Replay, StoreTransactionId, Tokens, UserKey},
 };
 
 const NULL: Option<i64> = None;
@@ -102,12 +102,6 @@ const SAVE_RARE_ENTRIES: &str =
     save_entries!(", reverses, allocation_id, hold_id, shortfall_tokens, reason, bonus_delta");
 const RARE_ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
-/// All of each hold, new or changed, as `bind_hold` binds them.
-static SAVE_HOLDS: LazyLock<String> = LazyLock::new(|| {
-    format!("INSERT INTO holds ({}) SELECT * FROM (VALUES ", HOLD_COLUMNS.join(", "))
-});
-const HOLD_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
-
 /// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does.
 const FAIL_IF_INDEXED: &str = "
     SELECT abs(min(i.id, -9223372036854775807 - 1))
@@ -129,7 +123,8 @@ struct SaveStatements {
     entries: String,
     rare_entries: String,
     replays: String,
-    holds: String,
+    opened: String,
+    closed: String,
     not_indexed: String,
     /// By shape, made when it is first needed.
     whole: [OnceLock<String>; Shape::COUNT],
@@ -147,7 +142,10 @@ struct Shape {
     replays: bool,
     credits: bool,
     names: bool,
-    holds: bool,
+    /// Holds that are new.
+    opened: bool,
+    /// Holds that were closed.
+    closed: bool,
     /// Entries, with the tokens that they change.
     entries: bool,
     /// Some have rare columns.
@@ -155,7 +153,7 @@ struct Shape {
 }
 
 impl Shape {
-    const COUNT: usize = 1 << 8;
+    const COUNT: usize = 1 << 9;
     /// Of [`SAVE_ACCOUNTS`].
     const ACCOUNTS: Self = Self {
         begins: false,
@@ -163,14 +161,15 @@ impl Shape {
         replays: false,
         credits: true,
         names: true,
-        holds: false,
+        opened: false,
+        closed: false,
         entries: true,
         rare: false,
     };
 
     fn place(self) -> usize {
-        let Self { begins, proves, replays, credits, names, holds, entries, rare } = self;
-        [begins, proves, replays, credits, names, holds, entries, rare]
+        let Self { begins, proves, replays, credits, names, opened, closed, entries, rare } = self;
+        [begins, proves, replays, credits, names, opened, closed, entries, rare]
             .into_iter()
             .fold(0, |place, flag| (place << 1) | usize::from(flag))
     }
@@ -187,11 +186,12 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
             entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
             rare_entries: format!("{SAVE_RARE_ENTRIES}{}) {only_bound}", rows(RARE_ENTRY_PLACES)),
             replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
-            holds: format!(
+            opened: format!("{SAVE_OPENED}{}) {only_bound}", rows(OPENED_PLACES)),
+            closed: format!(
                 "{}{}) WHERE column1 IS NOT NULL {};",
-                SAVE_HOLDS.as_str(),
-                rows(HOLD_PLACES),
-                CHANGE.as_str()
+                SAVE_CLOSED.as_str(),
+                rows(CLOSED_PLACES),
+                change_closed()
             ),
             not_indexed: format!(
                 "{FAIL_IF_INDEXED}{}) AS new
@@ -218,11 +218,11 @@ impl SaveStatements {
 
     /// Those for what nearly every batch comes to, if this one does.
     fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
-        let usual = changes.resets.is_empty()
-            && changes.stores.is_empty()
-            && !(changes.entries.is_empty() && changes.holds.is_empty());
+        let usual =
+            changes.resets.is_empty() && changes.stores.is_empty() && changes.change_accounts();
         usual.then_some(())?;
-        let rows = [changes.entries.len(), changes.replays.len(), changes.holds.len()];
+        let Changes { entries, replays, opened, closed, .. } = changes;
+        let rows = [entries.len(), replays.len(), opened.len(), closed.len()];
         Self::for_rows(rows.into_iter().max().unwrap_or_default())
     }
 
@@ -236,7 +236,8 @@ impl SaveStatements {
                 (shape.credits, SAVE_CREDITS),
                 (shape.entries, SAVE_TOKENS),
                 (shape.names, SAVE_NAMES),
-                (shape.holds, &self.holds),
+                (shape.opened, &self.opened),
+                (shape.closed, &self.closed),
                 (shape.entries && !shape.rare, &self.entries),
                 (shape.entries && shape.rare, &self.rare_entries),
                 (true, "COMMIT"),
@@ -299,7 +300,8 @@ impl Save<'_> {
             replays: !keys.is_empty(),
             credits: !changes.credits.is_empty(),
             names: !changes.names.is_empty(),
-            holds: !changes.holds.is_empty(),
+            opened: !changes.opened.is_empty(),
+            closed: !changes.closed.is_empty(),
             entries: !changes.entries.is_empty(),
             rare: has_rare(&changes.entries),
         };
@@ -314,8 +316,11 @@ impl Save<'_> {
             query = bind_keys(query, statements.places, &keys, now);
         }
         query = bind_accounts(query, changes, shape, now);
-        if shape.holds {
-            query = bind_holds(query, statements.places, &changes.holds);
+        if shape.opened {
+            query = bind_opened(query, statements.places, &changes.opened);
+        }
+        if shape.closed {
+            query = bind_closed(query, statements.places, &changes.closed);
         }
         if shape.rare {
             query = bind_rare_entries(query, &changes.entries, now);
@@ -352,10 +357,15 @@ impl Save<'_> {
             };
             saving.execute(&mut *connection).await?;
         }
-        for holds in changes.holds.chunks(PLACES_MAX) {
+        for holds in changes.opened.chunks(PLACES_MAX) {
             let statements = SaveStatements::for_chunk(holds);
-            let query = sqlx::query(statements.holds.as_str());
-            bind_holds(query, statements.places, holds).execute(&mut *connection).await?;
+            let query = sqlx::query(statements.opened.as_str());
+            bind_opened(query, statements.places, holds).execute(&mut *connection).await?;
+        }
+        for holds in changes.closed.chunks(PLACES_MAX) {
+            let statements = SaveStatements::for_chunk(holds);
+            let query = sqlx::query(statements.closed.as_str());
+            bind_closed(query, statements.places, holds).execute(&mut *connection).await?;
         }
         purchases::save(connection, &changes.stores, now).await?;
         sqlx::query("COMMIT").execute(connection).await?;
@@ -389,32 +399,6 @@ fn bind_accounts(
         query = query.bind(json(&changes.names));
     }
     query
-}
-
-/// Fills all places: more is bound after these.
-fn bind_holds(query: SqliteQuery, places: usize, holds: &[&Hold]) -> SqliteQuery {
-    let query = holds.iter().fold(query, |query, hold| bind_hold(query, hold));
-    let left_over = places.saturating_sub(holds.len()).saturating_mul(HOLD_COLUMNS.len());
-    (0..left_over).fold(query, |query, _| query.bind(NULL))
-}
-
-/// In the order of [`HOLD_COLUMNS`].
-fn bind_hold(query: SqliteQuery, hold: &Hold) -> SqliteQuery {
-    query
-        .bind(hold.id.text())
-        .bind(hold.user.shared())
-        .bind(hold.model.shared())
-        .bind(hold.held_tokens.get())
-        .bind(hold.status.name())
-        .bind(timestamp(hold.created_at))
-        .bind(timestamp(hold.expires_at))
-        .bind(hold.closed_at.map(timestamp))
-        .bind(hold.input_tokens.map(Tokens::get))
-        .bind(hold.output_tokens.map(Tokens::get))
-        .bind(hold.consumed_tokens.map(Tokens::get))
-        .bind(hold.released_tokens.map(Tokens::get))
-        .bind(hold.remaining_tokens.map(Tokens::get))
-        .bind(hold.transaction_id)
 }
 
 /// Fills all places: what is bound after these would move into those left over.
