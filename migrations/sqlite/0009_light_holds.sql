@@ -10,7 +10,8 @@ CREATE TABLE holds (
     model_id         TEXT NOT NULL CHECK (length(model_id) BETWEEN 1 AND 128),
     held_tokens      INTEGER NOT NULL CHECK (held_tokens >= 1),
     -- What is held counts until it expires.
-    status           TEXT NOT NULL,
+    status           TEXT NOT NULL
+        CHECK (status = 'held' OR status = 'settled' OR status = 'released'),
     created_at       TEXT NOT NULL,
     expires_at       TEXT NOT NULL,
     closed_at        TEXT,
@@ -24,18 +25,18 @@ CREATE TABLE holds (
     -- The consumption. No reference: a reset would look for it to every row that it deletes.
     transaction_id   INTEGER,
     CHECK (released_tokens <= held_tokens AND consumed_tokens <= input_tokens + output_tokens),
-    -- A sum is null where one of its terms is.
     CHECK (CASE status
         WHEN 'held' THEN
-            closed_at IS NULL AND coalesce(input_tokens, output_tokens, consumed_tokens,
-                released_tokens, remaining_tokens, transaction_id) IS NULL
+            closed_at IS NULL AND released_tokens IS NULL AND remaining_tokens IS NULL
+        ELSE closed_at IS NOT NULL AND released_tokens IS NOT NULL AND remaining_tokens IS NOT NULL
+    END),
+    CHECK (CASE status
         WHEN 'settled' THEN
-            closed_at IS NOT NULL AND input_tokens + output_tokens + consumed_tokens
-                + released_tokens + remaining_tokens + transaction_id IS NOT NULL
-        WHEN 'released' THEN
-            closed_at IS NOT NULL AND released_tokens + remaining_tokens IS NOT NULL
-            AND coalesce(input_tokens, output_tokens, consumed_tokens, transaction_id) IS NULL
-        ELSE false
+            input_tokens IS NOT NULL AND output_tokens IS NOT NULL AND consumed_tokens IS NOT NULL
+            AND transaction_id IS NOT NULL
+        ELSE
+            input_tokens IS NULL AND output_tokens IS NULL AND consumed_tokens IS NULL
+            AND transaction_id IS NULL
     END)
 ) STRICT, WITHOUT ROWID;
 
