@@ -55,8 +55,13 @@ const TRANSACTIONS: &str = "
         CASE p WHEN 1 THEN 100 END,
         CASE p WHEN 0 THEN 1000000 WHEN 1 THEN -1000000 ELSE 0 END,
         CASE p WHEN 0 THEN 0 WHEN 1 THEN 10000000000 ELSE -7000 END,
-        $NOW
+        strftime('%Y-%m-%dT%H:%M:%S.000000Z', $START + n * $MONTH / $COUNT, 'unixepoch')
     FROM rows";
+
+/// The days over which transactions are spread; when that begins, and how long it is, in seconds.
+pub(crate) const BOOKS_MONTH: (&str, &str) = ("2026-10-01", "2026-10-31");
+const START: u32 = 1_790_812_800;
+const MONTH: u32 = 31 * 24 * 60 * 60;
 
 const USERS: &str = "
     WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $USERS)
@@ -117,6 +122,8 @@ impl Books {
             .replace("$LENGTH", &self.block_length.to_string())
             .replace("$KEYS", &self.keys.to_string())
             .replace("$MODELS", &self.models.to_string())
+            .replace("$START", &START.to_string())
+            .replace("$MONTH", &MONTH.to_string())
             .replace("$NOW", "'2026-11-24T10:34:57.699913Z'")
     }
 

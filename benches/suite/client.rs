@@ -27,7 +27,8 @@ use crate::{
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn send(address: SocketAddr, request: &Text) -> Result<()> {
-    HttpConnection::open(address).await?.exchange(request.bytes(), OK).await
+    HttpConnection::open(address).await?.exchange(request.bytes(), OK).await?;
+    Ok(())
 }
 
 /// Sends the requests from a number on, one after the other and without an end. Each has to be answered with this
@@ -52,45 +53,47 @@ const OK: &str = "200";
 const ANSWER_BYTES: usize = 32 * 1024;
 
 /// A keep-alive connection. Only as much of HTTP as the servers need, so that the client costs little.
-struct HttpConnection {
+pub(crate) struct HttpConnection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl HttpConnection {
-    async fn open(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; ANSWER_BYTES] })
     }
 
-    /// Sends the request and reads the whole answer, which has to be of this status.
-    async fn exchange(&mut self, request: &[u8], status: &str) -> Result<()> {
+    /// Sends the request and reads the whole answer, which has to be of this status. Returns its body.
+    pub(crate) async fn exchange(&mut self, request: &[u8], status: &str) -> Result<&[u8]> {
         let Self { stream, buffer } = self;
         // A request is far smaller than the socket's buffer, which is empty now.
         let mut stream = Pin::new(stream);
         let written = poll_fn(|context| stream.as_mut().poll_write(context, request)).await?;
         ensure!(written == request.len(), "the request was not written at once");
         let mut answer = ReadBuf::new(buffer);
-        let mut length = None;
-        while length.is_none_or(|length| answer.filled().len() < length) {
+        let mut lengths = None;
+        while lengths.is_none_or(|(_, length)| answer.filled().len() < length) {
             let before = answer.filled().len();
             poll_fn(|context| stream.as_mut().poll_read(context, &mut answer)).await?;
             ensure!(answer.filled().len() > before, "the connection was closed, or told too much");
-            if length.is_none() {
-                length = answer_length(answer.filled())?;
+            if lengths.is_none() {
+                lengths = answer_lengths(answer.filled())?;
             }
         }
-        let answer = answer.filled();
+        let length = answer.filled().len();
+        let answer = buffer.get(..length).unwrap_or_default();
         let told = answer.strip_prefix(b"HTTP/1.1 ").unwrap_or_default();
         let is_right = told.starts_with(status.as_bytes());
         ensure!(is_right, "not a {status}: {}", String::from_utf8_lossy(answer));
-        Ok(())
+        let (head, _) = lengths.unwrap_or_default();
+        Ok(answer.get(head..).unwrap_or_default())
     }
 }
 
-/// The length of head and body, once the head is there.
-fn answer_length(answer: &[u8]) -> Result<Option<usize>> {
+/// The length of the head, and that of head and body, once the head is there.
+fn answer_lengths(answer: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };
@@ -101,7 +104,8 @@ fn answer_length(answer: &[u8]) -> Result<Option<usize>> {
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .context("an answer without content-length")?;
     let body: usize = length.1.trim().parse()?;
-    Ok(Some(end.saturating_add(4).saturating_add(body)))
+    let head = end.saturating_add(4);
+    Ok(Some((head, head.saturating_add(body))))
 }
 
 /// When requests are sent.

@@ -1,11 +1,13 @@
 //! The benchmark suite: the release binary against the limits it has to keep, and against peers on the same
-//! machine. `cargo bench` compares; `cargo bench -- growth`, `instructions`, `soak`, `postgres` and `receipts` look
-//! at one thing each.
+//! machine. `cargo bench` compares; `cargo bench -- growth`, `instructions`, `soak`, `postgres`, `receipts`, `backend`
+//! and `beside` look at one thing each.
 //!
 //! Rounds are interleaved and medians taken, because a shared machine drifts. What is measured belongs to
 //! a file per command; this one only tells them apart.
 
+mod backend;
 mod bare;
+mod beside;
 mod bodies;
 mod books;
 mod chart;
@@ -74,6 +76,13 @@ enum Command {
     Postgres,
     /// Purchases that the stores confirm, beside those that are believed; and a store that hangs.
     Receipts,
+    /// What a backend needs: holds, the wallet, lists, usage, and the ledger as CSV; a minute and 0.2 GB of disk.
+    Backend,
+    /// Consumptions in turn with another binary of the service.
+    Beside {
+        /// Where that is.
+        binary: PathBuf,
+    },
     /// A process of the suite: the bare handler.
     #[command(hide = true)]
     Bare,
@@ -121,6 +130,8 @@ async fn measure(command: Command, seconds: Duration) -> Result<()> {
         Command::Soak { minutes } => soak::measure(seconds, minutes).await,
         Command::Postgres => postgres::measure(seconds).await,
         Command::Receipts => receipts::measure(seconds).await,
+        Command::Backend => backend::measure(seconds).await,
+        Command::Beside { binary } => beside::measure(&binary, seconds).await,
         Command::Bare | Command::Naive { .. } | Command::Guard { .. } => {
             bail!("a process of the suite, and no measurement")
         }

@@ -17,7 +17,7 @@ use crate::{
     limits::{Bound, Limits},
     requests::{Requests, WITH_TOKENS, token},
     runs::{amount, grouped, median, median_of, print, print_heading},
-    server::start_service,
+    server::{BINARY, start_service},
     service::new_folder,
 };
 
@@ -62,7 +62,7 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let cases = [Case::one_account(directory.path())?, Case::many_accounts(directory.path())?];
 
     let settings = [&[("DATABASE_URL", &*served)], &WITH_TOKENS[..]].concat();
-    let (server, _) = start_service(directory.path(), &settings).await?;
+    let (server, _) = start_service(Path::new(BINARY), directory.path(), &settings).await?;
     let mut measured = [const { (Vec::new(), Vec::new()) }; 2];
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
@@ -121,7 +121,7 @@ impl Case {
 
 /// Has the service make the tables, and opens accounts.
 async fn fill(url: &str, directory: &Path) -> Result<()> {
-    let (server, _) = start_service(directory, &[("DATABASE_URL", url)]).await?;
+    let (server, _) = start_service(Path::new(BINARY), directory, &[("DATABASE_URL", url)]).await?;
     server.stop()?;
     let mut connection = PgConnection::connect(url).await?;
     for statement in ACCOUNTS.split(';') {

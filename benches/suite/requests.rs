@@ -47,6 +47,37 @@ impl Call {
         Self::get(format!("{TRANSACTIONS}?before={id}"))
     }
 
+    pub(crate) fn wallet() -> Self {
+        Self::get("/api/billing/wallet".to_owned())
+    }
+
+    pub(crate) fn pricing() -> Self {
+        Self::get("/api/billing/pricing".to_owned())
+    }
+
+    pub(crate) fn products() -> Self {
+        Self::get("/api/billing/products".to_owned())
+    }
+
+    pub(crate) fn ledger() -> Self {
+        Self::get("/api/billing/ledger".to_owned())
+    }
+
+    /// What was used from one day to another.
+    pub(crate) fn usage(from: &str, to: &str, by: &str) -> Self {
+        Self::get(format!("/api/billing/usage?from={from}&to={to}&by={by}"))
+    }
+
+    pub(crate) fn hold(model: &str) -> Self {
+        Self::post("/api/billing/holds", format!(r#"{{"model_id":"{model}","tokens":8000}}"#))
+    }
+
+    /// By as much as a consumption takes.
+    pub(crate) fn settle(hold: &str) -> Self {
+        let body = r#"{"input_tokens":5000,"output_tokens":2000}"#.to_owned();
+        Self::post(&format!("/api/billing/holds/{hold}/settle"), body)
+    }
+
     pub(crate) fn consume(model: &str) -> Self {
         let body = format!(r#"{{"model_id":"{model}","input_tokens":5000,"output_tokens":2000}}"#);
         Self::post(CONSUME, body)

@@ -109,11 +109,12 @@ pub(crate) fn configured(
 
 /// Starts the service; the time is that from the spawn to the first healthy answer.
 pub(crate) async fn start_service(
+    program: &Path,
     directory: &Path,
     settings: &[(&str, &str)],
 ) -> Result<(Server, Duration)> {
     let started = Instant::now();
-    let server = configured(&mut guarded(BINARY)?, directory, settings)?;
+    let server = configured(&mut guarded(program)?, directory, settings)?;
     await_healthy(&server).await?;
     Ok((server, started.elapsed()))
 }

@@ -16,7 +16,7 @@ use crate::{
     guard::guarded,
     requests::{Call, Requests},
     runs::{Run, amount},
-    server::{FOLDER, Server, start_service},
+    server::{BINARY, FOLDER, Server, start_service},
 };
 
 /// Buys as much as a billion of the consumptions measured need.
@@ -59,14 +59,32 @@ pub(crate) fn database_in(directory: &TempDir) -> PathBuf {
 impl Service {
     /// The service on the database in `directory`; a new one if there is none.
     pub(crate) async fn start(directory: TempDir, settings: &[(&str, &str)]) -> Result<Self> {
-        let (server, start) = start_service(directory.path(), settings).await?;
+        Self::start_program(Path::new(BINARY), directory, settings).await
+    }
+
+    /// Another binary of it.
+    async fn start_program(
+        program: &Path,
+        directory: TempDir,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let (server, start) = start_service(program, directory.path(), settings).await?;
         let before = contents(&database_in(&directory)).await?;
         Ok(Self { server, directory, start, before, recorded: 0 })
     }
 
     /// The same on a new database, in which the user of these headers has bought enough tokens.
     pub(crate) async fn start_filled(settings: &[(&str, &str)], headers: &str) -> Result<Self> {
-        let mut service = Self::start(new_folder()?, settings).await?;
+        Self::start_filled_with(Path::new(BINARY), settings, headers).await
+    }
+
+    /// The same of another binary.
+    pub(crate) async fn start_filled_with(
+        program: &Path,
+        settings: &[(&str, &str)],
+        headers: &str,
+    ) -> Result<Self> {
+        let mut service = Self::start_program(program, new_folder()?, settings).await?;
         for call in [Call::add_credits(CREDITS), Call::allocate(CREDITS)] {
             service.load(1, &Requests::one(&call, headers), Pace::Exactly(1)).await?;
         }
@@ -95,8 +113,13 @@ impl Service {
         pace: Pace,
     ) -> Result<Run> {
         let run = load(self.server.address, connections, requests, pace).await?;
-        self.recorded = self.recorded.saturating_add(run.recorded);
+        self.note(&run);
         Ok(run)
+    }
+
+    /// Remembers what it acknowledged to another load.
+    pub(crate) fn note(&mut self, run: &Run) {
+        self.recorded = self.recorded.saturating_add(run.recorded);
     }
 
     /// Stops it, and looks for every transaction that was acknowledged.

@@ -224,18 +224,48 @@ struct Download {
     service: Arc<BillingService>,
     caller: Caller,
     filter: HistoryFilter,
+    /// The id of the first line.
+    first: Option<i64>,
     more: bool,
+}
+
+/// Why a download ends before its time.
+#[derive(Debug, thiserror::Error)]
+enum CutOff {
+    #[error(transparent)]
+    Unread(#[from] ServiceError),
+    #[error("the account was reset meanwhile")]
+    Reset,
 }
 
 impl Download {
     /// Appends the next lines.
     async fn read(&mut self, csv: &mut Vec<u8>) -> Result<(), ServiceError> {
-        let mut take = |line: &LedgerLine<'_>| csv::append(line, csv);
+        let first = &mut self.first;
+        let mut take = |line: &LedgerLine<'_>| {
+            first.get_or_insert(line.id);
+            csv::append(line, csv);
+        };
         let user = &self.caller.user;
         let LedgerEnd { last, more } = self.service.ledger(user, &self.filter, &mut take).await?;
         self.filter.before = last;
         self.more = more;
         Ok(())
+    }
+
+    /// The same of a read after which others were. Only a reset takes lines away, and then all of them: as long as the
+    /// first is there, so are those that come after it.
+    async fn go_on(&mut self, csv: &mut Vec<u8>) -> Result<(), CutOff> {
+        self.read(csv).await?;
+        if self.more {
+            return Ok(());
+        }
+        let before = self.first.map(|first| first.saturating_add(1));
+        let filter = HistoryFilter { before, limit: 1, ..self.filter.clone() };
+        let mut found = None;
+        let mut take = |line: &LedgerLine<'_>| found = Some(line.id);
+        self.service.ledger(&self.caller.user, &filter, &mut take).await?;
+        if found == self.first { Ok(()) } else { Err(CutOff::Reset) }
     }
 
     fn room() -> Vec<u8> {
@@ -250,7 +280,7 @@ async fn download(
     filter: HistoryFilter,
 ) -> Result<Response, ApiError> {
     let filter = HistoryFilter { limit: LINES_AT_ONCE, ..filter };
-    let mut download = Download { service, caller, filter, more: true };
+    let mut download = Download { service, caller, filter, first: None, more: true };
     let mut first = Download::room();
     first.extend_from_slice(csv::HEADER);
     download.read(&mut first).await?;
@@ -262,7 +292,7 @@ async fn download(
             return Ok(None);
         }
         let mut chunk = Download::room();
-        match download.read(&mut chunk).await {
+        match download.go_on(&mut chunk).await {
             Ok(()) => Ok(Some((chunk, (None, download)))),
             Err(error) => {
                 let Caller { user, request_id, .. } = &download.caller;

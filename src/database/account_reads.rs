@@ -4,7 +4,7 @@
 //! While one is under way, whoever comes waits for the next; alone, nobody waits. What is told was read
 //! after it was asked for, so it is never older than an answer the asker had before.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -23,9 +23,9 @@ use crate::{
 const ACCOUNTS_AT_ONCE: usize = 256;
 /// How long one statement may take, the wait for a connection included. All wait for it, and a request
 /// lasts long enough for two.
-const READ_LIMIT: Duration = Duration::from_secs(4);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(4);
 /// Who may wait without waiting for room to wait.
-const WAITING_MAX: usize = 1_024;
+pub(super) const WAITING_MAX: usize = 1_024;
 
 /// Whether prices are to be read with an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) enum Prices {
     NotWanted,
 }
 
-type Answer = Result<(Account, PriceList), DatabaseError>;
+type Answer = Result<(Arc<Account>, PriceList), DatabaseError>;
 
 #[derive(Debug)]
 struct Asked {
@@ -90,16 +90,16 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
         return;
     }
     match read(reader, &together).await {
-        Ok(facts) => {
+        Ok(read) => {
             for asked in together {
-                asked.answer(&facts);
+                asked.answer(&read);
             }
         }
         // It may be one account that can't be read; the others can.
         Err(DatabaseError::Corrupt(_)) if together.len() > 1 => {
             for asked in together {
                 match read(reader, std::slice::from_ref(&asked)).await {
-                    Ok(facts) => asked.answer(&facts),
+                    Ok(read) => asked.answer(&read),
                     Err(error) => asked.fail(error),
                 }
             }
@@ -112,9 +112,23 @@ async fn answer_all(reader: &AnyReader, mut together: Vec<Asked>) {
     }
 }
 
-async fn read(reader: &AnyReader, together: &[Asked]) -> Result<Facts, DatabaseError> {
-    let late = || DatabaseError::Unavailable("nothing comes from it in time".to_owned());
-    timeout(READ_LIMIT, reader.read(&wanted(together))).await.unwrap_or_else(|_| Err(late()))
+/// What was read for all of them, to be shared where several ask for the same.
+struct Read {
+    accounts: HashMap<UserId, Arc<Account>>,
+    prices: PriceList,
+}
+
+async fn read(reader: &AnyReader, together: &[Asked]) -> Result<Read, DatabaseError> {
+    let wanted = wanted(together);
+    // In a box: what reads from a server is thousands of bytes, and is moved several times.
+    let reading = timeout(READ_LIMIT, Box::pin(reader.read(&wanted))).await;
+    let Facts { accounts, prices, .. } = reading.unwrap_or_else(|_| Err(late()))?;
+    let accounts = accounts.into_all().map(|account| (account.user().clone(), Arc::new(account)));
+    Ok(Read { accounts: accounts.collect(), prices })
+}
+
+pub(super) fn late() -> DatabaseError {
+    DatabaseError::Unavailable("nothing comes from it in time".to_owned())
 }
 
 fn wanted(together: &[Asked]) -> Wanted {
@@ -126,11 +140,11 @@ fn wanted(together: &[Asked]) -> Wanted {
 }
 
 impl Asked {
-    fn answer(self, facts: &Facts) {
+    fn answer(self, read: &Read) {
         let Self { user, prices, asker, .. } = self;
-        let account = facts.accounts.get(&user).expect("its account was asked for").clone();
+        let account = Arc::clone(read.accounts.get(&user).expect("its account was asked for"));
         let prices = match prices {
-            Prices::Wanted => facts.prices.clone(),
+            Prices::Wanted => read.prices.clone(),
             Prices::NotWanted => PriceList::default(),
         };
         // Whoever hung up does not need an answer.

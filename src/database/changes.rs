@@ -23,8 +23,10 @@ pub(super) struct Changes<'a> {
     /// Names of purchases, with who got them.
     pub(super) names: Vec<(&'a PurchaseName, &'a UserId)>,
     pub(super) replays: Vec<(&'a UserKey, &'a Replay)>,
-    /// Holds as they are now.
-    pub(super) holds: Vec<&'a Hold>,
+    /// Holds that are new and open.
+    pub(super) opened: Vec<&'a Hold>,
+    /// Holds that were closed, as they are now.
+    pub(super) closed: Vec<&'a Hold>,
     pub(super) stores: StoreChanges<'a>,
     pub(super) operators: OperatorChanges<'a>,
 }
@@ -143,11 +145,15 @@ impl<'a> Changes<'a> {
     /// Whether nothing is to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.resets.is_empty()
-            && self.entries.is_empty()
-            && self.holds.is_empty()
+            && !self.change_accounts()
             && self.replays.is_empty()
             && self.stores.is_empty()
             && self.operators.is_empty()
+    }
+
+    /// Whether there is anything of what nearly every batch comes to.
+    pub(super) fn change_accounts(&self) -> bool {
+        !(self.entries.is_empty() && self.opened.is_empty() && self.closed.is_empty())
     }
 
     fn add(&mut self, account: &'a Account) {
@@ -173,7 +179,8 @@ impl<'a> Changes<'a> {
             let held = account.tokens().get(model).expect("an entry's model has a balance");
             self.tokens.push((user, model, *held));
         }
-        self.holds.extend(account.holds().changed());
+        self.opened.extend(account.holds().opened());
+        self.closed.extend(account.holds().closed());
         self.entries.extend(entries.iter().map(|entry| EntryRow::of(user, entry)));
     }
 }

@@ -1,5 +1,9 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
 use super::{
     Audit, BelievedPurchase, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew,
     Lane, MessageCounts, OpenError, Priority, Progress, PurchaseAskedFor, PurchaseCounts,
@@ -7,11 +11,11 @@ use super::{
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
     beside::beside,
+    list_reads::ListReads,
     postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
     sqlite::{SqliteDatabase, SqliteLane, SqliteTransaction},
     users::Names,
 };
-use chrono::{DateTime, Utc};
 
 use crate::domain::{
     Account, Facts, FoundUser, FreshUsage, HistoryFilter, HistoryPage, HoldId, KeptSums, LedgerEnd,
@@ -168,19 +172,35 @@ impl Database {
 pub(crate) struct Reader {
     engine: AnyReader,
     accounts: AccountReads,
+    prices: ListReads<PriceList>,
+    products: ListReads<ProductList>,
 }
 
 impl Reader {
-    /// Has to be called in a runtime, which reads accounts from then on.
+    /// Has to be called in a runtime, which reads accounts and lists from then on.
     fn start(engine: AnyReader) -> Self {
-        Self { accounts: AccountReads::start(engine.clone()), engine }
+        let accounts = AccountReads::start(engine.clone());
+        let reader = engine.clone();
+        let prices = ListReads::start("prices", move || {
+            let reader = reader.clone();
+            async move {
+                let wanted = Wanted { prices: true, ..Wanted::default() };
+                Ok(reader.read(&wanted).await?.prices)
+            }
+        });
+        let reader = engine.clone();
+        let products = ListReads::start("products", move || {
+            let reader = reader.clone();
+            async move { reader.products().await }
+        });
+        Self { engine, accounts, prices, products }
     }
 
     /// The user's account.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
-    pub(crate) async fn account(&self, user: &UserId) -> Result<Account, DatabaseError> {
+    pub(crate) async fn account(&self, user: &UserId) -> Result<Arc<Account>, DatabaseError> {
         Ok(self.accounts.read(user, Prices::NotWanted, None).await?.0)
     }
 
@@ -191,7 +211,7 @@ impl Reader {
     pub(crate) async fn account_and_prices(
         &self,
         user: &UserId,
-    ) -> Result<(Account, PriceList), DatabaseError> {
+    ) -> Result<(Arc<Account>, PriceList), DatabaseError> {
         self.accounts.read(user, Prices::Wanted, None).await
     }
 
@@ -203,7 +223,7 @@ impl Reader {
         &self,
         user: &UserId,
         at: DateTime<Utc>,
-    ) -> Result<(Account, PriceList), DatabaseError> {
+    ) -> Result<(Arc<Account>, PriceList), DatabaseError> {
         self.accounts.read(user, Prices::Wanted, Some(at)).await
     }
 
@@ -232,8 +252,7 @@ impl Reader {
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
     pub(crate) async fn prices(&self) -> Result<PriceList, DatabaseError> {
-        let wanted = Wanted { prices: true, ..Wanted::default() };
-        Ok(self.engine.read(&wanted).await?.prices)
+        self.prices.read().await
     }
 
     /// What is sold, and what of it is not offered any more.
@@ -241,11 +260,7 @@ impl Reader {
     /// # Errors
     /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
     pub(crate) async fn products(&self) -> Result<ProductList, DatabaseError> {
-        let products = match &self.engine {
-            AnyReader::Sqlite(reader) => reader.products().await,
-            AnyReader::Postgres(reader) => reader.products().await,
-        };
-        products.map_err(DatabaseError::of_read)
+        self.products.read().await
     }
 
     /// Purchases whose store is to be asked or told by now, at most `limit`, the longest due first.

@@ -14,6 +14,7 @@ mod history;
 mod holds;
 mod inbox;
 mod ledger_lines;
+mod list_reads;
 mod migrate_to;
 mod opening;
 mod operator_log;

@@ -159,7 +159,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     "schema",
     "seed",
     "idempotency keys",
@@ -171,6 +171,7 @@ const MIGRATIONS: [&str; 11] = [
     "bonus",
     "operator",
     "summary",
+    "light holds",
 ];
 
 /// The migrations of an engine, of which the SQL is given.

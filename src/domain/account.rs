@@ -124,9 +124,14 @@ impl Account {
         self.holds.insert_kept(hold);
     }
 
-    /// Adds a hold, or changes it.
-    pub(super) fn put_hold(&mut self, hold: Hold) {
-        self.holds.put(hold);
+    /// Adds a hold.
+    pub(super) fn open_hold(&mut self, hold: Hold) {
+        self.holds.open(hold);
+    }
+
+    /// Closes a hold.
+    pub(super) fn close_hold(&mut self, hold: Hold) {
+        self.holds.close(hold);
     }
 
     /// Takes note of what its allocations bought.
@@ -141,10 +146,19 @@ impl Account {
 
     /// Tokens of a model that can be used: those that are there and not held.
     pub(crate) fn available(&self, model: &ModelId, now: DateTime<Utc>) -> Tokens {
+        self.free(model, self.holds.held(model, now))
+    }
+
+    /// The same for a hold of the account, without which all else is held.
+    pub(super) fn available_to(&self, hold: &Hold, now: DateTime<Utc>) -> Tokens {
+        let own = if hold.counts(now) { hold.held_tokens.get() } else { 0 };
+        self.free(&hold.model, self.holds.held(&hold.model, now).saturating_sub(own))
+    }
+
+    fn free(&self, model: &ModelId, held: i64) -> Tokens {
         let tokens = self.tokens.get(model).copied().unwrap_or_default();
-        let free = tokens.get().saturating_sub(self.holds.held(model, now));
         // After a clock was set back more may be held than there is.
-        Tokens::new(free).unwrap_or_default()
+        Tokens::new(tokens.get().saturating_sub(held)).unwrap_or_default()
     }
 
     /// What was added since the account was loaded, or since its reset.

@@ -4,7 +4,10 @@
 //! A hold is no entry: balances stay the sums of entries. It counts until it is closed or its time is over, for
 //! which nobody has to do anything.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, mem,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -32,6 +35,11 @@ impl HoldId {
     pub(crate) const fn new(unique: Uuid) -> Self {
         Self(unique)
     }
+
+    /// As it is kept.
+    pub(crate) fn text(self) -> String {
+        self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+    }
 }
 
 impl fmt::Display for HoldId {
@@ -42,8 +50,7 @@ impl fmt::Display for HoldId {
 
 impl Serialize for HoldId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = Uuid::encode_buffer();
-        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut text))
+        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 
@@ -155,25 +162,86 @@ impl Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Holds {
     known: BTreeMap<HoldId, Hold>,
-    changed: Vec<HoldId>,
+    /// Those made since, and those closed.
+    opened: BTreeSet<HoldId>,
+    closed: BTreeSet<HoldId>,
+    open: Open,
+}
+
+/// What those come to that are not closed, so that not all have to be looked at for each act.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Open {
+    count: usize,
+    tokens: BTreeMap<ModelId, i128>,
+    /// Until when all of them count. One that expires earlier than the others may be closed by now.
+    until: Option<DateTime<Utc>>,
+}
+
+impl Open {
+    const fn new() -> Self {
+        Self { count: 0, tokens: BTreeMap::new(), until: None }
+    }
+
+    fn add(&mut self, hold: &Hold) {
+        if hold.status != HoldStatus::Held {
+            return;
+        }
+        self.count = self.count.saturating_add(1);
+        self.change(hold, hold.held_tokens.get());
+        let ends = Some(hold.expires_at);
+        self.until = self.until.into_iter().chain(ends).min();
+    }
+
+    fn remove(&mut self, hold: &Hold) {
+        if hold.status != HoldStatus::Held {
+            return;
+        }
+        self.count = self.count.saturating_sub(1);
+        self.change(hold, hold.held_tokens.get().saturating_neg());
+    }
+
+    fn change(&mut self, hold: &Hold, by: i64) {
+        let by = i128::from(by);
+        match self.tokens.get_mut(&hold.model) {
+            Some(tokens) => *tokens = tokens.saturating_add(by),
+            None => drop(self.tokens.insert(hold.model.clone(), by)),
+        }
+    }
+
+    /// Whether all of them count.
+    fn all_count(&self, now: DateTime<Utc>) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 impl Holds {
     pub(super) const fn new() -> Self {
-        Self { known: BTreeMap::new(), changed: Vec::new() }
+        Self {
+            known: BTreeMap::new(),
+            opened: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            open: Open::new(),
+        }
     }
 
     /// Takes note of one that is kept.
     pub(crate) fn insert_kept(&mut self, hold: Hold) {
-        self.known.insert(hold.id, hold);
+        self.open.add(&hold);
+        if let Some(before) = self.known.insert(hold.id, hold) {
+            self.open.remove(&before);
+        }
     }
 
-    /// Adds one, or changes it.
-    pub(super) fn put(&mut self, hold: Hold) {
-        if !self.changed.contains(&hold.id) {
-            self.changed.push(hold.id);
-        }
-        self.known.insert(hold.id, hold);
+    /// Adds one.
+    pub(super) fn open(&mut self, hold: Hold) {
+        self.opened.insert(hold.id);
+        self.insert_kept(hold);
+    }
+
+    /// Closes one.
+    pub(super) fn close(&mut self, hold: Hold) {
+        self.closed.insert(hold.id);
+        self.insert_kept(hold);
     }
 
     pub(crate) fn get(&self, id: HoldId) -> Option<&Hold> {
@@ -194,29 +262,51 @@ impl Holds {
 
     /// How many count.
     pub(super) fn count(&self, now: DateTime<Utc>) -> usize {
+        if self.open.all_count(now) {
+            return self.open.count;
+        }
         self.known.values().filter(|hold| hold.counts(now)).count()
     }
 
     /// Tokens of a model that are kept from others.
     pub(super) fn held(&self, model: &ModelId, now: DateTime<Utc>) -> i64 {
-        let of_model = self.known.values().filter(|hold| hold.model == *model && hold.counts(now));
-        of_model.map(|hold| hold.held_tokens.get()).fold(0, i64::saturating_add)
+        let held = if self.open.all_count(now) {
+            self.open.tokens.get(model).copied().unwrap_or_default()
+        } else {
+            let counting = self.known.values().filter(|hold| hold.counts(now));
+            let of_model = counting.filter(|hold| hold.model == *model);
+            of_model.map(|hold| i128::from(hold.held_tokens.get())).fold(0, i128::saturating_add)
+        };
+        i64::try_from(held).unwrap_or(i64::MAX)
     }
 
-    /// Those that are to be kept, as they are now.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = &Hold> {
-        self.changed.iter().filter_map(|id| self.known.get(id))
+    /// Those that are new and open, in the order of their ids.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = &Hold> {
+        self.opened.difference(&self.closed).filter_map(|id| self.known.get(id))
+    }
+
+    /// Those that were closed, new ones among them, in the order of their ids.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Hold> {
+        self.closed.iter().filter_map(|id| self.known.get(id))
     }
 
     /// Whether there is anything to keep.
     pub(crate) fn are_changed(&self) -> bool {
-        !self.changed.is_empty()
+        !(self.opened.is_empty() && self.closed.is_empty())
     }
 
     /// Those that count, once all are kept.
     pub(super) fn into_saved(mut self, now: DateTime<Utc>) -> Self {
-        self.changed.clear();
+        self.opened.clear();
+        for id in mem::take(&mut self.closed) {
+            self.known.remove(&id);
+        }
+        if self.open.all_count(now) && self.open.count == self.known.len() {
+            return self;
+        }
         self.known.retain(|_, hold| hold.counts(now));
+        self.open = Open::new();
+        self.known.values().for_each(|hold| self.open.add(hold));
         self
     }
 }

@@ -73,11 +73,8 @@ impl Operation for SettleHold {
             return Err(Refusal::HoldClosed { status: hold.status });
         }
         let mut hold = hold.clone();
-        let counted = hold.counts(*now);
         let used = self.usage.total();
-        close(account, &mut hold, HoldStatus::Settled, *now);
-        // What was held is free by now.
-        let consumed = used.min(account.available(&hold.model, *now));
+        let consumed = used.min(account.available_to(&hold, *now));
         let shortfall = less(used, consumed);
         let entry = Entry::Consumption {
             model: hold.model.clone(),
@@ -87,15 +84,14 @@ impl Operation for SettleHold {
             shortfall: (shortfall > Tokens::ZERO).then_some(shortfall),
         };
         hold.transaction_id = Some(accounts.record(user, entry));
-        let account = accounts.of(user);
         hold.input_tokens = Some(self.usage.input());
         hold.output_tokens = Some(self.usage.output());
         hold.consumed_tokens = Some(consumed);
-        hold.released_tokens =
-            Some(if counted { less(hold.held_tokens, used) } else { Tokens::ZERO });
-        hold.remaining_tokens = Some(balance(account, &hold));
+        let freed = if hold.counts(*now) { less(hold.held_tokens, used) } else { Tokens::ZERO };
+        let account = accounts.of(user);
+        close(account, &mut hold, HoldStatus::Settled, freed, *now);
         let outcome = settlement(&hold).expect("it has just been settled");
-        account.put_hold(hold);
+        account.close_hold(hold);
         Ok(Applied::now(outcome))
     }
 }
@@ -123,10 +119,9 @@ impl Operation for ReleaseHold {
         }
         let mut hold = hold.clone();
         let released = if hold.counts(now) { hold.held_tokens } else { Tokens::ZERO };
-        hold.released_tokens = Some(released);
-        hold.remaining_tokens = Some(balance(account, &hold));
-        close(account, &mut hold, HoldStatus::Released, now);
+        close(account, &mut hold, HoldStatus::Released, released, now);
         let outcome = release(&hold).expect("it has just been released");
+        account.close_hold(hold);
         Ok(Applied::now(outcome))
     }
 }
@@ -136,10 +131,18 @@ fn find(account: &Account, id: HoldId) -> Result<&Hold, Refusal> {
     account.holds().get(id).ok_or(Refusal::HoldNotFound)
 }
 
-fn close(account: &mut Account, hold: &mut Hold, status: HoldStatus, now: DateTime<Utc>) {
+/// Says how and when a hold ended, what became free, and the balance then.
+fn close(
+    account: &Account,
+    hold: &mut Hold,
+    status: HoldStatus,
+    released: Tokens,
+    now: DateTime<Utc>,
+) {
     hold.status = status;
     hold.closed_at = Some(now);
-    account.put_hold(hold.clone());
+    hold.released_tokens = Some(released);
+    hold.remaining_tokens = Some(account.tokens().get(&hold.model).copied().unwrap_or_default());
 }
 
 fn settlement(hold: &Hold) -> Option<Settlement> {
@@ -161,10 +164,6 @@ fn release(hold: &Hold) -> Option<Release> {
         released: hold.released_tokens?,
         remaining: hold.remaining_tokens?,
     })
-}
-
-fn balance(account: &Account, hold: &Hold) -> Tokens {
-    account.tokens().get(&hold.model).copied().unwrap_or_default()
 }
 
 /// The difference, or nothing.

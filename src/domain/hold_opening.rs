@@ -73,7 +73,7 @@ impl Operation for OpenHold {
             remaining_tokens: None,
             transaction_id: None,
         };
-        account.put_hold(hold.clone());
+        account.open_hold(hold.clone());
         let available = account.available(&self.model, now);
         Ok(Applied::now(OpenedHold { hold, available }))
     }

@@ -1,6 +1,6 @@
 //! What the app stores sell for us, and the credits that one of each is worth.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Credits, ProductId, PurchasedItem};
 
@@ -15,7 +15,7 @@ pub(crate) struct Product {
 
 /// All products by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ProductList(BTreeMap<ProductId, Product>);
+pub(crate) struct ProductList(Arc<BTreeMap<ProductId, Product>>);
 
 /// Why a purchase can't be turned into credits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ProductList {
 
 impl FromIterator<(ProductId, Product)> for ProductList {
     fn from_iter<I: IntoIterator<Item = (ProductId, Product)>>(products: I) -> Self {
-        Self(products.into_iter().collect())
+        Self(Arc::new(products.into_iter().collect()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an account holds, what happened to it, and its reset: reads, and the one change that is no trade.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use tracing::info;
 
@@ -14,7 +16,7 @@ impl BillingService {
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub(crate) async fn balance(&self, user: &UserId) -> Result<Account, ServiceError> {
+    pub(crate) async fn balance(&self, user: &UserId) -> Result<Arc<Account>, ServiceError> {
         Ok(self.reader.account(user).await?)
     }
 
@@ -25,7 +27,7 @@ impl BillingService {
     pub(crate) async fn wallet(
         &self,
         user: &UserId,
-    ) -> Result<(Account, PriceList, CapacityLimits, DateTime<Utc>), ServiceError> {
+    ) -> Result<(Arc<Account>, PriceList, CapacityLimits, DateTime<Utc>), ServiceError> {
         let now = self.ledger.now();
         let (account, prices) = self.reader.account_prices_and_holds(user, now).await?;
         Ok((account, prices, self.ledger.limits(), now))

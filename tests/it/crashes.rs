@@ -21,7 +21,7 @@ const MOST_STEPS: u64 = 400;
 const SEED: &str = "KILL_SEED";
 
 /// How many requests and answers there are before each kill.
-fn random_steps() -> impl Iterator<Item = usize> {
+pub(crate) fn random_steps() -> impl Iterator<Item = usize> {
     let given = env::var(SEED).ok().map(|seed| seed.parse().expect("a seed is a number"));
     let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
     // Shown only when the test fails.

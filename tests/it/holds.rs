@@ -217,9 +217,16 @@ async fn a_released_hold_stays_released(engine: Engine) {
     for _ in 0..2 {
         release(&client, &id).await.is(200, &released(&id, 10_000, MILLION));
     }
+    // The balance of its moment, as the settlement's.
+    client.consume(MODEL, 1, 0).await.ok();
+    let again = release(&client, &id).await;
+    assert!(again.is_replayed(), "{again:?}");
+    again.is(200, &released(&id, 10_000, MILLION));
     is_closed(&settle(&client, &id, 0, 0).await, "released");
-    assert_eq!(look(&client, &id).await["status"], "released");
-    client.consume(MODEL, MILLION, 0).await.ok();
+    let seen = look(&client, &id).await;
+    let numbers = (&seen["status"], &seen["available_tokens"]);
+    assert_eq!(numbers, (&json!("released"), &json!(MILLION - 1)), "today's");
+    client.consume(MODEL, MILLION - 1, 0).await.ok();
 }
 
 async fn a_hold_ends_by_itself(engine: Engine) {

@@ -3,13 +3,15 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Engine, Reply, Server, on_both_engines};
+use crate::harness::{Client, Engine, RawConnection, Reply, Server, on_both_engines};
 
 on_both_engines![
     each_entry_tells_all_of_it,
     it_filters_and_pages_as_the_history,
     as_csv_it_is_told_whole,
     a_long_book_is_told_to_its_end,
+    a_download_that_a_reset_overtakes_is_cut_off,
+    a_download_that_loses_its_database_is_cut_off,
 ];
 
 const MODEL: &str = "gemini-2.0-flash";
@@ -145,40 +147,96 @@ async fn as_csv_it_is_told_whole(engine: Engine) {
     assert_eq!(csv(&client, "?type=purchase&model_id=m").await.text, format!("{HEADER}\r\n"));
 }
 
-async fn a_long_book_is_told_to_its_end(engine: Engine) {
-    const CONSUMPTIONS: i64 = 12_288;
-    let server = Server::start(engine);
+/// A purchase, an allocation and so many consumptions, each with a text.
+async fn write_a_book(server: &Server, consumptions: usize, reason: &str) {
     let client = server.client();
     client.add(75, "GPA.1").await.ok();
     client.allocate(&[(MODEL, 75)]).await.ok();
-    let numbers = match engine {
+    let database = server.database();
+    let numbers = match database.engine() {
         Engine::Sqlite => format!(
-            "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {CONSUMPTIONS})
+            "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {consumptions})
                 SELECT i FROM n)"
         ),
-        Engine::Postgres => format!("(SELECT generate_series(1, {CONSUMPTIONS}) AS i)"),
+        Engine::Postgres => format!("(SELECT generate_series(1, {consumptions}) AS i)"),
     };
-    let database = server.database();
     database
         .execute(&format!(
             "INSERT INTO transactions (user_id, type, amount, model_id, input_tokens, output_tokens,
-                credits_delta, tokens_delta, created_at)
-             SELECT user_id, 'consumption', 1, '{MODEL}', 1, 0, 0, -1, created_at
+                credits_delta, tokens_delta, reason, created_at)
+             SELECT user_id, 'consumption', 1, '{MODEL}', 1, 0, 0, -1, '{reason}', created_at
              FROM {numbers} AS numbers, (SELECT user_id, created_at FROM users LIMIT 1) AS one"
         ))
         .await;
     database
         .execute(&format!(
-            "UPDATE token_balances SET allocated_tokens = allocated_tokens - {CONSUMPTIONS}"
+            "UPDATE token_balances SET allocated_tokens = allocated_tokens - {consumptions}"
         ))
         .await;
+}
+
+async fn a_long_book_is_told_to_its_end(engine: Engine) {
+    const CONSUMPTIONS: usize = 12_288;
+    let server = Server::start(engine);
+    write_a_book(&server, CONSUMPTIONS, "x").await;
+    let client = server.client();
     let text = csv(&client, "").await.text;
     let lines: Vec<&str> = text.split_terminator("\r\n").skip(1).collect();
-    assert_eq!(lines.len(), usize::try_from(CONSUMPTIONS).expect("small") + 2);
+    assert_eq!(lines.len(), CONSUMPTIONS + 2);
     let ids: Vec<i64> = lines
         .iter()
         .map(|line| line.split(',').next().expect("a field").parse().expect("an id"))
         .collect();
     assert!(ids.is_sorted_by(|newer, older| newer > older));
     assert!(lines[lines.len() - 1].contains(",purchase,"));
+}
+
+/// What only a whole download ends with.
+const END: &[u8] = b"\r\n0\r\n\r\n";
+/// Together with [`LONG`] more than a connection takes that nobody reads from.
+const LINES: usize = 16_384;
+
+fn ask_for_all(server: &Server) -> RawConnection {
+    let mut connection = server.connect();
+    connection.send(
+        "GET /api/billing/ledger HTTP/1.1\r\nHost: billing\r\nAccept: text/csv\r\n\
+         Connection: close\r\n\r\n",
+    );
+    let head = connection.read_head();
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("chunked"), "{head}");
+    connection
+}
+
+/// The download of a long book, in the middle of which something happens.
+async fn cut_off(server: &Server, reason: &str, event: impl AsyncFnOnce(&Client)) {
+    let long = "とても".repeat(64);
+    write_a_book(server, LINES, &long).await;
+    assert!(ask_for_all(server).read_to_end().ends_with(END), "nothing happens");
+    let mut connection = ask_for_all(server);
+    event(&server.client()).await;
+    let told = connection.read_to_end();
+    assert!(!told.ends_with(END), "{} bytes", told.len());
+    let lines = String::from_utf8_lossy(&told).matches(&long).count();
+    assert!((1..LINES).contains(&lines), "{lines}");
+    let line = server.wait_for_log("a ledger was cut off");
+    assert!(line.contains(reason), "{line}");
+}
+
+async fn a_download_that_a_reset_overtakes_is_cut_off(engine: Engine) {
+    let server = Server::start_with(engine, &[("BILLING_ALLOW_RESET", "true")]);
+    cut_off(&server, "the account was reset", async |client| {
+        client.post("/reset", &json!({})).await.ok();
+        // What comes after it does not make it whole again.
+        live(client, "anew").await;
+    })
+    .await;
+    let whole = ask_for_all(&server).read_to_end();
+    assert!(whole.ends_with(END), "{}", String::from_utf8_lossy(&whole));
+}
+
+async fn a_download_that_loses_its_database_is_cut_off(engine: Engine) {
+    let server = Server::start(engine);
+    let database = server.database();
+    cut_off(&server, "a ledger was cut off", async |_| database.take_away().await).await;
+    database.give_back().await;
 }

@@ -15,6 +15,7 @@ mod business_rules;
 mod clocks;
 mod connections;
 mod cors;
+mod crashed_chats;
 mod crashes;
 mod crowds;
 mod database_files;

@@ -47,6 +47,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0009_bonus.sql"),
         include_str!("../../../migrations/postgres/0010_operator.sql"),
         include_str!("../../../migrations/postgres/0011_summary.sql"),
+        include_str!("../../../migrations/postgres/0012_light_holds.sql"),
     ])
 });
 

@@ -175,8 +175,8 @@ fn another_was_first() -> DatabaseError {
 
 /// How many rows are written, those of new users aside.
 fn rows(changes: &Changes<'_>) -> usize {
-    let Changes { credits, tokens, names, replays, holds, .. } = changes;
-    [credits.len(), tokens.len(), names.len(), replays.len(), holds.len()]
+    let Changes { credits, tokens, names, replays, opened, closed, .. } = changes;
+    [credits.len(), tokens.len(), names.len(), replays.len(), opened.len(), closed.len()]
         .into_iter()
         .fold(0, usize::saturating_add)
 }
@@ -188,7 +188,8 @@ fn bind<'q>(
     changed_credits: &'q [(&'q UserId, Credits, Credits)],
     now: DateTime<Utc>,
 ) -> QueryScalar<'q, Postgres, i64, PgArguments> {
-    let Changes { tokens, entries, names, replays, holds, .. } = changes;
+    let Changes { tokens, entries, names, replays, opened, closed, .. } = changes;
+    let holds: Vec<_> = opened.iter().chain(closed).collect();
     let query = sqlx::query_scalar(if holds.is_empty() { SAVE } else { SAVE_WITH_HOLDS })
         .bind(now)
         .bind(column(new_credits, |(user, ..)| user.as_str()))
@@ -228,7 +229,7 @@ fn bind<'q>(
     if holds.is_empty() {
         return query;
     }
-    query.bind(serde_json::to_string(holds).expect("texts and numbers have a JSON form"))
+    query.bind(serde_json::to_string(&holds).expect("texts and numbers have a JSON form"))
 }
 
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {

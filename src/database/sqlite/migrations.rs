@@ -34,6 +34,7 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0009_bonus.sql"),
         include_str!("../../../migrations/sqlite/0010_operator.sql"),
         include_str!("../../../migrations/sqlite/0011_summary.sql"),
+        include_str!("../../../migrations/sqlite/0012_light_holds.sql"),
     ])
 });
 

@@ -15,6 +15,7 @@ mod purchases;
 mod read;
 mod read_only;
 mod save;
+mod save_holds;
 mod snapshot;
 mod summary;
 mod unused;

@@ -8,15 +8,17 @@ use std::{
 
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
-use super::{operators, purchases, snapshot::json};
+use super::{
+    operators, purchases,
+    save_holds::{
+        CLOSED_PLACES, OPENED_PLACES, SAVE_CLOSED, SAVE_OPENED, bind_closed, bind_opened,
+        change_closed,
+    },
+    snapshot::json,
+};
 use crate::{
-    database::{
-        changes::{Changes, EntryRow, RareColumns},
-        holds::CHANGE,
-    },
-    domain::{
-        Actor, EntryReason, HOLD_COLUMNS, ModelId, Replay, StoreTransactionId, Tokens, UserKey,
-    },
+    database::changes::{Changes, EntryRow, RareColumns},
+    domain::{Actor, EntryReason, HoldId, ModelId, Replay, StoreTransactionId, Tokens, UserKey},
 };
 
 const NULL: Option<i64> = None;
@@ -74,16 +76,6 @@ const SAVE_TOKENS: &str = "
     ON CONFLICT (user_id, model_id) DO UPDATE
     SET allocated_tokens = excluded.allocated_tokens, updated_at = excluded.updated_at;
 ";
-/// All of a hold, new or changed.
-static SAVE_HOLDS: LazyLock<String> = LazyLock::new(|| {
-    let values = HOLD_COLUMNS.map(|column| format!("value ->> '{column}'"));
-    format!(
-        "INSERT INTO holds ({}) SELECT {} FROM jsonb_each(?) WHERE true {};",
-        HOLD_COLUMNS.join(", "),
-        values.join(", "),
-        CHANGE.as_str(),
-    )
-});
 const SAVE_NAMES: &str = "
     INSERT INTO purchase_names (name, user_id)
     SELECT value ->> 0, value ->> 1 FROM jsonb_each(?);
@@ -134,6 +126,8 @@ struct SaveStatements {
     entries: String,
     rare_entries: String,
     replays: String,
+    opened: String,
+    closed: String,
     not_indexed: String,
     /// By shape, made when it is first needed.
     whole: [OnceLock<String>; Shape::COUNT],
@@ -151,7 +145,10 @@ struct Shape {
     replays: bool,
     credits: bool,
     names: bool,
-    holds: bool,
+    /// Holds that are new.
+    opened: bool,
+    /// Holds that were closed.
+    closed: bool,
     /// Entries, with the tokens that they change.
     entries: bool,
     /// Some have rare columns.
@@ -159,7 +156,7 @@ struct Shape {
 }
 
 impl Shape {
-    const COUNT: usize = 1 << 8;
+    const COUNT: usize = 1 << 9;
     /// Of [`SAVE_ACCOUNTS`].
     const ACCOUNTS: Self = Self {
         begins: false,
@@ -167,14 +164,15 @@ impl Shape {
         replays: false,
         credits: true,
         names: true,
-        holds: false,
+        opened: false,
+        closed: false,
         entries: true,
         rare: false,
     };
 
     fn place(self) -> usize {
-        let Self { begins, proves, replays, credits, names, holds, entries, rare } = self;
-        [begins, proves, replays, credits, names, holds, entries, rare]
+        let Self { begins, proves, replays, credits, names, opened, closed, entries, rare } = self;
+        [begins, proves, replays, credits, names, opened, closed, entries, rare]
             .into_iter()
             .fold(0, |place, flag| (place << 1) | usize::from(flag))
     }
@@ -191,6 +189,13 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
             entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
             rare_entries: format!("{SAVE_RARE_ENTRIES}{}) {only_bound}", rows(RARE_ENTRY_PLACES)),
             replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
+            opened: format!("{SAVE_OPENED}{}) {only_bound}", rows(OPENED_PLACES)),
+            closed: format!(
+                "{}{}) WHERE column1 IS NOT NULL {};",
+                SAVE_CLOSED.as_str(),
+                rows(CLOSED_PLACES),
+                change_closed()
+            ),
             not_indexed: format!(
                 "{FAIL_IF_INDEXED}{}) AS new
                 CROSS JOIN idempotency_index AS i ON i.digest = new.column1;",
@@ -219,9 +224,11 @@ impl SaveStatements {
         let usual = changes.resets.is_empty()
             && changes.stores.is_empty()
             && changes.operators.is_empty()
-            && !(changes.entries.is_empty() && changes.holds.is_empty());
+            && changes.change_accounts();
         usual.then_some(())?;
-        Self::for_rows(changes.entries.len().max(changes.replays.len()))
+        let Changes { entries, replays, opened, closed, .. } = changes;
+        let rows = [entries.len(), replays.len(), opened.len(), closed.len()];
+        Self::for_rows(rows.into_iter().max().unwrap_or_default())
     }
 
     /// All of a batch in one text.
@@ -234,7 +241,8 @@ impl SaveStatements {
                 (shape.credits, SAVE_CREDITS),
                 (shape.entries, SAVE_TOKENS),
                 (shape.names, SAVE_NAMES),
-                (shape.holds, &SAVE_HOLDS),
+                (shape.opened, &self.opened),
+                (shape.closed, &self.closed),
                 (shape.entries && !shape.rare, &self.entries),
                 (shape.entries && shape.rare, &self.rare_entries),
                 (true, "COMMIT"),
@@ -297,7 +305,8 @@ impl Save<'_> {
             replays: !keys.is_empty(),
             credits: !changes.credits.is_empty(),
             names: !changes.names.is_empty(),
-            holds: !changes.holds.is_empty(),
+            opened: !changes.opened.is_empty(),
+            closed: !changes.closed.is_empty(),
             entries: !changes.entries.is_empty(),
             rare: has_rare(&changes.entries),
         };
@@ -312,6 +321,12 @@ impl Save<'_> {
             query = bind_keys(query, statements.places, &keys, now);
         }
         query = bind_accounts(query, changes, shape, now);
+        if shape.opened {
+            query = bind_opened(query, statements.places, &changes.opened);
+        }
+        if shape.closed {
+            query = bind_closed(query, statements.places, &changes.closed);
+        }
         if shape.rare {
             query = bind_rare_entries(query, &changes.entries, now);
         } else if shape.entries {
@@ -347,9 +362,15 @@ impl Save<'_> {
             };
             saving.execute(&mut *connection).await?;
         }
-        if !changes.holds.is_empty() {
-            let query = sqlx::query(SAVE_HOLDS.as_str()).bind(json(&changes.holds));
-            query.execute(&mut *connection).await?;
+        for holds in changes.opened.chunks(PLACES_MAX) {
+            let statements = SaveStatements::for_chunk(holds);
+            let query = sqlx::query(statements.opened.as_str());
+            bind_opened(query, statements.places, holds).execute(&mut *connection).await?;
+        }
+        for holds in changes.closed.chunks(PLACES_MAX) {
+            let statements = SaveStatements::for_chunk(holds);
+            let query = sqlx::query(statements.closed.as_str());
+            bind_closed(query, statements.places, holds).execute(&mut *connection).await?;
         }
         purchases::save(connection, &changes.stores, now).await?;
         operators::save(connection, &changes.operators, now).await?;
@@ -382,9 +403,6 @@ fn bind_accounts(
     }
     if shape.names {
         query = query.bind(json(&changes.names));
-    }
-    if shape.holds {
-        query = query.bind(json(&changes.holds));
     }
     query
 }
@@ -430,7 +448,7 @@ fn bind_rare_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str
         bind_entry(query, row)
             .bind(reverses)
             .bind(allocation)
-            .bind(hold.map(|hold| hold.to_string()))
+            .bind(hold.map(HoldId::text))
             .bind(shortfall.map(Tokens::get))
             .bind(reason.map(EntryReason::shared))
             .bind(bonus_delta)

@@ -41,7 +41,7 @@ struct Done {
 }
 
 /// The answer to a call that is made again as long as it can't be carried out now.
-async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
+pub(super) async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
     eventually("it is carried out", async || {
         let reply = call().await;
         assert!(reply.status != 503 || reply.header("retry-after").is_some(), "{reply:?}");

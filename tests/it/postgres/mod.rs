@@ -4,6 +4,7 @@
 //! What holds on both engines is tested beside this folder.
 
 mod failed_starts;
+mod holds;
 mod instances;
 mod lanes;
 mod lost_connections;

@@ -1,0 +1,1 @@
+-- Nothing: a list of three costs nothing here. The migrations of both engines have the same numbers.
