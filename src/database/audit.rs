@@ -104,13 +104,15 @@ pub(crate) enum Check {
     References,
     /// Names are such as can be read: the schema takes more than the service.
     Names,
+    /// The ids that the server gives next are higher than all there are.
+    Ids,
     /// The engine finds its file sound.
     File,
 }
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Balances,
         Self::Owners,
         Self::Changes,
@@ -121,6 +123,7 @@ impl Check {
         Self::Usage,
         Self::References,
         Self::Names,
+        Self::Ids,
         Self::File,
     ];
 
@@ -137,6 +140,7 @@ impl Check {
             Self::Usage => "sums of usage are those of their entries",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
+            Self::Ids => "ids to be given are new",
             Self::File => "the file is sound",
         }
     }
@@ -509,6 +513,17 @@ impl Difference {
             model: Some(model),
             expected: format!("{entries:?} in quarter of an hour {quarter}"),
             found: format!("{kept:?}"),
+        }
+    }
+
+    /// A table whose next id would be one that there is already, or may be.
+    pub(super) fn used_id(table: &str, next: i64, newest: i64) -> Self {
+        Self {
+            check: Check::Ids,
+            user: None,
+            model: None,
+            expected: format!("a next id in {table} beyond {newest}"),
+            found: next.to_string(),
         }
     }
 
