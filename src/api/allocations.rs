@@ -57,6 +57,11 @@ struct Success {
 }
 
 refusals!(
+    MayNot,
+    "The account is frozen or another's, or this kind of login is not enough.",
+    ["forbidden", "account_frozen"]
+);
+refusals!(
     Refused,
     "A rule says no.",
     ["insufficient_credits", "model_not_priced", "capacity_exceeded", "allocation_too_small"],
@@ -74,6 +79,7 @@ refusals!(
         (status = 200, description = "The tokens are there.", body = Success,
             example = json!({"success": true})),
         Refused,
+        MayNot,
     ),
 )]
 pub(super) async fn allocate(

@@ -249,11 +249,21 @@ impl Entry {
                 "このストアでの購入は、まだ確認できるように設定されていません",
                 "This service is not set up yet to confirm purchases of this store",
             ),
+            Refusal::AccountFrozen => Self::person(
+                StatusCode::FORBIDDEN,
+                "このアカウントは一時停止されています。サポートにお問い合わせください",
+                "This account is frozen; please contact support",
+            ),
+            Refusal::UserNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "このユーザーは見つかりません",
+                "There is no such user",
+            ),
             Refusal::InsufficientCredits { required, available } => no(
                 "クレジット不足: 必要={required}, 残高={available}",
                 "Not enough credits: {required} required, {available} available",
             )
-            // At most 50 items of 10^9 credits each.
+            // At most 50 items of 10^9 credits each, or one amount.
             .with(fields! {
                 "required": i64::try_from(*required).expect("a request's credits fit"),
                 "available": available,
@@ -431,6 +441,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         refused(Refusal::ReturnTooSmall { model: model("gemini-2.0-flash") }),
         refused(Refusal::NotReversible),
         refused(Refusal::TransactionNotFound),
+        refused(Refusal::UserNotFound),
         refused(Refusal::AlreadyReversed { reversible: tokens(500) }),
         refused(Refusal::TooManyHolds { limit: 8 }),
         refused(Refusal::HoldNotFound),
@@ -439,6 +450,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         http::Refusal::TooManyRequests(Subject::User).into(),
         http::Refusal::TooManyRequests(Subject::Address).into(),
         http::Refusal::Forbidden.into(),
+        refused(Refusal::AccountFrozen),
         ServiceError::ResetDisabled.into(),
         refused(Refusal::PurchaseAlreadyProcessed),
         refused(Refusal::InvalidReceipt),

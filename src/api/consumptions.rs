@@ -48,6 +48,11 @@ struct Consumed {
 }
 
 refusals!(
+    MayNot,
+    "The account is frozen or another's, or this kind of login is not enough.",
+    ["forbidden", "account_frozen"]
+);
+refusals!(
     Refused,
     "A rule says no.",
     ["no_token_balance", "insufficient_tokens"],
@@ -67,6 +72,7 @@ refusals!(
         (status = 200, description = "They are used.", body = Consumed,
             example = json!({"success": true, "remaining_tokens": 1_993_000})),
         Refused,
+        MayNot,
     ),
 )]
 pub(super) async fn consume(

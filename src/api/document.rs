@@ -18,6 +18,7 @@ use super::{
     code::{self, Entry, catalogue},
     error::RETRY_AFTER_SECONDS,
     language::Language,
+    operator::PREFIX,
     problem::{Problem, Step},
     schemas::{ValidationError, billing_user, errors, idempotency_key},
     wallet::WalletTokens,
@@ -59,16 +60,19 @@ pub(super) fn finished(
     authentication: &Authentication,
 ) -> Bytes {
     let with_tokens = !authentication.is_open();
-    for item in document.paths.paths.values_mut() {
-        item.get.iter_mut().for_each(|operation| complete(operation, with_tokens));
-        item.post.iter_mut().for_each(|operation| {
+    let about_operators = document.paths.paths.keys().any(|path| path.starts_with(PREFIX));
+    for (path, item) in &mut document.paths.paths {
+        let whom =
+            if path.starts_with(PREFIX) { Whom::Operators } else { Whom::All { with_tokens } };
+        item.get.iter_mut().for_each(|operation| complete(operation, whom));
+        for operation in item.post.iter_mut().chain(&mut item.put).chain(&mut item.delete) {
             accept_keys(operation);
-            complete(operation, with_tokens);
-        });
+            complete(operation, whom);
+        }
     }
     let components = document.components.get_or_insert_default();
     add_shared(components);
-    if with_tokens {
+    if with_tokens || about_operators {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
@@ -89,21 +93,30 @@ pub(super) fn add_rate_limit(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
+/// For whom an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// For everybody, who may have to log in.
+    All { with_tokens: bool },
+    /// For operators, who always have to.
+    Operators,
+}
+
 /// Adds what any request can meet, unless the endpoint says more of it itself.
-fn complete(operation: &mut Operation, with_tokens: bool) {
+fn complete(operation: &mut Operation, whom: Whom) {
     let mut shared = vec!["405", "413", "431", "500", "503"];
-    // Whoever must say who it is has an account.
-    if operation.security.is_some() {
+    // Whoever must say who it is has an account; what operators ask names it.
+    if operation.security.is_some() && whom != Whom::Operators {
         let user = Ref::new(format!("#/components/parameters/{BILLING_USER}"));
         operation.parameters.get_or_insert_default().push(RefOr::Ref(user));
         shared.extend(["403", "422"]);
     }
-    if !with_tokens {
+    if whom == (Whom::All { with_tokens: false }) {
         operation.security = None;
     }
     let language = Ref::new(format!("#/components/parameters/{ACCEPT_LANGUAGE}"));
     operation.parameters.get_or_insert_default().push(RefOr::Ref(language));
-    if operation.security.is_some() {
+    if operation.security.is_some() && whom != Whom::Operators {
         shared.push("401");
     }
     if operation.request_body.is_some() {

@@ -174,6 +174,11 @@ fn named(hold_id: Result<Path<String>, PathRejection>) -> Result<HoldId, ApiErro
 }
 
 refusals!(
+    MayNot,
+    "The account is frozen or another's, or this kind of login is not enough.",
+    ["forbidden", "account_frozen"]
+);
+refusals!(
     NotHeld,
     "A rule says no.",
     ["no_token_balance", "too_many_holds", "insufficient_tokens"],
@@ -199,6 +204,7 @@ refusals!(Closed, "It was closed in another way, which `status` tells.", ["hold_
             "expires_at": "2026-11-28T04:10:00.000000Z",
         })),
         NotHeld,
+        MayNot,
     ),
 )]
 pub(super) async fn create(

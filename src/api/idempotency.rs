@@ -4,7 +4,7 @@
 use axum::{
     Json,
     extract::FromRequestParts,
-    http::{HeaderValue, request::Parts},
+    http::{HeaderValue, Method, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -17,7 +17,31 @@ pub(super) const REPLAYED: &str = "idempotency-replayed";
 
 /// The key of a request, if its client gave it one, with the request's path.
 #[derive(Debug)]
-pub(super) struct RequestKey(Option<(IdempotencyKey, String)>);
+pub(super) struct RequestKey(Option<RequestName>);
+
+#[derive(Debug)]
+struct RequestName {
+    key: IdempotencyKey,
+    /// The path, and before it the method where it is not POST.
+    called: String,
+    by_operator: bool,
+}
+
+impl RequestName {
+    fn of(key: IdempotencyKey, parts: &Parts) -> Self {
+        let path = parts.uri.path();
+        let called = match &parts.method {
+            &Method::POST => path.to_owned(),
+            method => format!("{method} {path}"),
+        };
+        Self { key, called, by_operator: false }
+    }
+
+    fn with_body(self, canonical: &str) -> Keyed {
+        let Self { key, called, by_operator } = self;
+        Keyed { key, fingerprint: Fingerprint::of(&called, canonical), by_operator }
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestKey {
     type Rejection = ApiError;
@@ -27,7 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestKey {
         let Some(value) = values.next() else { return Ok(Self(None)) };
         let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text).ok());
         match (key, values.next()) {
-            (Some(key), None) => Ok(Self(Some((key, parts.uri.path().to_owned())))),
+            (Some(key), None) => Ok(Self(Some(RequestName::of(key, parts)))),
             _ => Err(ApiError::InvalidIdempotencyKey),
         }
     }
@@ -37,16 +61,19 @@ impl RequestKey {
     /// Reads a whole body, and gives with it the key and the request's fingerprint.
     pub(super) fn read<T: Body>(self, body: &str) -> Result<(T, Option<Keyed>), ApiError> {
         read_object(body, |object| {
-            let (key, path) = self.0?;
             let canonical = object.canonical().expect("the body was read to its end");
-            Some(Keyed { key, fingerprint: Fingerprint::of(&path, &canonical) })
+            Some(self.0?.with_body(&canonical))
         })
     }
 
     /// The same for a request whose body does not matter.
     pub(super) fn of_no_body(self) -> Option<Keyed> {
-        let (key, path) = self.0?;
-        Some(Keyed { key, fingerprint: Fingerprint::of(&path, "") })
+        Some(self.0?.with_body(""))
+    }
+
+    /// The same key as one of the operators' own, whatever account the request is about.
+    pub(super) fn of_operators(self) -> Self {
+        Self(self.0.map(|name| RequestName { by_operator: true, ..name }))
     }
 }
 

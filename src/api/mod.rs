@@ -22,6 +22,7 @@ mod json;
 mod language;
 mod ledger;
 mod notifications;
+mod operator;
 mod pricing;
 mod problem;
 mod products;
@@ -67,7 +68,7 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 pub(crate) fn api(
     service: BillingService,
     notifications: Option<Arc<Notifications>>,
-    authentication: Authentication,
+    authentication: Arc<Authentication>,
     rate_limit: Option<RateLimit>,
     stopping: Stopping,
     language: Language,
@@ -93,6 +94,7 @@ pub(crate) fn paths() -> Vec<String> {
         price_routes().split_for_parts().1,
         unlimited_routes().split_for_parts().1,
         docs::routes().split_for_parts().1,
+        operator::routes().split_for_parts().1,
     ];
     let documented = documents.into_iter().flat_map(|document| document.paths.paths.into_keys());
     documented.chain(notifications::paths()).collect()
@@ -118,11 +120,16 @@ fn router(
     let (docs, about_docs) = docs::routes().split_for_parts();
     document.merge(about_probes);
     document.merge(about_docs);
-    let document = Document(document::finished(document, admission.authentication()));
+    let (operator, about_operator) = operator::routes().split_for_parts();
+    let operator = operator
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(Arc::clone(&admission), operator::door));
+    let document = Document::new(document, about_operator, Arc::clone(&admission));
     let state = Api { service: Arc::new(service), admission, stopping, consume_by };
     accounts
         .merge(prices)
         .merge(probes)
+        .merge(operator)
         .with_state(state)
         .merge(docs.with_state(document))
         .merge(notifications::routes(notifications))

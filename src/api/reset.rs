@@ -22,8 +22,8 @@ struct Erased {
 
 refusals!(
     SwitchedOff,
-    "It is switched off, or the account is another's.",
-    ["forbidden", "reset_disabled"]
+    "It is switched off, or the account is frozen or another's.",
+    ["forbidden", "account_frozen", "reset_disabled"]
 );
 
 /// Erase the user's data

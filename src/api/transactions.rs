@@ -28,8 +28,8 @@ use crate::{
     service::Caller,
 };
 
-const DEFAULT_LIMIT: u16 = 100;
-const LIMIT: Integer<u16> = Integer {
+pub(super) const DEFAULT_LIMIT: u16 = 100;
+pub(super) const LIMIT: Integer<u16> = Integer {
     range: Range { lowest: Lowest::From(1), highest: 1_000 },
     make: |limit| u16::try_from(limit).ok(),
 };

@@ -102,13 +102,13 @@ impl Wallet {
             WalletCategory { total_tokens, limit_tokens, free_tokens }
         };
         Self {
-            credits: WalletCredits { total: account.credits(), bonus: Credits::ZERO },
+            credits: WalletCredits { total: account.credits(), bonus: account.funds().bonus() },
             tokens: tokens.collect(),
             categories: WalletCategories {
                 quick: category(Category::Quick),
                 think: category(Category::Think),
             },
-            frozen: false,
+            frozen: account.is_frozen(),
         }
     }
 }

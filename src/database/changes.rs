@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::domain::{
     Account, Actor, Credits, Entry, EntryKind, EntryReason, Facts, Hold, HoldId, ModelId,
-    PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens, TrackedMessage,
-    TrackedPurchase, TrackedSweep, UserId, UserKey,
+    OperatorLine, PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens,
+    TrackedMessage, TrackedPurchase, TrackedSweep, UserId, UserKey,
 };
 
 /// What is to be written.
@@ -16,7 +16,8 @@ pub(super) struct Changes<'a> {
     pub(super) resets: Vec<&'a UserId>,
     /// Users whose credits grow, who may be new.
     pub(super) users: Vec<&'a UserId>,
-    pub(super) credits: Vec<(&'a UserId, Credits)>,
+    /// Credits, and those of them that were given.
+    pub(super) credits: Vec<(&'a UserId, Credits, Credits)>,
     pub(super) tokens: Vec<(&'a UserId, &'a ModelId, Tokens)>,
     pub(super) entries: Vec<EntryRow<'a>>,
     /// Names of purchases, with who got them.
@@ -25,6 +26,23 @@ pub(super) struct Changes<'a> {
     /// Holds as they are now.
     pub(super) holds: Vec<&'a Hold>,
     pub(super) stores: StoreChanges<'a>,
+    pub(super) operators: OperatorChanges<'a>,
+}
+
+/// What operators have to be written.
+#[derive(Debug, Default)]
+pub(super) struct OperatorChanges<'a> {
+    /// Users who are frozen from now on, or no longer.
+    pub(super) frozen: Vec<(&'a UserId, bool)>,
+    /// Lines of their log.
+    pub(super) log: Vec<&'a OperatorLine>,
+}
+
+impl OperatorChanges<'_> {
+    /// Whether nothing is to be written.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.frozen.is_empty() && self.log.is_empty()
+    }
 }
 
 /// What is to be written about the app stores.
@@ -110,6 +128,7 @@ impl<'a> Changes<'a> {
             names: facts.granted.new_ones().collect(),
             replays: facts.replays.new_ones().collect(),
             stores: StoreChanges::of(facts),
+            operators: OperatorChanges { log: facts.log.iter().collect(), ..Default::default() },
             ..Self::default()
         };
         changes.names.sort_unstable();
@@ -128,6 +147,7 @@ impl<'a> Changes<'a> {
             && self.holds.is_empty()
             && self.replays.is_empty()
             && self.stores.is_empty()
+            && self.operators.is_empty()
     }
 
     fn add(&mut self, account: &'a Account) {
@@ -135,11 +155,15 @@ impl<'a> Changes<'a> {
         if account.is_reset() {
             self.resets.push(user);
         }
+        if let Some(frozen) = account.said_frozen() {
+            self.operators.frozen.push((user, frozen));
+        }
         if entries.iter().any(|it| it.entry.credits_delta() > 0) {
             self.users.push(user);
         }
         if entries.iter().any(|it| it.entry.credits_delta() != 0) {
-            self.credits.push((user, account.credits()));
+            let funds = account.funds();
+            self.credits.push((user, funds.total(), funds.bonus()));
         }
         let models = entries.iter().filter_map(|it| it.entry.model());
         let mut models: Vec<&ModelId> = models.collect();
@@ -199,7 +223,10 @@ impl<'a> EntryRow<'a> {
             | Entry::TokensRefund { .. }
             | Entry::RefundReversal { .. }
             | Entry::ConsumptionReversal { .. }
-            | Entry::Return { .. } => row,
+            | Entry::Return { .. }
+            | Entry::Grant { .. }
+            | Entry::CreditsAdjustment { .. }
+            | Entry::TokensAdjustment { .. } => row,
         }
     }
 }

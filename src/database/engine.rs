@@ -1,8 +1,8 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
 use super::{
-    Audit, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew, Lane, MessageCounts,
-    OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
+    Audit, BelievedPurchase, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew,
+    Lane, MessageCounts, OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
     postgres::{Pooler, PostgresDatabase, PostgresLane, PostgresTransaction},
@@ -11,8 +11,9 @@ use super::{
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, MessageId,
-    PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
+    Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
+    LogFilter, LogPage, MessageId, PriceList, ProductList, PurchaseKey, PurchaseName, Quarters,
+    UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -244,6 +245,21 @@ impl Reader {
         counts.map_err(DatabaseError::of_read)
     }
 
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.believed_purchase(names).await,
+            AnyReader::Postgres(reader) => reader.believed_purchase(names).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
     /// What there is to tell of a purchase that its store asks about, if it is known.
     ///
     /// # Errors
@@ -306,6 +322,30 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.usage(user, stretches).await,
         };
         parts.map_err(DatabaseError::of_read)
+    }
+
+    /// A page of the operators' log, newest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn operator_log(&self, filter: &LogFilter) -> Result<LogPage, DatabaseError> {
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.operator_log(filter).await,
+            AnyReader::Postgres(reader) => reader.operator_log(filter).await,
+        };
+        page.map_err(DatabaseError::of_read)
+    }
+
+    /// Whether somebody has seen this user.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn knows(&self, user: &UserId) -> Result<bool, DatabaseError> {
+        let known = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.knows(user).await,
+            AnyReader::Postgres(reader) => reader.knows(user).await,
+        };
+        known.map_err(DatabaseError::of_read)
     }
 
     /// Finds that the database can be read, and that nothing which can be seen without writing forbids to
@@ -389,10 +429,14 @@ impl Lane for AnyLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        known: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         match self {
-            Self::Sqlite(lane) => lane.sum_usage(user).await,
-            Self::Postgres(lane) => lane.sum_usage(user).await,
+            Self::Sqlite(lane) => lane.sum_usage(user, known).await,
+            Self::Postgres(lane) => lane.sum_usage(user, known).await,
         }
     }
 

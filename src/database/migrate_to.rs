@@ -40,6 +40,7 @@ row! {
 /// Whether there is nothing but what a new database starts with.
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM transactions)
     AND NOT EXISTS (SELECT FROM token_balances) AND NOT EXISTS (SELECT FROM idempotency_keys)
+    AND NOT EXISTS (SELECT FROM operator_log)
     AND NOT EXISTS (SELECT FROM purchase_names) AND NOT EXISTS (SELECT FROM purchases)
     AND NOT EXISTS (SELECT FROM credits WHERE credits <> 0)
     AND NOT EXISTS (SELECT FROM users WHERE user_id <> 'default_user')";
@@ -107,7 +108,10 @@ pub(crate) async fn migrate_to(
             // It may be the second time.
             let clear = format!("TRUNCATE {names}");
             sqlx::query(AssertSqlSafe(clear)).execute(&mut connection).await?;
-            copy_all(from, &mut connection, &tables, &mut progress).await
+            // What they would write is copied too.
+            set_triggers(&mut connection, &tables, "DISABLE").await?;
+            copy_all(from, &mut connection, &tables, &mut progress).await?;
+            set_triggers(&mut connection, &tables, "ENABLE").await
         };
         match copied.await {
             Err(error) if is_of_server(&error) => Ok(Err(error)),
@@ -145,6 +149,19 @@ fn next_id(table: &str) -> String {
         "SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 0) + 1, false)
          FROM {table}"
     )
+}
+
+/// Has the triggers of all tables run, or not.
+async fn set_triggers(
+    to: &mut PgConnection,
+    tables: &[Table],
+    state: &str,
+) -> Result<(), sqlx::Error> {
+    for Table { name, .. } in tables {
+        let set = format!("ALTER TABLE {name} {state} TRIGGER USER");
+        sqlx::query(AssertSqlSafe(set)).execute(&mut *to).await?;
+    }
+    Ok(())
 }
 
 async fn copy_all(

@@ -159,8 +159,18 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 8] =
-    ["schema", "seed", "idempotency keys", "ledger", "purchases", "money back", "holds", "usage"];
+const MIGRATIONS: [&str; 10] = [
+    "schema",
+    "seed",
+    "idempotency keys",
+    "ledger",
+    "purchases",
+    "money back",
+    "holds",
+    "usage",
+    "bonus",
+    "operator",
+];
 
 /// The migrations of an engine, of which the SQL is given.
 ///

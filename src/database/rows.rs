@@ -1,13 +1,13 @@
 //! Rows as either engine finds them, made into what the rules know. A row that can't be is corrupt data.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
 };
 
 use super::DatabaseError;
 use crate::domain::{
-    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint,
+    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint, Funds,
     GrantedPurchases, Hold, IdempotencyKey, ModelId, Price, PurchaseName, Replay, Tokens,
     Transaction, UserId, UserKey,
 };
@@ -44,7 +44,8 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, with those that were given for a name and `frozen` behind them, where it is
+        /// not `0` alone; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -57,7 +58,8 @@ row! {
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Found {
-    credits: HashMap<String, Credits>,
+    funds: HashMap<String, Funds>,
+    frozen: HashSet<String>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
@@ -72,7 +74,14 @@ impl Found {
         match source {
             "credits" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
-                self.credits.insert(owner.to_owned(), credits);
+                let (bonus, frozen) = match name.strip_suffix(" frozen") {
+                    Some(bonus) => (bonus, true),
+                    None => (name, false),
+                };
+                self.funds.insert(owner.to_owned(), funds(credits, bonus, owner)?);
+                if frozen {
+                    self.frozen.insert(owner.to_owned());
+                }
             }
             "tokens" => {
                 let model = possible(ModelId::new(name), "token_balances.model_id", name)?;
@@ -102,9 +111,13 @@ impl Found {
     /// All of it, with new accounts for those of `users` of whom nothing was found.
     pub(super) fn into_facts(mut self, users: &[UserId]) -> Facts {
         let accounts = users.iter().map(|user| {
-            let credits = self.credits.remove(user.as_str()).unwrap_or_default();
+            let funds = self.funds.remove(user.as_str());
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
-            Account::loaded(user.clone(), credits, tokens)
+            let mut account = Account::loaded(user.clone(), funds, tokens);
+            if self.frozen.contains(user.as_str()) {
+                account.know_frozen();
+            }
+            account
         });
         let mut accounts: Accounts = accounts.collect();
         for hold in self.holds {
@@ -136,10 +149,18 @@ impl ReplayRow<'_> {
     pub(super) fn into_replay(self) -> Result<(UserKey, Replay), DatabaseError> {
         let Self { user_id, key, fingerprint, outcome } = self;
         let key = possible(IdempotencyKey::new(key), "idempotency_keys.key", user_id)?;
-        let user = possible(UserId::new(user_id), "idempotency_keys.user_id", user_id)?;
+        let user = possible(UserId::kept_owner(user_id), "idempotency_keys.user_id", user_id)?;
         let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
         Ok((UserKey::new(user, key), replay))
     }
+}
+
+/// Credits, of which as many were given as a text says.
+fn funds(credits: Credits, bonus: &str, owner: &str) -> Result<Funds, DatabaseError> {
+    let bonus = if bonus.is_empty() { 0 } else { possible(bonus.parse(), "bonus", owner)? };
+    let bonus = possible(Credits::new(bonus), "bonus", owner)?;
+    let funds = Funds::new(credits, bonus).ok_or("it is more than the credits");
+    possible(funds, "bonus", owner)
 }
 
 /// A line of the history.

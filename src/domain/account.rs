@@ -8,37 +8,57 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Category, Credits, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Tokens, UserId,
+    Category, Credits, Funds, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Refusal,
+    Tokens, UserId,
 };
 
 /// A user's credits and tokens, with the changes made since it was loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     user: UserId,
-    credits: Credits,
+    /// Whether the user has been seen before.
+    known: bool,
+    funds: Funds,
     tokens: BTreeMap<ModelId, Tokens>,
     holds: Holds,
     /// What its allocations bought, where somebody asked.
     lots: Option<Lots>,
     entries: Vec<Recorded>,
     reset: bool,
+    frozen: bool,
+    /// Whether `frozen` was set since.
+    freezes: bool,
 }
 
 impl Account {
     /// The account of a user nobody has seen.
     #[cfg(test)]
     pub(crate) const fn new(user: UserId) -> Self {
-        Self::loaded(user, Credits::ZERO, BTreeMap::new())
+        Self::loaded(user, None, BTreeMap::new())
     }
 
-    /// An account as it was kept.
+    /// An account as it was kept; nobody has seen a user without credits, be they none.
     pub(crate) const fn loaded(
         user: UserId,
-        credits: Credits,
+        kept: Option<Funds>,
         tokens: BTreeMap<ModelId, Tokens>,
     ) -> Self {
-        let holds = Holds::new();
-        Self { user, credits, tokens, holds, lots: None, entries: Vec::new(), reset: false }
+        let (known, funds) = match kept {
+            Some(funds) => (true, funds),
+            None => (false, Funds::NONE),
+        };
+        Self {
+            user,
+            known,
+            funds,
+            tokens,
+            holds: Holds::new(),
+            lots: None,
+            entries: Vec::new(),
+            reset: false,
+            frozen: false,
+            freezes: false,
+        }
     }
 
     pub(crate) const fn user(&self) -> &UserId {
@@ -47,7 +67,17 @@ impl Account {
 
     /// Credits not yet spent.
     pub(crate) const fn credits(&self) -> Credits {
-        self.credits
+        self.funds.total()
+    }
+
+    /// The same, with how many of them were given.
+    pub(crate) const fn funds(&self) -> Funds {
+        self.funds
+    }
+
+    /// Whether there is such a user.
+    pub(super) const fn is_known(&self) -> bool {
+        self.known
     }
 
     /// Tokens left, for every model that ever got some.
@@ -58,6 +88,35 @@ impl Account {
     /// Tokens put aside, as far as they were asked for.
     pub(crate) const fn holds(&self) -> &Holds {
         &self.holds
+    }
+
+    /// Whether nothing of it may be spent or used.
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Takes note of that it is frozen.
+    pub(crate) const fn know_frozen(&mut self) {
+        self.frozen = true;
+    }
+
+    /// Freezes it, or ends that.
+    pub(super) const fn set_frozen(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        self.freezes = true;
+    }
+
+    /// Whether it is frozen from now on, if that was said.
+    pub(crate) const fn said_frozen(&self) -> Option<bool> {
+        if self.freezes { Some(self.frozen) } else { None }
+    }
+
+    /// Whether something of it may be spent or used.
+    ///
+    /// # Errors
+    /// [`Refusal::AccountFrozen`], before any other rule is looked at.
+    pub(super) const fn check_not_frozen(&self) -> Result<(), Refusal> {
+        if self.frozen { Err(Refusal::AccountFrozen) } else { Ok(()) }
     }
 
     /// Takes note of a hold that is kept.
@@ -100,7 +159,7 @@ impl Account {
 
     /// Whether there is anything to keep.
     pub(crate) fn is_changed(&self) -> bool {
-        self.reset || !self.entries.is_empty() || self.holds.are_changed()
+        self.reset || self.freezes || !self.entries.is_empty() || self.holds.are_changed()
     }
 
     /// The same account once its entries are kept elsewhere, with the holds that count.
@@ -109,6 +168,7 @@ impl Account {
         self.holds = self.holds.into_saved(now);
         self.lots = None;
         self.reset = false;
+        self.freezes = false;
         self
     }
 
@@ -116,9 +176,10 @@ impl Account {
     /// they stay amounts.
     pub(super) fn record(&mut self, recorded: Recorded) {
         let entry = &recorded.entry;
-        self.credits = self
-            .credits
-            .changed_by(entry.credits_delta())
+        self.known = true;
+        self.funds = self
+            .funds
+            .changed_by(entry.credits_delta(), entry.bonus_delta())
             .expect("the rule of the entry has looked at the credits");
         if let Some(model) = entry.model() {
             let held = self.tokens.get(model).copied().unwrap_or_default();
@@ -138,7 +199,7 @@ impl Account {
 
     /// Forgets credits, tokens, holds and all entries.
     pub(super) fn forget(&mut self) {
-        self.credits = Credits::ZERO;
+        self.funds = Funds::NONE;
         self.tokens.clear();
         self.holds = Holds::new();
         // Whoever asked for them may still come.

@@ -58,6 +58,7 @@ impl Operation for Consume {
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<Consumed>, Refusal> {
         let Facts { accounts, prices, now, .. } = facts;
         let account = accounts.of(user);
+        account.check_not_frozen()?;
         let Some(balance) = account.tokens().get(&self.model).copied() else {
             return Err(Refusal::NoTokenBalance { model: self.model.clone() });
         };

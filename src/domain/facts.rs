@@ -6,13 +6,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::{
-    Account, Actor, CapacityLimits, Entry, HoldId, Inbox, KeptEntries, MessageId, PriceList,
-    ProductList, PurchaseKey, PurchaseName, Recorded, Replays, Sweeps, TrackedPurchases, UserId,
-    UserKey,
+    Account, Actor, CapacityLimits, Entry, HoldId, Inbox, KeptEntries, MessageId, OperatorLine,
+    PriceList, ProductList, PurchaseKey, PurchaseName, Recorded, Replays, Sweeps, TrackedPurchases,
+    UserId, UserKey,
 };
 
 /// What has to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(crate) struct Wanted {
     /// Whose accounts.
     pub users: Vec<UserId>,
@@ -44,8 +45,12 @@ pub(crate) struct Wanted {
     pub holds: Vec<(UserId, HoldId)>,
     /// By when holds of the users count, if those that do are wanted.
     pub holds_at: Option<DateTime<Utc>>,
+    /// Whether a balance may get tokens that no allocation bought and no consumption took.
+    pub adds_tokens: bool,
     /// How many entries may be added.
     pub entries: usize,
+    /// Whether an operator acts, which is seldom.
+    pub by_operator: bool,
 }
 
 impl Wanted {
@@ -121,6 +126,8 @@ pub(crate) struct Facts {
     pub entries: KeptEntries,
     /// Who lets Apple be told of consumption, or no longer does.
     pub consents: Vec<(UserId, bool)>,
+    /// What operators did.
+    pub log: Vec<OperatorLine>,
     /// When all of the batch happens.
     pub now: DateTime<Utc>,
 }
@@ -143,10 +150,16 @@ impl Facts {
         *waiting = waiting.saturating_add(1);
     }
 
+    /// Adds a line to the operators' log.
+    pub(super) fn log(&mut self, line: OperatorLine) {
+        self.log.push(line);
+    }
+
     /// Whether a name is a user's.
     pub(super) fn knows(&self, name: &UserId) -> bool {
         self.user_ids.contains(name)
     }
+
     /// Whether the operations have left anything to be written. What was refused has not.
     pub(crate) fn change_something(&self) -> bool {
         self.replays.new_ones().len() > 0
@@ -154,6 +167,7 @@ impl Facts {
             || self.inbox.changed().next().is_some()
             || self.sweeps.changed().next().is_some()
             || !self.consents.is_empty()
+            || !self.log.is_empty()
             || self.accounts.iter().any(Account::is_changed)
     }
 }

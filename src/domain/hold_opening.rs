@@ -44,6 +44,7 @@ impl Operation for OpenHold {
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<OpenedHold>, Refusal> {
         let now = facts.now;
         let account = facts.accounts.of(user);
+        account.check_not_frozen()?;
         if !account.tokens().contains_key(&self.model) {
             return Err(Refusal::NoTokenBalance { model: self.model.clone() });
         }

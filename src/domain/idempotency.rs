@@ -151,6 +151,8 @@ pub(crate) struct Keyed {
     pub key: IdempotencyKey,
     /// What it asks for.
     pub fingerprint: Fingerprint,
+    /// Whether the key is one of the operators' own, whatever account the request is about.
+    pub by_operator: bool,
 }
 
 /// What a successful request is answered with when it comes again.

@@ -5,13 +5,18 @@
 
 mod account;
 mod actor;
+mod adjustment;
 mod allocation;
 mod amount;
+mod believed;
 mod consent;
 mod consumption;
+mod credit_grant;
 mod entry;
 mod errand;
 mod facts;
+mod freeze;
+mod funds;
 mod grant;
 mod history;
 mod hold;
@@ -20,11 +25,13 @@ mod hold_opening;
 mod idempotency;
 mod inbox;
 mod kept_entry;
+mod log_line;
 mod lot;
 mod names;
 mod news;
 mod notification;
 mod operation;
+mod operator_act;
 mod pause;
 mod pricing;
 mod product;
@@ -62,13 +69,18 @@ mod taking_back_test;
 
 pub(crate) use account::Account;
 pub(crate) use actor::Actor;
+pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
-pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
+pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
+pub(crate) use believed::Believed;
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
+pub(crate) use credit_grant::{GiveCredits, Given};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
+pub(crate) use freeze::{Freeze, Unfreeze};
+pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
 pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
@@ -82,15 +94,17 @@ pub(crate) use inbox::{
     EndTurn, Ended, Inbox, KeepMessage, MessageTurn, TakeMessage, TrackedMessage, Way,
 };
 pub(crate) use kept_entry::{KeptEntries, KeptEntry};
+pub(crate) use log_line::{LogFilter, LogLine, LogPage};
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
     PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
-pub(crate) use news::{Hear, Heard, News};
+pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
+pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use purchase::{Purchase, PurchaseRecord};
@@ -111,6 +125,8 @@ pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSwe
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
-pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
-pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};
+pub(crate) use usage_sums::{
+    FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
+};

@@ -194,7 +194,24 @@ fn is_hash(text: &str) -> bool {
     text.strip_prefix(HASH_PREFIX).is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
 }
 
+/// In whose name the keys of operators are kept, and their acts decided that are about no account: it has a control
+/// character, so no user has it.
+const OPERATORS: &str = "\u{2}operators";
+
 impl UserId {
+    /// Nobody's name, for what operators do.
+    pub(crate) fn operators() -> Self {
+        Self(Arc::from(OPERATORS))
+    }
+
+    /// The owner of an idempotency key as it is kept: a user, or the operators.
+    ///
+    /// # Errors
+    /// [`IdentifierError`] when it is neither.
+    pub(crate) fn kept_owner(text: &str) -> Result<Self, IdentifierError> {
+        if text == OPERATORS { Ok(Self::operators()) } else { Self::new(text) }
+    }
+
     /// The user every call acts for while nobody has to log in.
     pub(crate) fn default_user() -> Self {
         Self(Arc::from("default_user"))

@@ -115,7 +115,10 @@ impl Quotes<'_> {
     fn limit(&self, model: &ModelId, credits: Credits) -> Option<Limit> {
         match self.refusal(model, credits) {
             None => (credits > self.most).then_some(Limit::Credits),
-            Some(Refusal::InsufficientCredits { .. }) => Some(Limit::Credits),
+            // Of a frozen account none can be spent.
+            Some(Refusal::InsufficientCredits { .. } | Refusal::AccountFrozen) => {
+                Some(Limit::Credits)
+            }
             Some(Refusal::AllocationTooSmall { .. }) => Some(Limit::TooSmall),
             Some(_) => Some(Limit::Capacity),
         }
@@ -143,12 +146,12 @@ mod tests {
 
     use super::*;
     use crate::domain::samples::{
-        credits, first_prices, limits, model, price_list, tokens, user_id,
+        bought, credits, first_prices, limits, model, price_list, tokens, user_id,
     };
 
     fn account(amount: i64, held: i64) -> Account {
         let held = BTreeMap::from([(model("quick-a"), tokens(held.into()))]);
-        Account::loaded(user_id("ann"), credits(amount.into()), held)
+        Account::loaded(user_id("ann"), bought(amount), held)
     }
 
     proptest! {

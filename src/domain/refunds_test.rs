@@ -7,9 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::{
-    Account, AppleTold, Category, Environment, Facts, Grant, Hear, Heard, News, Note, Noted,
-    Operation, PaidPurchase, Product, ProductId, PurchaseKey, PurchaseRecord, PurchaseState,
-    PurchaseToken, PurchasedItem, Refusal, Store, StoreRefund, StoreTransactionId, TakeTurn, Turn,
+    Account, Adjust, Adjustment, AppleTold, Category, Delta, EntryReason, Environment, Facts,
+    GiveCredits, Grant, Hear, Heard, News, Note, Noted, Operation, PaidPurchase, Product,
+    ProductId, PurchaseKey, PurchaseRecord, PurchaseState, PurchaseToken, PurchasedItem, Refusal,
+    Store, StoreRefund, StoreTransactionId, TakeTurn, Turn,
     samples::{Prices, allocate, consume, credits, facts, user_id},
 };
 
@@ -37,6 +38,8 @@ enum Step {
     Bring { purchase: usize, time: usize },
     Allocate { model: usize, credits: i64 },
     Consume { model: usize, tokens: i64 },
+    Give { credits: i64 },
+    Take { credits: i64 },
     Void { purchase: usize, refund: Void },
     Told { purchase: usize, time: usize },
 }
@@ -79,6 +82,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(model, credits)| Step::Allocate { model, credits }),
         2 => (0..MODELS.len(), 1..200_i64)
             .prop_map(|(model, tokens)| Step::Consume { model, tokens }),
+        2 => (1..120_i64).prop_map(|credits| Step::Give { credits }),
+        1 => (1..120_i64).prop_map(|credits| Step::Take { credits }),
         4 => news(),
     ];
     proptest::collection::vec(step, 1..50)
@@ -119,6 +124,10 @@ fn paid(purchase: usize, time: usize) -> PaidPurchase {
 
 fn keys(purchase: usize) -> Vec<PurchaseKey> {
     PurchaseKey::all_of(&paid(purchase, 0))
+}
+
+fn reason() -> EntryReason {
+    EntryReason::new("sorry").expect("a reason")
 }
 
 fn refund(void: Void) -> StoreRefund {
@@ -181,7 +190,8 @@ impl World {
 
     fn hear(&mut self, purchase: usize, news: &News) {
         for user in ["nobody", "ann"] {
-            let hear = Hear { keys: keys(purchase), store: store(purchase), news: news.clone() };
+            let (store, news) = (store(purchase), news.clone());
+            let hear = Hear { keys: keys(purchase), store, news, believed: None, ends: None };
             let heard = hear.decide(&user_id(user), &mut self.facts).expect("news are taken");
             match heard.outcome {
                 Heard::OfAnother(owner) => assert_eq!(owner, user_id("ann")),
@@ -208,12 +218,24 @@ impl World {
                 let _ =
                     consume(MODELS[*model], *tokens, 0).decide(&user_id("ann"), &mut self.facts);
             }
+            Step::Give { credits: amount } => {
+                let gift = GiveCredits { credits: credits((*amount).into()), reason: reason() };
+                gift.decide(&user_id("ann"), &mut self.facts).expect("there is room");
+            }
+            Step::Take { credits } => {
+                let adjustment = Adjustment::Credits(Delta::new(-credits).expect("not zero"));
+                let take = Adjust { adjustment, reason: reason() };
+                let _ = take.decide(&user_id("ann"), &mut self.facts);
+            }
             Step::Void { purchase, refund: void } => {
                 self.hear(*purchase, &News::Refunded(refund(*void)));
             }
             Step::Told { purchase, time } => {
-                let told =
-                    AppleTold { paid: Box::new(paid(*purchase, *time)), signed_at: at(*time) };
+                let told = AppleTold {
+                    paid: Box::new(paid(*purchase, *time)),
+                    signed_at: at(*time),
+                    notified_at: None,
+                };
                 self.hear(*purchase, &News::Transaction(told));
             }
         }
@@ -240,6 +262,7 @@ impl World {
         });
         Books {
             credits: account.credits().get(),
+            given: account.funds().bonus().get(),
             tokens: tokens.filter(|(_, tokens)| *tokens > 0).collect(),
             purchases: purchases.collect(),
         }
@@ -249,6 +272,7 @@ impl World {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Books {
     credits: i64,
+    given: i64,
     tokens: BTreeMap<String, i64>,
     purchases: Vec<(bool, i64, i64)>,
 }
@@ -257,9 +281,10 @@ struct Books {
 #[derive(Default)]
 struct Reading {
     credits: i64,
+    given: i64,
     balances: BTreeMap<usize, i64>,
-    /// Model, credits, tokens, tokens back; the newest last.
-    lots: Vec<(usize, i64, i64, i64)>,
+    /// The newest last.
+    lots: Vec<Bought>,
     told: [Told; PURCHASES],
 }
 
@@ -269,8 +294,19 @@ struct Told {
     times: Vec<usize>,
     brought: bool,
     granted: bool,
-    taken: i64,
+    /// Each credit that was taken, in order: whether it had been given.
+    taken: Vec<bool>,
     missing: i64,
+}
+
+/// What an allocation bought.
+struct Bought {
+    model: usize,
+    paid: i64,
+    /// How many of the credits had been given.
+    given: i64,
+    tokens: i64,
+    back: i64,
 }
 
 impl Told {
@@ -296,6 +332,10 @@ impl Told {
     }
 }
 
+fn count(credits: &[bool]) -> i64 {
+    credits.len().try_into().expect("few")
+}
+
 impl Reading {
     fn take(&mut self, step: &Step) {
         match *step {
@@ -313,9 +353,11 @@ impl Reading {
                 let price = prices()[MODELS[model]].0;
                 let tokens = credits * 1_000_000 / price;
                 if credits <= self.credits && tokens > 0 {
+                    let given = self.given.min(credits);
                     self.credits -= credits;
+                    self.given -= given;
                     *self.balances.entry(model).or_default() += tokens;
-                    self.lots.push((model, credits, tokens, 0));
+                    self.lots.push(Bought { model, paid: credits, given, tokens, back: 0 });
                 }
             }
             Step::Consume { model, tokens } => {
@@ -323,6 +365,15 @@ impl Reading {
                     && *balance >= tokens
                 {
                     *balance -= tokens;
+                }
+            }
+            Step::Give { credits } => {
+                self.credits += credits;
+                self.given += credits;
+            }
+            Step::Take { credits } => {
+                if credits <= self.credits {
+                    self.take_unspent(credits);
                 }
             }
             Step::Void { purchase, refund } => {
@@ -344,52 +395,68 @@ impl Reading {
             self.credits += WHOLE;
         }
         if told.granted {
-            let missing = target - told.taken - told.missing;
+            let missing = target - count(&told.taken) - told.missing;
             if missing > 0 {
-                let taken = self.take_back(missing);
-                told.taken += taken;
-                told.missing += missing - taken;
+                let mut taken = self.take_back(missing);
+                told.missing += missing - count(&taken);
+                told.taken.append(&mut taken);
             } else {
                 let never_taken = told.missing.min(-missing);
                 told.missing -= never_taken;
-                told.taken -= -missing - never_taken;
-                self.credits += -missing - never_taken;
+                for _ in 0..-missing - never_taken {
+                    let was_given = told.taken.pop().expect("it was taken");
+                    self.credits += 1;
+                    self.given += i64::from(was_given);
+                }
             }
         }
         self.told[purchase] = told;
     }
 
-    /// How many credits of so many could be taken.
-    fn take_back(&mut self, credits: i64) -> i64 {
-        let unspent = self.credits.min(credits);
-        self.credits -= unspent;
-        let mut rest = credits - unspent;
+    /// Takes unspent credits one by one, those that were bought first. Tells of each whether it was given.
+    fn take_unspent(&mut self, credits: i64) -> Vec<bool> {
+        let one_more = |_| {
+            let was_given = self.credits == self.given;
+            self.given -= i64::from(was_given);
+            self.credits -= 1;
+            was_given
+        };
+        (0..credits).map(one_more).collect()
+    }
+
+    /// Tells of each credit of so many that could be taken whether it had been given.
+    fn take_back(&mut self, credits: i64) -> Vec<bool> {
+        let mut taken = self.take_unspent(self.credits.min(credits));
+        let mut rest = credits - count(&taken);
         let mut unused = self.balances.clone();
-        for (model, paid, bought, back) in self.lots.iter_mut().rev() {
+        for Bought { model, paid, given, tokens: bought, back } in self.lots.iter_mut().rev() {
             let unused = unused.entry(*model).or_default();
             let of_lot = (*bought - *back).min(*unused);
             *unused -= of_lot;
-            let worth = |more: i64| *paid * (*back + more) / *bought - *paid * *back / *bought;
+            let before = *paid * *back / *bought;
+            let worth = |more: i64| *paid * (*back + more) / *bought - before;
             // The fewest that are worth the most that is not too much.
             let best =
                 (0..=of_lot).filter(|more| worth(*more) <= rest).map(worth).max().unwrap_or(0);
             let tokens = (0..=of_lot).find(|more| worth(*more) == best).unwrap_or(0);
             rest -= best;
+            taken.extend((before..before + best).map(|credit| credit >= *paid - *given));
             *back += tokens;
             *self.balances.get_mut(model).expect("it has a lot") -= tokens;
         }
-        credits - rest
+        taken
     }
 
     fn books(&self) -> Books {
         let tokens = self.balances.iter().filter(|(_, tokens)| **tokens > 0);
         Books {
             credits: self.credits,
+            given: self.given,
             tokens: tokens.map(|(model, tokens)| (MODELS[*model].to_owned(), *tokens)).collect(),
             purchases: self
                 .told
                 .iter()
-                .map(|told| (told.granted, told.taken, told.missing))
+                .map(|told| (told.granted, count(&told.taken), told.missing))
                 .collect(),
         }
     }
@@ -440,6 +507,34 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_taken_last_comes_back_first_and_given_credits_are_given_ones_again() {
+    let steps = [
+        (Step::Bring { purchase: 2, time: 0 }, [300, 0]),
+        (Step::Give { credits: 60 }, [360, 60]),
+        (Step::Allocate { model: 1, credits: 200 }, [160, 0]),
+        (Step::Consume { model: 1, tokens: 200 }, [160, 0]),
+        (Step::Give { credits: 50 }, [210, 50]),
+        // 33,333 is 100 credits.
+        (Step::Told { purchase: 2, time: 1 }, [110, 50]),
+        (Step::Told { purchase: 2, time: 2 }, [210, 50]),
+        // 66,667 is 200.
+        (Step::Told { purchase: 2, time: 3 }, [10, 10]),
+        // All: 90 are missing.
+        (Step::Told { purchase: 2, time: 4 }, [0, 0]),
+        // 16,667 is 50: of the 160 that come back 10 were taken last, and 40 before them.
+        (Step::Told { purchase: 2, time: 5 }, [160, 50]),
+    ];
+    let (mut world, mut reading) = (World::new(), Reading::default());
+    for (step, [credits, given]) in steps {
+        world.take(&step);
+        reading.take(&step);
+        let books = world.books();
+        assert_eq!(books, reading.books(), "after {step:?}");
+        assert_eq!([books.credits, books.given], [credits, given], "after {step:?}");
+    }
+}
+
 /// Of what Apple signed only what was verified is kept, and with it whom the app named.
 #[test]
 fn a_reversed_refund_grants_nothing_that_names_another_user() {
@@ -473,10 +568,11 @@ fn a_reversed_refund_grants_nothing_that_names_another_user() {
     let told = AppleTold {
         paid: Box::new(PaidPurchase { refund: StoreRefund::default(), ..named(5) }),
         signed_at: at(5),
+        notified_at: None,
     };
     for user in ["nobody", "ann"] {
         let news = News::Transaction(told.clone());
-        let hear = Hear { keys: keys(2), store: Store::Apple, news };
+        let hear = Hear { keys: keys(2), store: Store::Apple, news, believed: None, ends: None };
         hear.decide(&user_id(user), &mut world.facts).expect("news are taken");
     }
     let key = keys(2).remove(0);
@@ -510,17 +606,51 @@ fn a_list_that_a_clock_that_was_ahead_read_is_read_again() {
     let take = TakeSweep { sweep, at_start: true };
     let turn = take.decide(&user, &mut world.facts).expect("a turn").outcome;
     let (from, until) = (at(1_000) - TimeDelta::days(29), at(1_000));
-    assert_eq!(turn, SweepTurn::Read { from, until });
+    assert_eq!(turn, SweepTurn::Read { from, until, was_read: true });
+}
+
+/// A service that ends again and again must not use up what a store allows.
+#[test]
+fn a_list_is_left_alone_at_a_start_that_was_touched_just_before() {
+    use super::{EndSweep, Sweep, SweepTurn, TakeSweep};
+    let user = user_id("nobody");
+    // It was read, it was tried in vain for long, or whoever was at it has died.
+    for (tries, ends) in [(1, Some(true)), (6, Some(false)), (12, Some(false)), (1, None)] {
+        for sweep in [Sweep::GoogleVoided, Sweep::AppleRefunds(Environment::Production)] {
+            let mut world = World::new();
+            let start = TakeSweep { sweep, at_start: true };
+            let mut touched = world.facts.now;
+            for _ in 0..tries {
+                world.facts.now += TimeDelta::days(1);
+                touched = world.facts.now;
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+                if let Some(is_read) = ends {
+                    let end = EndSweep { sweep, until: is_read.then_some(touched) };
+                    end.decide(&user, &mut world.facts).expect("it is noted");
+                }
+            }
+            for seconds in [0, 1, 59] {
+                world.facts.now = touched + TimeDelta::seconds(seconds);
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                let SweepTurn::NotBefore(time) = turn else { panic!("{sweep:?} {turn:?}") };
+                assert!(time > world.facts.now && time <= touched + TimeDelta::minutes(1));
+            }
+            world.facts.now = touched + TimeDelta::minutes(1);
+            let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+            assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+        }
+    }
 }
 
 /// As after a step back to an older version.
 #[test]
 fn a_message_that_can_not_be_read_is_kept_until_it_can() {
-    use super::{KeepMessage, Message, MessageId, StoreEvent, TakeMessage, Way};
+    use super::{KeepMessage, Message, MessageId, MessageTurn, StoreEvent, TakeMessage, Way};
     let mut world = World::new();
     let id = MessageId::new("apple", "1");
     let (order, pending_refund_token) = ("GPA.1".to_owned(), "token".to_owned());
-    let event = StoreEvent::GoogleReview { order, pending_refund_token };
+    let event = StoreEvent::GoogleReview { order, pending_refund_token, asked_at: None };
     let message = Message { id: id.clone(), store: Store::Google, event };
     let keep = KeepMessage { message, way: Way::Push };
     keep.decide(&user_id("nobody"), &mut world.facts).expect("it is kept");
@@ -533,10 +663,10 @@ fn a_message_that_can_not_be_read_is_kept_until_it_can() {
         let turn = take.decide(&user_id("nobody"), &mut world.facts).expect("a turn").outcome;
         kept = world.facts.inbox.changed().next().expect("one").clone();
         assert!(kept.content.is_some() && kept.outcome.is_none() && kept.due_at.is_some());
-        assert_eq!(
-            turn.is_some(),
-            !kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"))
-        );
+        let is_read = matches!(turn, MessageTurn::Work { .. });
+        let is_spoiled = matches!(turn, MessageTurn::Spoiled);
+        let of_tomorrow = kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"));
+        assert_eq!((is_read, is_spoiled), (!of_tomorrow, of_tomorrow));
         world.facts.now += TimeDelta::hours(2);
     }
 }

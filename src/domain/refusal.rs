@@ -25,6 +25,10 @@ pub(crate) enum Refusal {
     SandboxRefused,
     /// The store is not asked, or not about this kind of proof.
     StoreNotConfigured,
+    /// Nothing of the account may be spent or used.
+    AccountFrozen,
+    /// Nobody has seen this user.
+    UserNotFound,
     /// An allocation costs more credits than the account has.
     InsufficientCredits {
         /// Credits asked for, all items together. It may pass [`Credits::MAX`].
@@ -105,6 +109,8 @@ impl Refusal {
             Self::StoreUnavailable => "store_unavailable",
             Self::SandboxRefused => "sandbox_refused",
             Self::StoreNotConfigured => "store_not_configured",
+            Self::AccountFrozen => "account_frozen",
+            Self::UserNotFound => "user_not_found",
             Self::InsufficientCredits { .. } => "insufficient_credits",
             Self::ModelNotPriced { .. } => "model_not_priced",
             Self::CapacityExceeded { .. } => "capacity_exceeded",

@@ -14,7 +14,9 @@ impl Operation for Reset {
     }
 
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<()>, Refusal> {
-        facts.accounts.of(user).forget();
+        let account = facts.accounts.of(user);
+        account.check_not_frozen()?;
+        account.forget();
         facts.granted.forget(user);
         facts.replays.forget(user);
         facts.entries.forget(user);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseState,
     PurchaseToken, PurchasedItem, Reason, Store, StoreRefund, UserId, pause,
-    store_refund::GrantedItem,
+    store_refund::{self, GrantedItem},
 };
 
 /// For how long a store is asked so often.
@@ -77,8 +77,9 @@ pub(crate) struct TrackedPurchase {
     pub attempts: u32,
     /// The entry that granted it.
     pub entry_id: Option<i64>,
-    /// JSON of a [`StoreRefund`]: what is refunded by its store's word.
-    pub refund: Option<String>,
+    /// What is refunded by its store's word; none where nothing is.
+    #[serde(with = "store_refund::kept")]
+    pub refund: Option<StoreRefund>,
     /// When its store said so, where it says when.
     #[serde(serialize_with = "microseconds_if_any")]
     pub refund_told_at: Option<DateTime<Utc>>,
@@ -99,8 +100,28 @@ pub(crate) struct RefundPart {
     pub entry: i64,
     /// What it took, in credits.
     pub credits: Credits,
+    /// How many of those had been given.
+    pub bonus: Credits,
     /// What was given back of that.
     pub given_back: Credits,
+}
+
+impl RefundPart {
+    /// One of which nothing was given back.
+    pub(super) const fn new(entry: i64, credits: Credits, bonus: Credits) -> Self {
+        Self { entry, credits, bonus, given_back: Credits::ZERO }
+    }
+
+    /// Gives so many more credits back. Tells how many of those had been given: they were taken last, and come back
+    /// first.
+    pub(super) fn give_back(&mut self, credits: Credits) -> Credits {
+        let before = self.given_back.min(self.bonus);
+        self.given_back = self
+            .given_back
+            .checked_add(credits)
+            .expect("no more is given back than was taken, which is an amount");
+        self.given_back.min(self.bonus).beyond(before)
+    }
 }
 
 /// Without the token, and what the client sent.
@@ -220,6 +241,11 @@ impl TrackedPurchase {
     /// Whether its store's word is still waited for.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self.state, PurchaseState::Received | PurchaseState::Pending)
+    }
+
+    /// Whether it is another one, that was granted.
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.state == PurchaseState::Refused && self.reason == Some(Reason::Duplicate)
     }
 
     pub(super) fn is_of(&self, user: &UserId) -> bool {

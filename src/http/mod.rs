@@ -14,15 +14,16 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use admission::{Admission, admit, admit_to_account};
+pub(crate) use admission::{Admission, LetIn, Peer, admit, admit_to_account};
 pub(crate) use auth::{
-    Admitted, Authentication, BILLING_USER, Expected, Issuer, NoName, StaticTokens, UserLogins,
+    Admitted, Authentication, BILLING_USER, Expected, Issuer, Login, NoName, StaticTokens,
+    UserLogins,
 };
 pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;
 pub(crate) use rate_limit::{RateLimit, Subject};
 pub(crate) use refusals::{Finish, Refusal};
-pub(crate) use request::{Api, Cause, LongBodies};
+pub(crate) use request::{Api, AsIfUnknown, Cause, LongBodies};
 pub(crate) use request_id::RequestId;
 pub(crate) use server::{Server, Stopping};
 

@@ -39,6 +39,11 @@ use crate::{caught::panic_message, metrics::Metrics};
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) String);
 
+/// An answer that must not tell that its path is there, not to who reads metrics either; travels in the response's
+/// extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsIfUnknown;
+
 /// How many requests are being answered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
@@ -187,7 +192,9 @@ pub(super) async fn handle(
     }
     let took = started.elapsed();
     if let Some(metrics) = metrics {
-        metrics.requests.answered(uri.path(), method.as_str(), status, took);
+        let is_unknown = response.extensions().get::<AsIfUnknown>().is_some();
+        let path = if is_unknown { "" } else { uri.path() };
+        metrics.requests.answered(path, method.as_str(), status, took);
         if response.status() == StatusCode::TOO_MANY_REQUESTS
             && let Some(subject) = response.extensions().get::<Subject>()
         {

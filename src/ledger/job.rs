@@ -61,8 +61,10 @@ impl<O: Operation> Submission<O> {
         operation: O,
     ) -> (Self, oneshot::Receiver<Answer<O::Outcome>>) {
         let (caller, answer) = oneshot::channel();
-        let keyed =
-            keyed.map(|Keyed { key, fingerprint }| (UserKey::new(user.clone(), key), fingerprint));
+        let keyed = keyed.map(|Keyed { key, fingerprint, by_operator }| {
+            let owner = if by_operator { UserId::operators() } else { user.clone() };
+            (UserKey::new(owner, key), fingerprint)
+        });
         let submission = Self {
             user,
             actor,

@@ -114,11 +114,14 @@ impl Routes {
     }
 
     fn place(&self, path: &str) -> usize {
-        place(&self.0, |template| match template.split_once('{') {
-            None => *template == path,
-            Some((start, _)) => {
-                path.strip_prefix(start).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
-            }
+        place(&self.0, |template| {
+            let mut asked = path.split('/');
+            let fits = template.split('/').all(|part| {
+                asked.next().is_some_and(|it| {
+                    if part.starts_with('{') { !it.is_empty() } else { it == part }
+                })
+            });
+            fits && asked.next().is_none()
         })
     }
 }
@@ -138,11 +141,24 @@ mod tests {
 
     #[test]
     fn paths_fall_under_their_route_or_none() {
-        let routes = Routes::new(vec!["/docs".to_owned(), "/docs/{file}".to_owned()]);
+        let paths = ["/docs", "/docs/{file}", "/holds/{id}", "/holds/{id}/settle"];
+        let routes = Routes::new(paths.map(str::to_owned).to_vec());
         let template = |path: &str| routes.0[routes.place(path)];
         assert_eq!(template("/docs"), "/docs");
         assert_eq!(template("/docs/page.js"), "/docs/{file}");
-        for path in ["/", "/docs/", "/docs/a/b", "/doc", "/metrics"] {
+        assert_eq!(template("/holds/7"), "/holds/{id}");
+        assert_eq!(template("/holds/7/settle"), "/holds/{id}/settle");
+        for path in [
+            "",
+            "/holds/",
+            "/holds//settle",
+            "/holds/7/a",
+            "/",
+            "/docs/",
+            "/docs/a/b",
+            "/doc",
+            "/metrics",
+        ] {
             assert_eq!(template(path), OTHER);
         }
         assert_eq!(METHODS[method_place("BREW")], OTHER);

@@ -4,9 +4,11 @@
 mod accounts;
 mod allocations;
 mod at_work;
+mod balances;
 mod consumptions;
 mod holds;
 mod notifications;
+mod operators;
 mod purchases;
 mod receipts;
 mod taking_back;

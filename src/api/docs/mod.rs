@@ -2,25 +2,29 @@
 
 mod archive;
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderName, header},
+    http::{HeaderMap, HeaderName, Uri, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use utoipa::{
     IntoParams,
     openapi::{
-        Required,
+        OpenApi, Required,
         path::{Parameter, ParameterBuilder, ParameterIn},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
-use super::{code::refusals, description::one_of, error::ApiError};
+use super::{code::refusals, description::one_of, document::finished, error::ApiError};
+use crate::http::Admission;
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const STARTER: &str = "swagger-initializer.js";
@@ -40,9 +44,28 @@ const POLICY: (HeaderName, &str) = (
 /// Unpacked when the page is first looked at: most services are started without it.
 static ASSETS: LazyLock<HashMap<&str, (&str, Bytes)>> = LazyLock::new(assets);
 
-/// The document as it is sent.
+/// The document as it is sent: to everybody, and to operators who ask for theirs.
 #[derive(Debug, Clone)]
-pub(super) struct Document(pub(super) Bytes);
+pub(super) struct Document {
+    public: Bytes,
+    operators: Bytes,
+    admission: Arc<Admission>,
+}
+
+impl Document {
+    /// What everybody may know, and what only operators do.
+    pub(super) fn new(
+        public: OpenApi,
+        about_operators: OpenApi,
+        admission: Arc<Admission>,
+    ) -> Self {
+        let mut operators = public.clone();
+        operators.merge(about_operators);
+        let [public, operators] =
+            [public, operators].map(|document| finished(document, admission.authentication()));
+        Self { public, operators, admission }
+    }
+}
 
 /// The assets' path, as the document shows it.
 struct AssetPath;
@@ -82,7 +105,17 @@ fn assets() -> HashMap<&'static str, (&'static str, Bytes)> {
     get, path = "/openapi.json", tag = "documentation",
     responses((status = 200, description = "The API as OpenAPI 3.1.", body = serde_json::Value)),
 )]
-async fn openapi(State(Document(document)): State<Document>) -> Response {
+async fn openapi(State(document): State<Document>, uri: Uri, headers: HeaderMap) -> Response {
+    let Document { public, operators, admission } = document;
+    let mut asked = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    // To whoever is no operator the parameter means nothing.
+    let document = if asked.any(|(name, value)| name == "role" && value == "operator")
+        && admission.operator(&headers, &axum::http::Extensions::new()).await.is_some()
+    {
+        operators
+    } else {
+        public
+    };
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 

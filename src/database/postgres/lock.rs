@@ -16,7 +16,8 @@ use crate::{
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
 /// The rows are sorted before they are locked.
 const LOCK_CREDITS: &str = "
-    SELECT 'credits' AS source, user_id AS owner, NULL AS name, credits AS amount
+    SELECT 'credits' AS source, user_id AS owner, CASE WHEN bonus <> 0 OR frozen
+         THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END AS name, credits AS amount
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
 /// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
@@ -51,7 +52,10 @@ const RESERVE: &str = "
 /// In one statement, which sees one moment.
 const READ: &str = concat!(
     besides_credits!(),
-    " UNION ALL SELECT 'credits', user_id, NULL, credits FROM credits WHERE user_id = ANY($1)"
+    " UNION ALL
+    SELECT 'credits', user_id, CASE WHEN bonus <> 0 OR frozen
+        THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END, credits
+    FROM credits WHERE user_id = ANY($1)"
 );
 
 /// `$1` users and `$2` keys, in pairs.

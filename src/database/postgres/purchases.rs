@@ -12,26 +12,34 @@ use crate::{
         DatabaseError,
         changes::StoreChanges,
         inbox::{self, MessageCounts, PurchaseAskedFor},
+        purchase_names::{BelievedPurchase, BelievedRow, believed},
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, UserId, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, PurchaseName, TrackedPurchase, UserId, Wanted},
 };
+
+/// `$1` names.
+const BELIEVED: &str = believed!("= ANY($1)");
 
 /// `$1` keys. Locked in one order, whoever locks them, and after the accounts. With a purchase go the entries that
 /// took it back; they only change under the lock of its owner's account.
-const LOCK: &str = "
+const LOCK: &str = concat!(
+    "
     SELECT 'purchase' AS source, keys.key AS name, (to_jsonb(bought) || jsonb_build_object('parts', (
         SELECT coalesce(jsonb_agg(jsonb_build_object('entry', part.id, 'credits', part.amount,
-            'given_back', (SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS given
+            'bonus', ",
+    bonus_of_part!("greatest"),
+    ", 'given_back', (SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS given
                 WHERE given.reverses = part.id)) ORDER BY part.id), '[]')
         FROM transactions AS part
         WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
     )))::text AS value
     FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
-    WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought";
+    WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought"
+);
 
 /// `$1` whether products are wanted, `$2` names of users, `$3` users whose waiting purchases are counted.
 const BESIDES: &str = "
@@ -56,14 +64,14 @@ const LOCK_SWEEPS: &str = "
 /// may come back meanwhile: the rest is used.
 const LOTS: &str = "
     SELECT 'lot' AS source, user_id AS name,
-        jsonb_build_array(lots.id, model_id, credits, tokens, tokens_back)::text AS value
+        jsonb_build_array(lots.id, model_id, credits, bonus, tokens, tokens_back)::text AS value
     FROM (
         SELECT *, sum(tokens - tokens_back) OVER (
             PARTITION BY user_id, model_id ORDER BY id DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
         FROM (
             SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
-                bought.tokens_delta AS tokens, (
+                -bought.bonus_delta AS bonus, bought.tokens_delta AS tokens, (
                     SELECT coalesce(sum(-tokens_delta), 0)::bigint FROM transactions AS back
                     WHERE back.allocation_id = bought.id
                 ) AS tokens_back
@@ -314,6 +322,21 @@ impl PostgresReader {
         let rows: Vec<inbox::CountRow> =
             self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let bound: Vec<&str> = names.iter().map(PurchaseName::as_str).collect();
+        let query = sqlx::query_as(BELIEVED).bind(bound);
+        let rows: Vec<BelievedRow> =
+            self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        BelievedPurchase::known_by(names, rows)
     }
 
     /// What there is to tell of a purchase, if it is known.

@@ -24,7 +24,7 @@ use crate::{
         holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, UserId, Wanted},
+    domain::{Facts, FreshUsage, UserId, Wanted},
 };
 
 /// How long a batch may take, from looking for a connection to the end of the commit. Each of its
@@ -245,7 +245,12 @@ impl Lane for PostgresLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        // Other instances may have written in between, what nobody here knows.
+        _: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         self.do_chore(async |on| usage::sum(on, user).await).await
     }
 

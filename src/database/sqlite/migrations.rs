@@ -31,6 +31,8 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0006_money_back.sql"),
         include_str!("../../../migrations/sqlite/0007_holds.sql"),
         include_str!("../../../migrations/sqlite/0008_usage.sql"),
+        include_str!("../../../migrations/sqlite/0009_bonus.sql"),
+        include_str!("../../../migrations/sqlite/0010_operator.sql"),
     ])
 });
 

@@ -10,6 +10,7 @@ mod file;
 mod keys;
 mod migrations;
 mod naming;
+mod operators;
 mod purchases;
 mod read;
 mod read_only;

@@ -11,13 +11,14 @@ use crate::{
     database::{
         changes::StoreChanges,
         inbox::{self, MessageCounts, PurchaseAskedFor},
+        purchase_names::{BelievedPurchase, believed},
         timestamp,
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, PurchaseName, TrackedPurchase, Wanted},
 };
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
@@ -28,7 +29,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
         "SELECT 'purchase' AS source, keys.key AS name,
              json_object('id', bought.id, 'parts', json((
                  SELECT json_group_array(json_object('entry', part.id, 'credits', part.amount,
-                     'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
+                     'bonus', {}, 'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
                          WHERE given.reverses = part.id)) ORDER BY part.id)
                  FROM transactions AS part
                  WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
@@ -52,6 +53,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          UNION ALL
          SELECT 'sweep', name, json_object({}) FROM sweeps AS kept
          WHERE name IN (SELECT value FROM json_each($6))",
+        bonus_of_part!("max"),
         members("bought", &COLUMNS),
         members("kept", &INBOX_COLUMNS),
         members("kept", &SWEEP_COLUMNS),
@@ -68,14 +70,14 @@ fn members(table: &str, columns: &[&str]) -> String {
 /// may come back meanwhile: the rest is used.
 const LOTS: &str = "
     SELECT 'lot' AS source, user_id AS name,
-        json_array(lots.id, model_id, credits, tokens, tokens_back) AS value
+        json_array(lots.id, model_id, credits, bonus, tokens, tokens_back) AS value
     FROM (
         SELECT *, sum(tokens - tokens_back) OVER (
             PARTITION BY user_id, model_id ORDER BY id DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
         FROM (
             SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
-                bought.tokens_delta AS tokens, (
+                -bought.bonus_delta AS bonus, bought.tokens_delta AS tokens, (
                     SELECT coalesce(sum(-tokens_delta), 0) FROM transactions AS back
                     WHERE back.allocation_id = bought.id
                 ) AS tokens_back
@@ -94,6 +96,9 @@ const ENTRIES: &str = "
             SELECT coalesce(sum(amount), 0) FROM transactions AS back WHERE back.reverses = entry.id
         )) AS value
     FROM json_each($1) AS wanted CROSS JOIN transactions AS entry ON entry.id = wanted.value";
+
+/// `$1` names, a JSON array.
+const BELIEVED: &str = believed!("IN (SELECT value FROM json_each($1))");
 
 /// `?` purchases and the time; keys. A new purchase has no id and gets one.
 static SAVE: LazyLock<String> = LazyLock::new(|| {
@@ -270,6 +275,19 @@ impl SqliteReader {
         let rows: Vec<inbox::CountRow> =
             sqlx::query_as(inbox::COUNTS).fetch_all(&mut *connection).await?;
         rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let rows = sqlx::query_as(BELIEVED).bind(json(names)).fetch_all(&mut *connection).await?;
+        BelievedPurchase::known_by(names, rows)
     }
 
     /// What there is to tell of a purchase, if it is known.

@@ -31,7 +31,7 @@ use crate::{
         holds, inbox, timestamp,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, UserId, Wanted},
+    domain::{Facts, FreshUsage, UserId, Wanted},
 };
 
 /// Not deferred: a transaction that first reads and then writes would fail at once, whatever the
@@ -179,7 +179,7 @@ impl Held {
 
     /// The facts wanted, if nothing has to be read for them.
     fn remembered(&mut self, wanted: &Wanted) -> Option<Facts> {
-        if wanted.is_about_stores() {
+        if wanted.is_about_stores() || wanted.by_operator {
             return None;
         }
         let all_new = self.keys.has_none_of(&wanted.keys, self.recent.version());
@@ -302,9 +302,13 @@ impl Lane for SqliteLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        known: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         let mut held = self.take().await?;
-        let progress = usage::sum(&mut held.connection, user).await?;
+        let progress = usage::sum(&mut held.connection, user, known).await?;
         self.held = Some(held);
         Ok(progress)
     }

@@ -15,11 +15,17 @@ use url::form_urlencoded;
 use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
-const VIOLATIONS: [(&str, &str); 8] = [
+const VIOLATIONS: [(&str, &str); 9] = [
     (
         "credits are the sum of their changes",
         "SELECT user_id || ': ' || credits FROM credits WHERE credits <> (
              SELECT COALESCE(SUM(credits_delta), 0) FROM transactions
+             WHERE transactions.user_id = credits.user_id)",
+    ),
+    (
+        "given credits are the sum of their changes, within all credits",
+        "SELECT user_id || ': ' || bonus FROM credits WHERE bonus < 0 OR bonus > credits OR bonus <> (
+             SELECT COALESCE(SUM(bonus_delta), 0) FROM transactions
              WHERE transactions.user_id = credits.user_id)",
     ),
     (
@@ -78,14 +84,18 @@ const SQLITE_VIOLATIONS: [(&str, &str); 2] = [
 ];
 
 /// Every row of the tables that hold money, as what the engine calls a JSON array.
-const ROWS: [&str; 4] = [
+const ROWS: [&str; 6] = [
     "SELECT CAST(json_array('user', id, user_id, created_at) AS TEXT) FROM users ORDER BY id",
-    "SELECT CAST(json_array('credits', user_id, credits, updated_at) AS TEXT)
+    "SELECT CAST(json_array('credits', user_id, credits, bonus, frozen, updated_at) AS TEXT)
      FROM credits ORDER BY user_id",
+    "SELECT CAST(json_array('log', id, created_at, actor, action, account, before, after, reason, request_id)
+         AS TEXT) FROM operator_log ORDER BY id",
+    "SELECT CAST(json_array('key', user_id, key, fingerprint, created_at) AS TEXT)
+     FROM idempotency_keys ORDER BY id",
     "SELECT CAST(json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at) AS TEXT)
      FROM token_balances ORDER BY id",
     "SELECT CAST(json_array('transaction', id, user_id, type, amount, model_id, transaction_id,
-         metadata, input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta,
+         metadata, input_tokens, output_tokens, price_per_m_token, credits_delta, bonus_delta, tokens_delta,
          created_at) AS TEXT)
      FROM transactions ORDER BY id",
 ];
@@ -204,6 +214,21 @@ impl Database {
                 options.clone().username(cluster::SECURED).password(cluster::PASSWORD),
             )),
         }
+    }
+
+    /// Gives a user credits, as the operator does.
+    pub(crate) async fn give(&self, user: &str, credits: i64) {
+        let sql = format!(
+            "BEGIN;
+             INSERT INTO transactions (user_id, type, amount, reason, actor, credits_delta, bonus_delta,
+                 tokens_delta, created_at)
+             VALUES ('{user}', 'grant', {credits}, 'sorry', 'operator', {credits}, {credits}, 0,
+                 '2026-01-01T00:00:00.000000Z');
+             UPDATE credits SET credits = credits + {credits}, bonus = bonus + {credits}
+             WHERE user_id = '{user}';
+             COMMIT"
+        );
+        self.execute(&sql).await;
     }
 
     /// Gives the sessions of a PostgreSQL database a setting, and ends those that have another.

@@ -73,7 +73,7 @@ fn carry(number: usize, dead: &Arc<AtomicUsize>, client: &TcpStream, server: &Un
 
 /// Carries what comes, or loses it.
 fn pump(mut from: impl Read, mut to: impl Write, is_lost: impl Fn() -> bool) {
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 8_192];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         if !is_lost() && to.write_all(&buffer[..length]).is_err() {
             break;

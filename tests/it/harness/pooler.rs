@@ -1,4 +1,4 @@
-//! A PgBouncer of the tests' own before one of our servers. Nothing here knows the service's tables.
+//! A `PgBouncer` of the tests' own before one of our servers. Nothing here knows the service's tables.
 
 use std::{
     env,
@@ -71,8 +71,7 @@ impl Pooler {
         let directory = directory.expect("a temporary directory can be made");
         let path = directory.path();
         fs::set_permissions(path, Permissions::from_mode(0o755)).expect("our own directory");
-        let users: String =
-            [OWNER, USER, SECURED].iter().map(|user| format!("\"{user}\" \"\"\n")).collect();
+        let users = [OWNER, USER, SECURED].map(|user| format!("\"{user}\" \"\"\n")).concat();
         fs::write(path.join("users"), users).expect("our own directory");
         let settings = format!(
             "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_port = {PORT}\n\

@@ -30,7 +30,7 @@ const ONLY_SQLITE: [&str; 5] = [
 /// What only PostgreSQL has: there it is an index like any other.
 const ONLY_POSTGRES: [&str; 1] = ["unique idempotency_keys (user_id, key)"];
 /// Columns which are text in SQLite, and the types that PostgreSQL has for what is in them.
-const TYPES: [(&str, &str); 26] = [
+const TYPES: [(&str, &str); 28] = [
     ("users.created_at", "timestamp with time zone"),
     ("credits.updated_at", "timestamp with time zone"),
     ("token_balances.updated_at", "timestamp with time zone"),
@@ -57,9 +57,15 @@ const TYPES: [(&str, &str); 26] = [
     ("holds.created_at", "timestamp with time zone"),
     ("holds.expires_at", "timestamp with time zone"),
     ("holds.closed_at", "timestamp with time zone"),
+    ("operator_log.created_at", "timestamp with time zone"),
+    ("price_history.changed_at", "timestamp with time zone"),
 ];
 /// Columns of which each engine has its own type, or its own way to say the same default.
-const DIFFERENT: [(&str, &str); 3] = [
+const DIFFERENT: [(&str, &str); 4] = [
+    (
+        "column credits.frozen bigint not null default 0",
+        "column credits.frozen boolean not null default false",
+    ),
     (
         "column consents.apple_consumption bigint not null",
         "column consents.apple_consumption boolean not null",
@@ -218,7 +224,8 @@ const BEFORE: &str = "BEGIN;
     INSERT INTO purchases (id, key, store, state, user_id, received_at, updated_at)
     VALUES (9007199254740991, 'another', 'apple', 'received', 'ann', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)";
 
-const NUMERIC: [&str; 25] = [
+const NUMERIC: [&str; 27] = [
+    "account",
     "credits",
     "allocated_tokens",
     "price_per_m_token",
@@ -231,6 +238,7 @@ const NUMERIC: [&str; 25] = [
     "tokens_delta",
     "fingerprint",
     "bonus_delta",
+    "bonus",
     "shortfall_tokens",
     "reverses",
     "allocation_id",
@@ -299,7 +307,9 @@ fn values(column: &str, value: &str) -> Vec<String> {
         "metadata" | "outcome" => {
             vec!["NULL".to_owned(), if value == "NULL" { "'{}'" } else { value }.to_owned()]
         }
-        "active" | "apple_consumption" => ["NULL", "true", "false"].map(str::to_owned).to_vec(),
+        "active" | "apple_consumption" | "frozen" => {
+            ["NULL", "true", "false"].map(str::to_owned).to_vec()
+        }
         time if time.ends_with("_at") || ["unknown_since", "done_until"].contains(&time) => {
             ["NULL", "CURRENT_TIMESTAMP"].map(str::to_owned).to_vec()
         }
@@ -372,8 +382,17 @@ async fn the_same_values_are_refused() {
     for connection in [&mut sqlite, &mut postgres] {
         connection.execute(BEFORE).await;
         connection.execute(&insert(SAMPLES[4], "", "", Engine::Postgres)).await;
-        let change = "UPDATE transactions SET created_at = created_at";
-        assert!(connection.refusal(change).await.is_some(), "a transaction can be changed");
+        let log = SAMPLES.iter().find(|(table, _)| *table == "operator_log").expect("a sample");
+        connection.execute(&insert(*log, "", "", Engine::Postgres)).await;
+        for change in [
+            "UPDATE transactions SET created_at = created_at",
+            "UPDATE operator_log SET reason = reason",
+            "DELETE FROM operator_log",
+        ] {
+            connection.execute("SAVEPOINT change").await;
+            assert!(connection.refusal(change).await.is_some(), "it can be done: {change}");
+            connection.execute("ROLLBACK TO change").await;
+        }
         connection.execute("ROLLBACK").await;
     }
     sqlite.close().await;

@@ -8,9 +8,9 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-pub(super) const SAMPLES: [Sample; 34] = [
+pub(super) const SAMPLES: [Sample; 37] = [
     ("users", &[("user_id", "'bob'"), NOW]),
-    ("credits", &[ANN, ("credits", "5"), UPDATED]),
+    ("credits", &[ANN, ("credits", "5"), UPDATED, ("bonus", "1"), ("frozen", "false")]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
     (
         "token_pricing",
@@ -424,6 +424,37 @@ pub(super) const SAMPLES: [Sample; 34] = [
     ("purchases", &UNCLAIMED),
     ("purchases", &GRANTED),
     ("purchase_keys", &[("key", "'k'"), ("purchase_id", "9007199254740991")]),
+    (
+        "operator_log",
+        &[
+            NOW,
+            ("actor", "'operator'"),
+            ("action", "'freeze'"),
+            ("account", "NULL"),
+            ("before", "NULL"),
+            ("after", "NULL"),
+            ("reason", "'because'"),
+            ("request_id", "'r'"),
+        ],
+    ),
+    (
+        "price_history",
+        &[
+            MODEL,
+            ("price_per_m_token", "5"),
+            ("category", "'quick'"),
+            ("changed_at", "CURRENT_TIMESTAMP"),
+        ],
+    ),
+    (
+        "price_history",
+        &[
+            MODEL,
+            ("price_per_m_token", "NULL"),
+            ("category", "NULL"),
+            ("changed_at", "CURRENT_TIMESTAMP"),
+        ],
+    ),
 ];
 
 /// Of a purchase, what nothing is known of.

@@ -1,0 +1,84 @@
+//! What operators do: how SQLite reads and writes it.
+
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+
+use super::{DatabaseError, SqliteReader, snapshot::json};
+use crate::{
+    database::{
+        changes::OperatorChanges,
+        operator_log::{LogRow, bounds, page, select_log},
+    },
+    domain::{LogFilter, LogPage, UserId},
+};
+
+/// `?` the time and users, each with whether frozen; the time and lines of the log. Lists are JSON arrays.
+const SAVE: &str = "
+    UPDATE credits SET frozen = said.value ->> 1, updated_at = ?
+    FROM json_each(?) AS said WHERE credits.user_id = said.value ->> 0;
+
+    INSERT INTO operator_log
+        (created_at, actor, action, account, before, after, reason, request_id)
+    SELECT ?, value ->> 'actor', value ->> 'action',
+        (SELECT id FROM users WHERE user_id = value ->> 'account'), value ->> 'before',
+        value ->> 'after', value ->> 'reason', value ->> 'request_id'
+    FROM json_each(?)";
+
+const READ_LOG: &str = select_log!("log.created_at", "");
+const READ_LOG_OF: &str =
+    select_log!("log.created_at", "AND log.account = (SELECT id FROM users WHERE user_id = $3)");
+
+const KNOWS: &str = "SELECT EXISTS (SELECT * FROM users WHERE user_id = $1)";
+
+/// Writes what operators did in the open transaction, after everything else.
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    changes: &OperatorChanges<'_>,
+    now: &Arc<str>,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let OperatorChanges { frozen, log } = changes;
+    let query = sqlx::query(SAVE)
+        .bind(Arc::clone(now))
+        .bind(json(frozen))
+        .bind(Arc::clone(now))
+        .bind(json(log));
+    query.execute(connection).await?;
+    Ok(())
+}
+
+impl SqliteReader {
+    /// A page of the operators' log, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn operator_log(
+        &self,
+        filter: &LogFilter,
+    ) -> Result<LogPage, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let (before, limit) = bounds(filter);
+        let query = sqlx::query_as(if filter.user.is_some() { READ_LOG_OF } else { READ_LOG })
+            .bind(before)
+            .bind(limit);
+        let query = match &filter.user {
+            Some(user) => query.bind(user.as_str().to_owned()),
+            None => query,
+        };
+        let rows: Vec<LogRow> = query.fetch_all(&mut *connection).await?;
+        Ok(page(rows, filter))
+    }
+
+    /// Whether somebody has seen this user.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn knows(&self, user: &UserId) -> Result<bool, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_scalar(KNOWS).bind(user.as_str().to_owned());
+        Ok(query.fetch_one(&mut *connection).await?)
+    }
+}
