@@ -108,6 +108,8 @@ pub(crate) enum Check {
     References,
     /// Names are such as can be read: the schema takes more than the service.
     Names,
+    /// The ids that the server gives next are higher than all there are.
+    Ids,
     /// The engine finds its file sound.
     File,
 }
@@ -127,6 +129,7 @@ impl Check {
         Self::Summary,
         Self::References,
         Self::Names,
+        Self::Ids,
         Self::File,
     ];
 
@@ -145,6 +148,7 @@ impl Check {
             Self::Summary => "sums of the whole are those of all entries",
             Self::References => "references lead somewhere",
             Self::Names => "names are free of control characters",
+            Self::Ids => "ids to be given are new",
             Self::File => "the file is sound",
         }
     }
@@ -563,6 +567,17 @@ impl Difference {
         let (user, model) = (None, None);
         let expected = format!("{what} of {expected}");
         Self { check: Check::Summary, user, model, expected, found }
+    }
+
+    /// A table whose next id would be one that there is already, or may be.
+    pub(super) fn used_id(table: &str, next: i64, newest: i64) -> Self {
+        Self {
+            check: Check::Ids,
+            user: None,
+            model: None,
+            expected: format!("a next id in {table} beyond {newest}"),
+            found: next.to_string(),
+        }
     }
 
     /// Something wrong with the database's file.

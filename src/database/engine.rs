@@ -12,7 +12,7 @@ use super::{
     any_reader::AnyReader,
     beside::beside,
     list_reads::ListReads,
-    postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
+    postgres::{Pooler, PostgresDatabase, PostgresLane, PostgresTransaction},
     sqlite::{SqliteDatabase, SqliteLane, SqliteTransaction},
     users::Names,
 };
@@ -29,6 +29,7 @@ const CALLED_MAX: i64 = 8;
 
 /// A database that may not exist yet.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a process has one or two of them")]
 pub(crate) enum Database {
     /// A file on this machine.
     Sqlite(SqliteDatabase),
@@ -43,6 +44,8 @@ pub(crate) struct EngineSettings {
     pub max_bytes: Option<u64>,
     /// Connections that write to a PostgreSQL database at the same time.
     pub postgres_lanes: u16,
+    /// What stands between the service and a PostgreSQL server.
+    pub postgres_pooler: Pooler,
 }
 
 /// An open database.
@@ -64,7 +67,8 @@ impl Database {
         if url.starts_with("sqlite:") {
             SqliteDatabase::from_url(url, settings.max_bytes).map(Self::Sqlite)
         } else if PostgresDatabase::is_named_by(url) {
-            PostgresDatabase::from_url(url, settings.postgres_lanes).map(Self::Postgres)
+            let (lanes, pooler) = (settings.postgres_lanes, settings.postgres_pooler);
+            PostgresDatabase::from_url(url, lanes, pooler).map(Self::Postgres)
         } else {
             Err(OpenError::Url("must begin with sqlite:// or postgres://".to_owned()))
         }

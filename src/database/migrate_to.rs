@@ -91,13 +91,13 @@ pub(crate) async fn migrate_to(
         database: target.name().to_owned(),
         reason: describe(&error),
     };
-    let mut connection = target.open_to_fill().await?;
+    let mut connection = target.begin_to_fill().await?;
     let tables: Vec<Table> =
         sqlx::query_as(TABLES).fetch_all(&mut connection).await.map_err(refused)?;
     // Nobody reads or writes the new database meanwhile.
     let names = tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
-    let begin = format!("BEGIN; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE");
-    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.map_err(refused)?;
+    let lock = format!("LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.map_err(refused)?;
     let is_empty = sqlx::query_scalar(IS_EMPTY).fetch_one(&mut connection).await;
     if !is_empty.map_err(refused)? {
         return Err(MigrateError::NotEmpty(target.name().to_owned()));

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{receipts::ReceiptSettings, settings::Config};
 use crate::{
     api::{self, Language},
-    database::{Database, Opened, Reader},
+    database::{Database, OpenError, Opened, Reader},
     domain::{PurchaseState, Store},
     http::{self, Authentication, CONNECTION_LIMIT, Server, Stopping},
     ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
@@ -31,6 +31,8 @@ const LEDGER_GRACE: Duration = Duration::from_millis(2_900);
 /// How much of it the readers get to give their connections back. One on which nothing comes any more never
 /// is, and what is still to be written must not wait for it.
 const READER_GRACE: Duration = Duration::from_millis(300);
+/// After how long it is said that the database is not open yet.
+const OPENING_TOLD: Duration = Duration::from_secs(10);
 /// Connections the system keeps for us until we accept them, as far as it may. By default it is 128,
 /// and whoever comes next in a burst is dropped, and tries again a second later.
 const BACKLOG: u32 = 4_096;
@@ -44,9 +46,15 @@ pub(crate) async fn serve(
     receipts: Option<ReceiptSettings>,
     database: &Database,
 ) -> anyhow::Result<()> {
-    let stop = Stop::listen()?;
-    let Started { server, pages, reader, mut writer_tasks, mut errands } =
-        start(config, authentication, receipts, database).await?;
+    let mut stop = Stop::listen()?;
+    let started = tokio::select! {
+        started = start(config, authentication, receipts, database) => started?,
+        signal = stop.signal() => {
+            info!(signal, "stopped before the database was open");
+            return Ok(());
+        }
+    };
+    let Started { server, pages, reader, mut writer_tasks, mut errands } = started;
     let died = {
         let serving = both(server, pages, stop.requested());
         tokio::pin!(serving);
@@ -97,7 +105,7 @@ async fn start(
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
         Arc::new(Metrics::new(limits, api::paths()))
     });
-    let Opened { lanes, reader } = database.open().await?;
+    let Opened { lanes, reader } = open(database).await?;
     let (capacity, retention) = (config.capacity_limits(), config.retention());
     let (ledger, writer_tasks) =
         Ledger::start(lanes, capacity, retention, Utc::now, metrics.as_ref());
@@ -196,6 +204,21 @@ async fn both(server: Server, pages: Option<Server>, stop: impl Future<Output = 
         }
     };
     tokio::join!(api, pages);
+}
+
+/// Opens the database, and says so again and again where that takes long.
+async fn open(database: &Database) -> Result<Opened, OpenError> {
+    let opening = database.open();
+    tokio::pin!(opening);
+    loop {
+        if let Ok(opened) = timeout(OPENING_TOLD, &mut opening).await {
+            return opened;
+        }
+        warn!(
+            database = database.name(),
+            "the start waits: the database is still being opened or migrated, or has no session to give"
+        );
+    }
 }
 
 /// What has the stores confirm purchases, and what takes what they push.
@@ -347,8 +370,9 @@ impl Stop {
         })
     }
 
-    async fn requested(mut self) {
-        let name = loop {
+    /// The name of the next signal that asks for it.
+    async fn signal(&mut self) -> &'static str {
+        loop {
             tokio::select! {
                 _ = self.terminate.recv() => break "SIGTERM",
                 _ = self.interrupt.recv() => break "SIGINT",
@@ -356,7 +380,11 @@ impl Stop {
                     info!("SIGHUP is ignored: settings are read at the start only");
                 }
             }
-        };
-        info!(signal = name, "stopping: finishing what has arrived");
+        }
+    }
+
+    async fn requested(mut self) {
+        let signal = self.signal().await;
+        info!(signal, "stopping: finishing what has arrived");
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{ConsumeBy, Language},
-    database::EngineSettings,
+    database::{EngineSettings, Pooler},
     domain::{CapacityLimits, Role, Tokens},
     http::{Authentication, Expected, Issuer, Origin, RateLimit, StaticTokens, UserLogins},
     ledger::Retention,
@@ -153,6 +153,11 @@ pub(crate) struct Config {
         value_parser = clap::value_parser!(u16).range(1..=64)
     )]
     pub pg_lanes: u16,
+
+    /// What stands between the service and a PostgreSQL server: `none`, a pooler in session mode too, or
+    /// `transaction`, a pooler such as `PgBouncer` with `pool_mode = transaction`.
+    #[arg(long, env = "BILLING_PG_POOLER", default_value = "none", value_parser = pooler)]
+    pub pg_pooler: Pooler,
 
     /// Most bytes an SQLite file may grow to, without its write-ahead log; purchases and chats are answered with 503 beyond.
     /// Unset, only the disk limits it.
@@ -443,7 +448,11 @@ impl Config {
     /// What only one of the engines cares about.
     #[must_use]
     pub(crate) const fn engine_settings(&self) -> EngineSettings {
-        EngineSettings { max_bytes: self.database_max_bytes, postgres_lanes: self.pg_lanes }
+        EngineSettings {
+            max_bytes: self.database_max_bytes,
+            postgres_lanes: self.pg_lanes,
+            postgres_pooler: self.pg_pooler,
+        }
     }
 
     /// How long what is kept.
@@ -523,6 +532,14 @@ fn consume_by(text: &str) -> Result<ConsumeBy, String> {
         "app" => Ok(ConsumeBy(Role::App)),
         "backend" => Ok(ConsumeBy(Role::Backend)),
         _ => Err("must be app or backend".to_owned()),
+    }
+}
+
+fn pooler(text: &str) -> Result<Pooler, String> {
+    match text {
+        "none" => Ok(Pooler::None),
+        "transaction" => Ok(Pooler::Transaction),
+        _ => Err("must be none or transaction".to_owned()),
     }
 }
 

@@ -59,6 +59,8 @@ const RULES: [&str; 10] = [
 ];
 /// Further, of SQLite; a server looks after its files itself.
 const FILE_RULE: &str = "the file is sound: ";
+/// Further, of PostgreSQL; SQLite looks for the highest id by itself.
+const IDS_RULE: &str = "ids to be given are new: ";
 
 pub(crate) async fn verify(home: &Home) -> Finished {
     home.launch().finish(home.directory.path(), &["verify"]).await
@@ -74,7 +76,11 @@ pub(crate) async fn check_clean(home: &Home) -> Vec<String> {
 pub(crate) fn check_is_clean(engine: Engine, finished: &Finished) {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert_eq!(finished.stderr, Vec::<String>::new());
-    for rule in RULES.into_iter().chain((engine == Engine::Sqlite).then_some(FILE_RULE)) {
+    let further = match engine {
+        Engine::Sqlite => FILE_RULE,
+        Engine::Postgres => IDS_RULE,
+    };
+    for rule in RULES.into_iter().chain([further]) {
         assert!(finished.stdout.contains(&format!("{rule}yes")), "{rule}: {finished:?}");
     }
     assert_eq!(finished.stdout.last().map(String::as_str), Some("ok"), "{finished:?}");

@@ -2,9 +2,9 @@
 //! server looks after its files itself.
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{MIGRATIONS, OpenError, PostgresDatabase, newest_migration};
+use super::{Found, MIGRATIONS, OpenError, PostgresDatabase, ids, look};
 use crate::database::{
     Audit, Check,
     audit::{COUNTS, Texts, bonus_back, wrong_backs, wrong_purchases},
@@ -28,10 +28,8 @@ const CHECKS: [Check; 12] = [
     Check::Summary,
     Check::References,
     Check::Names,
+    Check::Ids,
 ];
-
-/// One transaction, so that all of its checks see one moment.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Balances that are not what the transactions come to. A sum of nothing is 0.
 const BALANCES: &str = "
@@ -124,7 +122,6 @@ impl PostgresDatabase {
     pub(crate) async fn audit(&self, progress: impl FnMut(Check)) -> Result<Audit, OpenError> {
         let mut connection = self.open_current().await?;
         let audit = async {
-            sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
             let audit = books(&mut connection, progress).await?;
             connection.close().await?;
             Ok(audit)
@@ -132,24 +129,36 @@ impl PostgresDatabase {
         audit.await.map_err(|error| self.unreadable(&error))
     }
 
-    /// A connection to read on, whose statements may take as long as they need, if the tables are those this version
-    /// knows.
+    /// A connection to read on as of one moment, however long that takes, if the tables are those this version knows.
     pub(super) async fn open_current(&self) -> Result<PgConnection, OpenError> {
         let mut connection = self.connect().await?;
-        let found =
-            newest_migration(&mut connection).await.map_err(|error| self.unreadable(&error))?;
+        let found = self.look_as_of_now(&mut connection).await;
+        let (found, unnamed) = found.map_err(|error| self.unreadable(&error))?;
         let known = newest_known(&MIGRATIONS);
-        if let Some(error) = OpenError::not_current(&self.name, &found, known) {
+        if let Some(error) = OpenError::not_current(&self.name, &found.tables, known) {
             return Err(error);
         }
-        let unnamed: bool = sqlx::query_scalar(SOME_TO_NAME)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(|error| self.unreadable(&error))?;
         if unnamed {
             return Err(OpenError::Unnamed { database: self.name.clone() });
         }
         Ok(connection)
+    }
+
+    /// Begins the transaction in which everything is read, and tells what is found and whether purchases have still
+    /// to be named.
+    async fn look_as_of_now(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(Found, bool), sqlx::Error> {
+        sqlx::raw_sql(self.session.begin_snapshot()).execute(&mut *connection).await?;
+        let found = look(connection).await?;
+        if !found.is_current() {
+            return Ok((found, false));
+        }
+        let only = format!("SET LOCAL search_path = {}", found.schema);
+        sqlx::raw_sql(AssertSqlSafe(only)).execute(&mut *connection).await?;
+        let unnamed = sqlx::query_scalar(SOME_TO_NAME).fetch_one(connection).await?;
+        Ok((found, unnamed))
     }
 }
 
@@ -172,6 +181,8 @@ pub(in crate::database) async fn books(
     progress(Check::Usage);
     check_usage(&mut *connection, USAGE, &mut audit).await?;
     progress(Check::Summary);
-    check_summary(connection, &SUMMARY, &mut audit).await?;
+    check_summary(&mut *connection, &SUMMARY, &mut audit).await?;
+    progress(Check::Ids);
+    ids::check(connection, &mut audit).await?;
     Ok(audit)
 }

@@ -3,35 +3,41 @@
 //! Any number of instances may share it. Each writes on a few connections ([`PostgresLane`]) and reads
 //! on a pool ([`PostgresReader`]).
 
+mod address;
 mod audit;
+mod found;
+mod ids;
 mod lock;
+mod migrating;
 mod naming;
 mod operators;
+mod patience;
+mod pool;
 mod purchases;
 mod read;
 mod save;
 mod session;
 mod summary;
+mod unsettled;
 mod unused;
 mod usage;
 mod users;
 mod write;
 
-use std::{fmt, str::FromStr, sync::LazyLock};
+use std::{sync::LazyLock, time::Duration};
 
-use sqlx::{
-    ConnectOptions, Connection, PgConnection,
-    migrate::{MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgDatabaseError},
-};
+use sqlx::{Connection, PgConnection, migrate::Migrator, postgres::PgDatabaseError};
 
 pub(super) use audit::books;
 pub(crate) use read::PostgresReader;
 pub(crate) use write::{PostgresLane, PostgresTransaction};
 
 use super::{DatabaseError, FoundSchema, OpenError, describe, migrator, newest_known};
-use naming::name_purchases;
-use session::{Session, connect_unlimited};
+use address::Address;
+use found::{Found, look};
+use patience::{LOCK_PATIENCE, patiently};
+pub(crate) use session::Pooler;
+use session::Session;
 
 /// The same numbers and names as SQLite's. One that was released is never edited.
 pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -51,22 +57,12 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     ])
 });
 
-/// What the server calls our connections.
-const APPLICATION_NAME: &str = "token-billing";
-
 /// A PostgreSQL database, which has to exist, empty or ours.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct PostgresDatabase {
-    options: PgConnectOptions,
+    session: Session,
     name: String,
     lanes: u16,
-}
-
-/// Without the options: they hold the password.
-impl fmt::Debug for PostgresDatabase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresDatabase").field(&self.name).finish()
-    }
 }
 
 impl PostgresDatabase {
@@ -79,29 +75,10 @@ impl PostgresDatabase {
     /// the URL leaves out comes from the environment, as for `psql`. Nothing is opened yet.
     ///
     /// # Errors
-    /// [`OpenError::Url`] when it names none; it repeats nothing of the URL, which may hold a password.
-    pub(crate) fn from_url(url: &str, lanes: u16) -> Result<Self, OpenError> {
-        let none = || {
-            let example = "postgres://user@host:5432/database?sslmode=verify-full";
-            OpenError::Url(format!("is not the URL of a database, such as {example}"))
-        };
-        if is_torn(url) {
-            return Err(none());
-        }
-        let options = PgConnectOptions::from_str(url).map_err(|_| none())?;
-        let database = options.get_database().unwrap_or_else(|| options.get_username());
-        let name = match options.get_socket() {
-            Some(socket) => format!("postgres:///{database}?host={}", socket.display()),
-            None => {
-                format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
-            }
-        };
-        let options = options
-            .application_name(APPLICATION_NAME)
-            // What the server tells of a start is no news, and would stand before our first line.
-            .options([("client_min_messages", "warning")])
-            .disable_statement_logging();
-        Ok(Self { options, name, lanes })
+    /// [`OpenError::Url`] when it names none; it repeats nothing of the URL that may be a password.
+    pub(crate) fn from_url(url: &str, lanes: u16, pooler: Pooler) -> Result<Self, OpenError> {
+        let address = Address::of_url(url).map_err(OpenError::Url)?;
+        Ok(Self { session: Session::new(&address, pooler), name: address.name, lanes })
     }
 
     /// What people call it, without user and password.
@@ -114,62 +91,105 @@ impl PostgresDatabase {
     /// # Errors
     /// [`OpenError`]; a database that is not ours, or newer than we are, is left untouched.
     pub(crate) async fn open(&self) -> Result<(Vec<PostgresLane>, PostgresReader), OpenError> {
-        let connection = self.open_to_fill().await?;
+        let (mut connection, session) = self.open_to_fill().await?;
+        let ahead = ids::go_on(&mut connection, &session).await;
+        ahead.map_err(|error| self.failed(&error))?;
         connection.close().await.map_err(|error| self.failed(&error))?;
 
-        let session = Session::new(&self.options);
-        let mut lanes = Vec::new();
+        let mut connections = Vec::new();
         for _ in 0..self.lanes {
             let connection = session.connect().await.map_err(|error| self.failed(&error))?;
-            lanes.push(PostgresLane::new(session.clone(), connection));
+            connections.push(connection);
         }
-        Ok((lanes, PostgresReader::new(&session)))
+        let lane = |connection| PostgresLane::new(session.clone(), connection);
+        let lanes = connections.into_iter().map(lane).collect();
+        Ok((lanes, PostgresReader::new(session)))
     }
 
-    /// A connection to the database, which is migrated where needed.
+    /// A connection to the database, which is migrated where needed, and how to begin transactions on it. Where there
+    /// is nothing to migrate, nothing is locked and no right is needed but to read.
     ///
     /// # Errors
     /// As for [`Self::open`].
-    pub(super) async fn open_to_fill(&self) -> Result<PgConnection, OpenError> {
+    async fn open_to_fill(&self) -> Result<(PgConnection, Session), OpenError> {
         let mut connection = self.connect().await?;
-        self.check_encoding(&mut connection).await?;
-        let found = newest_migration(&mut connection).await.map_err(|error| self.failed(&error))?;
-        if let Some(unfit) = OpenError::unfit(&self.name, &found, newest_known(&MIGRATIONS)) {
-            return Err(unfit);
+        let begin = self.session.begin_work(LOCK_PATIENCE);
+        let found = patiently(&mut connection, &begin, async |on| look(on).await).await;
+        let found = found.map_err(|error| self.failed(&error))?;
+        self.check(&found)?;
+        let session = self.session.in_schema(&found.schema);
+        if !found.is_current() {
+            let migrated = migrating::migrate(&mut connection, &session).await;
+            migrated.map_err(|error| self.failed(&error))?;
         }
-        // Takes a lock that others who migrate wait for.
-        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
-        migrated.map_err(|error| match error {
-            MigrateError::Execute(error) => self.failed(&error),
-            error => OpenError::Failed { database: self.name.clone(), reason: error.to_string() },
-        })?;
-        name_purchases(&mut connection).await.map_err(|error| self.failed(&error))?;
+        let named = naming::name_purchases(&mut connection, &session).await;
+        named.map_err(|error| self.failed(&error))?;
+        Ok((connection, session))
+    }
+
+    /// A transaction that may take as long as it needs, on a connection as of [`Self::open_to_fill`].
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(super) async fn begin_to_fill(&self) -> Result<PgConnection, OpenError> {
+        let (mut connection, session) = self.open_to_fill().await?;
+        let begin = session.begin_work(Duration::ZERO);
+        let begun = sqlx::raw_sql(begin).execute(&mut connection).await;
+        begun.map_err(|error| self.failed(&error))?;
         Ok(connection)
     }
 
-    /// Names may hold any character, and not every encoding has each.
-    async fn check_encoding(&self, connection: &mut PgConnection) -> Result<(), OpenError> {
-        let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
-            .fetch_one(connection)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        if encoding == "UTF8" {
-            return Ok(());
+    /// Whether it may be served.
+    fn check(&self, found: &Found) -> Result<(), OpenError> {
+        if found.encoding != "UTF8" {
+            // Names may hold any character, and not every encoding has each.
+            return Err(self.refused(&format!(
+                "its encoding is {}, and must be UTF8; make it with CREATE DATABASE … ENCODING \
+                 'UTF8' TEMPLATE template0",
+                found.encoding
+            )));
         }
-        let reason = format!(
-            "its encoding is {encoding}, and must be UTF8; make it with CREATE DATABASE … ENCODING \
-             'UTF8' TEMPLATE template0"
-        );
-        Err(OpenError::Failed { database: self.name.clone(), reason })
+        if found.is_standby {
+            return Err(self.refused(
+                "its server is a standby, which takes no writes; name the primary, or all hosts with \
+                 target_session_attrs=read-write",
+            ));
+        }
+        if found.is_read_only {
+            return Err(self.refused(
+                "its sessions are read-only (default_transaction_read_only), and the service writes; \
+                 see what ALTER DATABASE or ALTER ROLE has set",
+            ));
+        }
+        match OpenError::unfit(&self.name, &found.tables, newest_known(&MIGRATIONS)) {
+            Some(unfit) => Err(unfit),
+            None => Ok(()),
+        }
     }
 
     /// A connection whose statements may take as long as they need.
     async fn connect(&self) -> Result<PgConnection, OpenError> {
-        connect_unlimited(&self.options).await.map_err(|error| self.failed(&error))
+        let connecting = async {
+            let mut connection = self.session.connect_to_work().await?;
+            let keeps_settings = self.session.keeps_settings(&mut connection).await?;
+            Ok((connection, keeps_settings))
+        };
+        let (connection, keeps_settings) = connecting.await.map_err(|error| self.failed(&error))?;
+        if keeps_settings {
+            return Ok(connection);
+        }
+        Err(self.refused(
+            "there is a pooler in transaction mode before it, for sessions do not keep their settings; set \
+             BILLING_PG_POOLER=transaction",
+        ))
+    }
+
+    fn refused(&self, reason: &str) -> OpenError {
+        OpenError::Failed { database: self.name.clone(), reason: reason.to_owned() }
     }
 
     fn failed(&self, error: &sqlx::Error) -> OpenError {
-        OpenError::Failed { database: self.name.clone(), reason: describe(error) }
+        self.refused(&describe(error))
     }
 
     fn unreadable(&self, error: &sqlx::Error) -> OpenError {
@@ -177,37 +197,12 @@ impl PostgresDatabase {
     }
 }
 
-/// Whether a user or a password reaches into what follows them: something is mistyped, or a sign such as `/`
-/// not percent-encoded. It would be taken for the name of the database, which is told.
-fn is_torn(url: &str) -> bool {
-    let Some((_, rest)) = url.split_once("://") else { return true };
-    let behind = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
-    behind.contains(['@', '#'])
-}
-
-async fn newest_migration(connection: &mut PgConnection) -> Result<FoundSchema, sqlx::Error> {
-    let (tables, ours): (i64, bool) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE relname = '_sqlx_migrations') > 0
-         FROM pg_class
-         WHERE relnamespace = to_regnamespace(quote_ident(current_schema()))
-             AND relkind IN ('r', 'p', 'v', 'm', 'f')",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !ours {
-        return Ok(if tables == 0 { FoundSchema::Empty } else { FoundSchema::Foreign });
-    }
-    let applied: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
-            .fetch_all(connection)
-            .await?;
-    Ok(FoundSchema::of(&applied, &MIGRATIONS))
-}
-
 /// `serialization_failure` and `deadlock_detected`: somebody else went first.
 const ANOTHER_WENT_FIRST: [&str; 2] = ["40001", "40P01"];
-/// `admin_shutdown` and `crash_shutdown`: the server ends the connection, and the transaction with it.
-const SERVER_ENDS: [&str; 2] = ["57P01", "57P02"];
+/// The server ends the connection, and the transaction with it: `admin_shutdown`, `crash_shutdown`,
+/// `cannot_connect_now`, `database_dropped`, `idle_session_timeout`, `idle_in_transaction_session_timeout` and
+/// `transaction_timeout`.
+const SERVER_ENDS: [&str; 7] = ["57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"];
 
 /// What an error the server told means.
 pub(super) fn meaning(error: &PgDatabaseError) -> DatabaseError {
@@ -216,6 +211,8 @@ pub(super) fn meaning(error: &PgDatabaseError) -> DatabaseError {
         return DatabaseError::Retry(message.to_owned());
     }
     match code.get(..2) {
+        // Connection exceptions, as poolers tell of a server that they lost.
+        Some("08") => DatabaseError::Retry(message.to_owned()),
         // Integrity constraint violations, and data exceptions.
         Some("23" | "22") => DatabaseError::Constraint(message.to_owned()),
         _ => DatabaseError::Unavailable(format!("{message} (SQLSTATE {code})")),

@@ -4,14 +4,14 @@ use crate::database::rows::row;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use scopeguard::{ScopeGuard, guard};
-use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection,
-    postgres::PgPoolOptions,
-};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use tokio::time::timeout;
 
-use super::{lock, session::Session};
+use super::{
+    lock,
+    pool::{Lent, Pool},
+    session::Session,
+};
 use crate::{
     database::{
         DatabaseError, DatabaseSize,
@@ -22,11 +22,6 @@ use crate::{
     domain::{Facts, HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, UserId, Wanted},
 };
 
-/// Connections that read at the same time.
-const READ_CONNECTIONS: u32 = 8;
-/// How long a read waits for one of them, or for the server.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long a read may take once it has a connection. The server ends a statement before that, so it is
 /// taken for one on which nothing comes any more.
 const READ_LIMIT: Duration = Duration::from_secs(3);
@@ -35,23 +30,15 @@ const READ_LIMIT: Duration = Duration::from_secs(3);
 const MAY_BE_WRITTEN: &str = "SELECT current_setting('transaction_read_only') = 'off'
     AND (SELECT count(*) FROM (SELECT FROM users LIMIT 1) AS seen) >= 0";
 
-/// A pool of connections to read on.
+/// Reads on a pool of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct PostgresReader {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl PostgresReader {
-    pub(super) fn new(session: &Session) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(READ_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(session.options());
-        Self { pool }
-    }
-
-    async fn lend(&self) -> Result<Lent, DatabaseError> {
-        Ok(guard(self.pool.acquire().await?, give_back))
+    pub(super) fn new(session: Session) -> Self {
+        Self { pool: Pool::new(session) }
     }
 
     /// Reads on a connection of the pool.
@@ -59,12 +46,40 @@ impl PostgresReader {
         &self,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
-        let mut connection = self.lend().await?;
-        let Ok(read) = timeout(READ_LIMIT, read(&mut connection)).await else {
-            throw_away(connection);
-            return Err(late());
+        let lent = self.pool.lend().await?;
+        Ok(self.read_with(lent, read).await?.0)
+    }
+
+    /// The same on a connection that is lent already, and given back.
+    async fn read_with<T>(
+        &self,
+        mut lent: Lent,
+        read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
+    ) -> Result<(T, Lent), DatabaseError> {
+        let begin = self.pool.session().begin_read();
+        let is_transaction = begin.is_some();
+        let reading = async {
+            let Some(begin) = begin else { return read(&mut lent).await };
+            sqlx::raw_sql(begin).execute(&mut *lent).await?;
+            let found = read(&mut lent).await?;
+            sqlx::raw_sql("COMMIT").execute(&mut *lent).await?;
+            Ok(found)
         };
-        read
+        match timeout(READ_LIMIT, reading).await {
+            Ok(Ok(found)) => Ok((found, lent)),
+            Ok(Err(error)) => {
+                if is_transaction {
+                    lent.throw_away();
+                }
+                Err(error)
+            }
+            Err(_) => {
+                // The others went the same way.
+                self.pool.empty();
+                lent.throw_away();
+                Err(late())
+            }
+        }
     }
 
     /// What the database holds of what is wanted; replays can't be.
@@ -142,21 +157,17 @@ impl PostgresReader {
     /// # Errors
     /// [`DatabaseError::Unavailable`] when it is not so, or any other but `Constraint`.
     pub(crate) async fn ping(&self) -> Result<(), DatabaseError> {
-        let mut connection = self.lend().await?;
         let query = sqlx::query_scalar(MAY_BE_WRITTEN);
-        match timeout(READ_LIMIT, query.fetch_one(&mut **connection)).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                // It would never learn that a new connection may write by now.
-                throw_away(connection);
-                Err(DatabaseError::Unavailable("the server takes no writes".to_owned()))
-            }
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => {
-                throw_away(connection);
-                Err(late())
-            }
+        let ask = async |connection: &mut PgConnection| Ok(query.fetch_one(connection).await?);
+        let lent = self.pool.lend().await?;
+        let (may_be_written, lent) = self.read_with(lent, ask).await?;
+        if may_be_written {
+            return Ok(());
         }
+        // They would never learn that new ones may write by now, or where.
+        self.pool.empty();
+        lent.throw_away();
+        Err(DatabaseError::Unavailable("the server takes no writes".to_owned()))
     }
 
     /// How much room the database takes now; zero when the server does not tell. Its log is shared with
@@ -172,21 +183,6 @@ impl PostgresReader {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-/// A connection of the pool, which is given back whatever becomes of the read.
-type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
-
-/// Unlike the pool by itself, waits only so long for what a read that was broken off may have left on the
-/// connection. Until then it is lent to nobody, so that there are never more of them.
-fn give_back(mut connection: PoolConnection<Postgres>) {
-    let returning = connection.return_to_pool();
-    tokio::spawn(async move { timeout(READ_LIMIT, returning).await });
-}
-
-/// Makes room for another one at once.
-fn throw_away(connection: Lent) {
-    drop(ScopeGuard::into_inner(connection).detach());
 }
 
 fn late() -> DatabaseError {

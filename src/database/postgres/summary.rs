@@ -70,7 +70,7 @@ const SAVE_ROWS: [&str; 3] = [
 ];
 
 /// What is lost with the server is summed again, so that it is not waited for.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off";
+const NEED_NOT_LAST: &str = "SET LOCAL synchronous_commit = off";
 
 /// The last id that was given to an entry.
 const LAST_GIVEN: &str = "
@@ -164,15 +164,14 @@ where
     Ok(T::from_row(&query.fetch_one(connection).await?)?)
 }
 
-/// Writes what entries change, if nobody else has changed the tables meanwhile. After an error the connection is in
-/// doubt.
+/// Writes what entries change, if nobody else has changed the tables meanwhile, in the open transaction.
 pub(super) async fn save(
     mut connection: &mut PgConnection,
     write: &SummaryWrite,
 ) -> Result<Progress, DatabaseError> {
-    sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
-    let saved = connection.save(write).await?;
-    sqlx::raw_sql(if saved { "COMMIT" } else { "ROLLBACK" }).execute(connection).await?;
+    sqlx::raw_sql(NEED_NOT_LAST).execute(&mut *connection).await?;
+    // Nothing is written where it is not saved.
+    let _saved = connection.save(write).await?;
     Ok(Progress::Done)
 }
 

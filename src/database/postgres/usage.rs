@@ -20,7 +20,7 @@ const USAGE: &str = usage!(
 );
 
 /// What is lost with the server is summed again, so that it is not waited for.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off";
+const NEED_NOT_LAST: &str = "SET LOCAL synchronous_commit = off";
 /// Whoever writes entries of the user holds this lock.
 const LOCK: &str = "SELECT user_id FROM credits WHERE user_id = $1 FOR UPDATE";
 const NEXT_TO_SUM: &str =
@@ -28,28 +28,26 @@ const NEXT_TO_SUM: &str =
 const ADD: &str = add_to_sums!("jsonb_array_elements(CAST($2 AS jsonb)) AS list (value)");
 const NOTE_SUMMED: &str = note_summed!("$1", "$2");
 
-/// Adds some of the user's entries to the sums. After an error the connection is in doubt.
+/// Adds some of the user's entries to the sums, in the open transaction.
 pub(super) async fn sum(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<Progress, DatabaseError> {
-    sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
+    sqlx::raw_sql(NEED_NOT_LAST).execute(&mut *connection).await?;
     sqlx::query(LOCK).bind(user.as_str()).execute(&mut *connection).await?;
     let query = sqlx::query(NEXT_TO_SUM).bind(user.as_str()).bind(SUMMED_AT_ONCE);
     let rows = query.fetch_all(&mut *connection).await?;
     let rows: Vec<FreshRow> = rows.iter().map(FreshRow::from_row).collect::<Result<_, _>>()?;
-    let progress = match fresh_usage(rows) {
+    match fresh_usage(rows) {
         Some(fresh) => {
             let query = sqlx::query(ADD).bind(user.as_str()).bind(json_to_add(&fresh)?);
             query.execute(&mut *connection).await?;
             let query = sqlx::query(NOTE_SUMMED).bind(user.as_str()).bind(fresh.until);
             query.execute(&mut *connection).await?;
-            progress(&fresh)
+            Ok(progress(&fresh))
         }
-        None => Progress::Done,
-    };
-    sqlx::raw_sql("COMMIT").execute(connection).await?;
-    Ok(progress)
+        None => Ok(Progress::Done),
+    }
 }
 
 impl PostgresReader {

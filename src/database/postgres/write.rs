@@ -14,7 +14,9 @@ use super::{
     lock::{Locked, lock},
     save::save,
     session::{STATEMENT_TIMEOUT, Session},
-    summary, usage,
+    summary,
+    unsettled::Unsettled,
+    usage,
 };
 use crate::{
     database::{
@@ -33,10 +35,6 @@ const BATCH_TIMEOUT: Duration = STATEMENT_TIMEOUT;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to leave the server alone after it could not be reached: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
-
-/// A database may have another default, but a locked row must be seen as it is then. Where the default is
-/// to write nothing, that is somebody's wish.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. Those that
 /// another lane is just forgetting are left to it.
@@ -57,11 +55,10 @@ const FORGET_HOLDS: &str = "
         FOR UPDATE SKIP LOCKED)";
 
 /// Under a name that no user can have; nobody sees the row.
-const TRY_WRITE: &str = r"BEGIN ISOLATION LEVEL READ COMMITTED;
+const TRY_WRITE: &str = r"
     INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at)
     VALUES (E'\x01', 'try', 0, '0', now());
-    DELETE FROM idempotency_keys WHERE user_id = E'\x01';
-    COMMIT";
+    DELETE FROM idempotency_keys WHERE user_id = E'\x01'";
 
 /// A connection that writes, made anew where needed.
 #[derive(Debug)]
@@ -69,6 +66,8 @@ pub(crate) struct PostgresLane {
     session: Session,
     /// `None` while somebody works with it, and after a failure until it is needed again.
     connection: Option<PgConnection>,
+    /// One whose commit is still waited for.
+    unsettled: Unsettled,
     reconnecting: Reconnecting,
 }
 
@@ -85,12 +84,16 @@ pub(crate) struct PostgresTransaction<'lane> {
 
 impl PostgresLane {
     pub(super) fn new(session: Session, connection: PgConnection) -> Self {
-        Self { session, connection: Some(connection), reconnecting: Reconnecting::default() }
+        let (unsettled, reconnecting) = (Unsettled::default(), Reconnecting::default());
+        Self { session, connection: Some(connection), unsettled, reconnecting }
     }
 
     /// Takes the connection out, made anew where needed.
     async fn take(&mut self) -> Result<PgConnection, DatabaseError> {
-        match self.connection.take() {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        match self.unsettled.settle(&self.session).await? {
             Some(connection) => Ok(connection),
             None => self.reconnecting.connect(&self.session).await,
         }
@@ -101,58 +104,76 @@ impl PostgresLane {
         wanted: &Wanted,
     ) -> Result<(Locked, PgConnection), DatabaseError> {
         let mut connection = self.take().await?;
-        sqlx::raw_sql(BEGIN).execute(&mut connection).await?;
+        sqlx::raw_sql(self.session.begin()).execute(&mut connection).await?;
         let locked = lock(&mut connection, wanted).await?;
         Ok((locked, connection))
     }
 
-    async fn try_write(&mut self) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        sqlx::raw_sql(TRY_WRITE).execute(&mut connection).await?;
-        self.connection = Some(connection);
-        Ok(Progress::Done)
-    }
-
-    async fn forget_messages(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        let query = sqlx::query(inbox::FORGET).bind(before).bind(inbox::FORGOTTEN_AT_ONCE);
-        let forgotten = query.execute(&mut connection).await?.rows_affected();
-        self.connection = Some(connection);
-        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
-    }
-
-    async fn forget_holds(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        let query = sqlx::query(FORGET_HOLDS).bind(before).bind(holds::FORGOTTEN_AT_ONCE);
-        let forgotten = query.execute(&mut connection).await?.rows_affected();
-        self.connection = Some(connection);
-        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
-    }
-
-    async fn add_to_summary(&mut self, write: &SummaryWrite) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        let progress = summary::save(&mut connection, write).await?;
-        self.connection = Some(connection);
+    /// Does work that is no batch in a transaction of its own.
+    async fn do_chore(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<Progress, DatabaseError>,
+    ) -> Result<Progress, DatabaseError> {
+        let deadline = in_time(BATCH_TIMEOUT);
+        let working = async {
+            let mut connection = self.take().await?;
+            sqlx::raw_sql(self.session.begin()).execute(&mut connection).await?;
+            let progress = work(&mut connection).await?;
+            Ok((connection, progress))
+        };
+        let worked = timeout_at(deadline, working).await;
+        let (connection, progress) = worked.unwrap_or_else(|_| Err(late()))?;
+        self.commit(connection, deadline).await?;
         Ok(progress)
     }
 
-    async fn make_due(&mut self, now: DateTime<Utc>) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        let query = sqlx::query(MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
-        let made = query.execute(&mut connection).await?.rows_affected();
-        let query = sqlx::query(inbox::MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
-        let told = query.execute(&mut connection).await?.rows_affected();
-        self.connection = Some(connection);
-        Ok(if made == 0 && told == 0 { Progress::Done } else { Progress::More })
+    /// Commits, and puts the connection back.
+    async fn commit(
+        &mut self,
+        mut connection: PgConnection,
+        deadline: Instant,
+    ) -> Result<(), DatabaseError> {
+        let committing = sqlx::raw_sql("COMMIT").execute(&mut connection);
+        match timeout_at(deadline, committing).await {
+            Ok(Ok(_)) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(in_doubt(error.into())),
+            Err(_) => {
+                self.unsettled.keep(connection);
+                Err(late())
+            }
+        }
     }
+}
 
-    async fn forget_keys(&mut self, before: DateTime<Utc>) -> Result<Progress, DatabaseError> {
-        let mut connection = self.take().await?;
-        let query = sqlx::query(FORGET_KEYS).bind(before).bind(FORGOTTEN_AT_ONCE);
-        let forgotten = query.execute(&mut connection).await?.rows_affected();
-        self.connection = Some(connection);
-        Ok(if forgotten == 0 { Progress::Done } else { Progress::More })
-    }
+/// Has the stores of purchases that wait asked, and messages worked on.
+async fn make_due(
+    connection: &mut PgConnection,
+    now: DateTime<Utc>,
+) -> Result<Progress, DatabaseError> {
+    let query = sqlx::query(MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
+    let made = query.execute(&mut *connection).await?.rows_affected();
+    let query = sqlx::query(inbox::MAKE_DUE).bind(now).bind(MADE_DUE_AT_ONCE);
+    let told = query.execute(connection).await?.rows_affected();
+    Ok(progress(made.saturating_add(told)))
+}
+
+/// Forgets what is older, by a statement that takes a time and a number of rows to look at.
+async fn forget(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    before: DateTime<Utc>,
+    at_once: i64,
+) -> Result<Progress, DatabaseError> {
+    let query = sqlx::query(sql).bind(before).bind(at_once);
+    Ok(progress(query.execute(connection).await?.rows_affected()))
+}
+
+/// Where nothing was left to do, nothing is.
+fn progress(rows: u64) -> Progress {
+    if rows == 0 { Progress::Done } else { Progress::More }
 }
 
 impl PostgresTransaction<'_> {
@@ -181,15 +202,7 @@ impl Transaction for PostgresTransaction<'_> {
             }
             Err(error) => return Err(error),
         }
-        let committing = sqlx::raw_sql("COMMIT").execute(&mut self.connection);
-        match timeout_at(self.deadline, committing).await {
-            Ok(Ok(_)) => {
-                self.lane.connection = Some(self.connection);
-                Ok(())
-            }
-            Ok(Err(error)) => Err(in_doubt(error.into())),
-            Err(_) => Err(late()),
-        }
+        self.lane.commit(self.connection, self.deadline).await
     }
 }
 
@@ -208,18 +221,32 @@ impl Lane for PostgresLane {
     }
 
     async fn slice(&mut self, chore: &Chore) -> Result<Progress, DatabaseError> {
-        let carrying_out = async {
-            match chore {
-                Chore::ForgetKeys { before } => self.forget_keys(*before).await,
-                Chore::Upkeep => Ok(Progress::Done),
-                Chore::MakeDue { now } => self.make_due(*now).await,
-                Chore::ForgetMessages { before } => self.forget_messages(*before).await,
-                Chore::ForgetHolds { before } => self.forget_holds(*before).await,
-                Chore::TryWrite => self.try_write().await,
-                Chore::AddToSummary(write) => self.add_to_summary(write).await,
+        match chore {
+            Chore::Upkeep => Ok(Progress::Done),
+            Chore::AddToSummary(write) => {
+                self.do_chore(async |on| summary::save(on, write).await).await
             }
-        };
-        timeout(BATCH_TIMEOUT, carrying_out).await.unwrap_or_else(|_| Err(late()))
+            &Chore::ForgetKeys { before } => {
+                let at_once = FORGOTTEN_AT_ONCE;
+                self.do_chore(async |on| forget(on, FORGET_KEYS, before, at_once).await).await
+            }
+            &Chore::ForgetMessages { before } => {
+                let at_once = inbox::FORGOTTEN_AT_ONCE;
+                self.do_chore(async |on| forget(on, inbox::FORGET, before, at_once).await).await
+            }
+            &Chore::ForgetHolds { before } => {
+                let at_once = holds::FORGOTTEN_AT_ONCE;
+                self.do_chore(async |on| forget(on, FORGET_HOLDS, before, at_once).await).await
+            }
+            &Chore::MakeDue { now } => self.do_chore(async |on| make_due(on, now).await).await,
+            Chore::TryWrite => {
+                let try_it = async |on: &mut PgConnection| {
+                    sqlx::raw_sql(TRY_WRITE).execute(on).await?;
+                    Ok(Progress::Done)
+                };
+                self.do_chore(try_it).await
+            }
+        }
     }
 
     async fn sum_usage(
@@ -228,13 +255,7 @@ impl Lane for PostgresLane {
         // Other instances may have written in between, what nobody here knows.
         _: &FreshUsage,
     ) -> Result<Progress, DatabaseError> {
-        let summing = async {
-            let mut connection = self.take().await?;
-            let progress = usage::sum(&mut connection, user).await?;
-            self.connection = Some(connection);
-            Ok(progress)
-        };
-        timeout(BATCH_TIMEOUT, summing).await.unwrap_or_else(|_| Err(late()))
+        self.do_chore(async |on| usage::sum(on, user).await).await
     }
 
     async fn close(self) {

@@ -30,6 +30,8 @@ use super::{Connection, Database, log::Log, to_the_end};
 const RUN: &str = "NEXTEST_RUN_ID";
 /// Set to `1` where a PostgreSQL that is missing must not go unnoticed.
 const REQUIRE: &str = "REQUIRE_POSTGRES";
+/// The folder of the programs of a version to test with, instead of the one that is found.
+const PROGRAMS: &str = "POSTGRES_PROGRAMS";
 /// Where distributions put the programs: a folder, what a name in it starts with before the version,
 /// and the folder in that.
 const USUAL_PLACES: [(&str, &str, &str); 5] = [
@@ -40,7 +42,7 @@ const USUAL_PLACES: [(&str, &str, &str); 5] = [
     ("/opt/homebrew/opt", "postgresql@", "bin"),
 ];
 /// A user without any rights; the server refuses to run as root.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 /// Who may do everything, and the database where that is done.
 pub(super) const OWNER: &str = "postgres";
 /// What the server makes in its directory to be connected to.
@@ -199,7 +201,7 @@ impl Cluster {
         }
         let mut keeper = command.spawn().expect("a shell starts");
         let log = Log::follow(keeper.stderr.take().expect("standard error is piped"));
-        let ready = log.wait_for(|line| line.contains("ready to accept connections"));
+        let ready = log.wait_for(|line| line.contains("ready to accept"));
         assert!(ready.is_some(), "PostgreSQL does not start: {:#?}", log.until_end());
         keeper
     }
@@ -213,15 +215,36 @@ impl Cluster {
         keeper.wait().expect("our own child can be waited for");
     }
 
+    /// Has the server become a standby, whose primary never says anything.
+    pub(crate) fn become_standby(&mut self) {
+        self.stop("INT");
+        fs::write(self.directory.join("data/standby.signal"), "").expect("our own directory");
+        self.start_again();
+    }
+
+    /// Where it can be connected to.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The path of its socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
     /// A new database, owned by [`USER`].
     pub(super) fn create_database(&self) -> Database {
-        let name = new_name();
+        self.create_database_named(&new_name())
+    }
+
+    /// The same with a name that no other has.
+    pub(crate) fn create_database_named(&self, name: &str) -> Database {
         to_the_end(async || {
             let mut connection = Connection::to_postgres(&self.owner()).await;
             connection.execute(&format!("CREATE DATABASE {name} OWNER {USER}")).await;
             connection.close().await;
         });
-        Database::Postgres(Box::new(self.owner().username(USER).database(&name)))
+        Database::Postgres(Box::new(self.owner().username(USER).database(name)))
     }
 
     /// How its owner connects.
@@ -303,6 +326,10 @@ fn find_programs() -> Option<PathBuf> {
     let is_whole = |folder: &PathBuf| {
         ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
     };
+    if let Some(folder) = env::var_os(PROGRAMS).map(PathBuf::from) {
+        assert!(is_whole(&folder), "{PROGRAMS}: {} lacks initdb or postgres", folder.display());
+        return Some(folder);
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).find(is_whole);
     on_path.or_else(|| {

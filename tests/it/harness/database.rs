@@ -131,17 +131,32 @@ impl Database {
         match self {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
             Self::Postgres(options) => {
-                let name = name(options);
-                let user = match options.get_username() {
-                    cluster::SECURED => format!("{}:{}", cluster::SECURED, cluster::PASSWORD),
-                    user => user.to_owned(),
-                };
                 let directory = options.get_socket().expect("it is on this machine");
-                let mut query = form_urlencoded::Serializer::new(String::new());
-                let directory = directory.to_str().expect("a UTF-8 path");
-                let query = query.append_pair("host", directory).finish();
-                format!("postgres://{user}@localhost/{name}?{query}")
+                self.url_at(directory.to_str().expect("a UTF-8 path"), 5432)
             }
+        }
+    }
+
+    /// The same at other hosts; only a server has any.
+    pub(crate) fn url_at(&self, hosts: &str, port: u16) -> String {
+        let Self::Postgres(options) = self else { panic!("SQLite has no hosts") };
+        let user = match options.get_username() {
+            cluster::SECURED => format!("{}:{}", cluster::SECURED, cluster::PASSWORD),
+            user => user.to_owned(),
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("host", hosts);
+        if port != 5432 {
+            query.append_pair("port", &port.to_string());
+        }
+        format!("postgres://{user}@localhost/{}?{}", name(options), query.finish())
+    }
+
+    /// What it is called; only a server's databases are called something.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Sqlite(_) => panic!("SQLite's are files"),
+            Self::Postgres(options) => name(options),
         }
     }
 
@@ -176,6 +191,17 @@ impl Database {
             Self::Sqlite(_) => panic!("SQLite has no users"),
             Self::Postgres(options) => {
                 Connection::to_postgres(&options.clone().username(cluster::OWNER)).await
+            }
+        }
+    }
+
+    /// In this database, with all rights; only PostgreSQL has users.
+    pub(crate) async fn connect_as_superuser(&self) -> Connection {
+        match self {
+            Self::Sqlite(_) => panic!("SQLite has no users"),
+            Self::Postgres(options) => {
+                let options = as_owner(options).database(name(options));
+                Connection::to_postgres(&options).await
             }
         }
     }

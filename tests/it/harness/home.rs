@@ -4,7 +4,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::{Cluster, Database, Engine, Launch, to_the_end};
+use super::{Cluster, Database, Engine, Launch, Pooler, to_the_end};
 
 /// A working directory and a database in which there is nothing yet.
 #[derive(Debug)]
@@ -58,7 +58,10 @@ impl Home {
         match &self.database {
             // Where it is by default, and as it is called in what is printed.
             Database::Sqlite(_) => launch,
-            database @ Database::Postgres(_) => launch.set("DATABASE_URL", database.url()),
+            database @ Database::Postgres(_) => match Pooler::of_all() {
+                None => launch.set("DATABASE_URL", database.url()),
+                Some(pooler) => pooler.given_to(database, launch),
+            },
         }
     }
 }

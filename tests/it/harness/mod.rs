@@ -5,7 +5,7 @@
 //! [`Client`] is the well-behaved client, [`RawConnection`] the other kind. [`Database`] opens the database
 //! behind the server's back, [`Load`] keeps many clients busy and remembers what they were told, and
 //! [`clock::Clock`] is the time of day the service is made to see, [`token`] signs who is asking.
-//! [`Cluster`] is a PostgreSQL of our own, and [`stores::StandIn`] both app stores.
+//! [`Cluster`] is a PostgreSQL of our own, [`Pooler`] and [`Network`] stand before one, and [`stores::StandIn`] both app stores.
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
@@ -19,6 +19,8 @@ mod engine;
 mod home;
 pub(crate) mod load;
 mod log;
+pub(crate) mod network;
+pub(crate) mod pooler;
 mod process;
 pub(crate) mod raw;
 mod server;
@@ -40,6 +42,8 @@ pub(crate) use database::Database;
 pub(crate) use engine::{Engine, on_both_engines, on_postgres};
 pub(crate) use home::Home;
 pub(crate) use load::Load;
+pub(crate) use network::Network;
+pub(crate) use pooler::Pooler;
 pub(crate) use process::{FailedStart, Finished, Launch, Running, closed, full};
 pub(crate) use raw::RawConnection;
 pub(crate) use server::Server;

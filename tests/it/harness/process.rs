@@ -157,6 +157,15 @@ impl Launch {
         Running { child: Some(child), address, log, errors }
     }
 
+    /// Starts the service, which need not listen for long.
+    pub(crate) fn begin(&self, directory: &Path) -> Starting {
+        let mut child = self.command(directory).spawn().expect("the binary starts");
+        let log = Log::follow(child.stdout.take().expect("standard output is piped"));
+        let errors = Log::follow(child.stderr.take().expect("standard error is piped"));
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Starting(Running { child: Some(child), address, log, errors })
+    }
+
     /// Starts what can't start, and waits for its end. A service that listens after all is killed.
     pub(crate) fn fail_to_start(&self, directory: &Path) -> FailedStart {
         let mut child = self.command(directory).spawn().expect("the binary starts");
@@ -167,6 +176,24 @@ impl Launch {
         }
         let status = child.wait().expect("our own child can be waited for");
         FailedStart { code: status.code(), stderr: errors.until_end() }
+    }
+}
+
+/// A service that may not listen yet.
+#[derive(Debug)]
+pub(crate) struct Starting(Running);
+
+impl Starting {
+    /// Waits for a line of the log that holds `text`, and returns it.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        let line = self.0.log.wait_for(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("no line with {text:?}: {:#?}", self.0.errors()))
+    }
+
+    /// Asks it to stop, as an init system does, and returns the exit status.
+    pub(crate) async fn stop(mut self) -> Option<i32> {
+        self.0.terminate();
+        self.0.wait().await.code()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::{Connection, Database, eventually};
+use super::{Connection, Database, Pooler, eventually};
 
 /// Sessions that wait for a lock which somebody else holds.
 pub(crate) const BLOCKED: &str = "wait_event_type = 'Lock'";
@@ -29,10 +29,17 @@ impl Sessions {
         .await;
     }
 
+    /// How many there are of which `condition` holds.
+    pub(crate) async fn count(&mut self, condition: &str) -> usize {
+        self.processes(condition).await.len()
+    }
+
     /// Waits until there is none at all.
     pub(super) async fn all_end(&mut self) {
         eventually("the service's sessions end", async || {
-            self.processes("true").await.is_empty().then_some(())
+            // A pooler keeps them for the next.
+            let left = if Pooler::of_all().is_some() { "state <> 'idle'" } else { "true" };
+            self.processes(left).await.is_empty().then_some(())
         })
         .await;
     }

@@ -9,4 +9,6 @@ mod instances;
 mod lanes;
 mod lost_connections;
 mod passwords;
+mod poolers;
 mod restarts;
+mod surroundings;
