@@ -116,7 +116,7 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Balances,
         Self::Bonus,
         Self::Owners,

@@ -15,7 +15,7 @@ use crate::database::{
 };
 
 /// What there is to check.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check::Balances,
     Check::Bonus,
     Check::Owners,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     database::{
-        Chore, DatabaseError, HopedNew, Lane, Progress, SummaryWrite, Transaction,
+        Chore, DatabaseError, HopedNew, Lane, Progress, Transaction,
         changes::Changes,
         holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},

@@ -1,5 +1,7 @@
 //! Users as an operator sees them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
@@ -18,7 +20,7 @@ const USAGE_DAYS: u16 = 30;
 #[derive(Debug, Clone)]
 pub(crate) struct UserSeen {
     pub user: FoundUser,
-    pub account: Account,
+    pub account: Arc<Account>,
     pub prices: PriceList,
     pub limits: CapacityLimits,
     /// By when its holds count.
