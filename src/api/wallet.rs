@@ -83,7 +83,7 @@ fn tokens_schema() -> Object {
 }
 
 impl Wallet {
-    fn of(
+    pub(super) fn of(
         account: &Account,
         prices: &PriceList,
         limits: CapacityLimits,
@@ -102,7 +102,7 @@ impl Wallet {
             WalletCategory { total_tokens, limit_tokens, free_tokens }
         };
         Self {
-            credits: WalletCredits { total: account.credits(), bonus: Credits::ZERO },
+            credits: WalletCredits { total: account.credits(), bonus: account.funds().bonus() },
             tokens: tokens.collect(),
             categories: WalletCategories {
                 quick: category(Category::Quick),

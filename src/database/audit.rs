@@ -85,6 +85,8 @@ const HOLDS: &str = "
 pub(crate) enum Check {
     /// Credits and tokens are the sums of their changes, and never negative.
     Balances,
+    /// Given credits are the sums of their changes, never negative, and no more than all credits.
+    Bonus,
     /// Every transaction belongs to a balance.
     Owners,
     /// Every transaction's changes follow from its type and amount.
@@ -110,8 +112,9 @@ pub(crate) enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Balances,
+        Self::Bonus,
         Self::Owners,
         Self::Changes,
         Self::Backs,
@@ -128,6 +131,7 @@ impl Check {
     pub(crate) const fn rule(self) -> &'static str {
         match self {
             Self::Balances => "balances are the sums of their changes, none negative",
+            Self::Bonus => "given credits are the sums of their changes, within all credits",
             Self::Owners => "every transaction belongs to a balance",
             Self::Changes => "every change follows from its transaction",
             Self::Backs => "no more goes back than was taken, at what was paid",
@@ -217,19 +221,31 @@ row! {
         high: i64,
         low: i64,
         entries: i64,
+        /// Whether it is about credits that were given.
+        given: bool,
     }
 }
 
 impl From<WrongBalance> for Difference {
     fn from(wrong: WrongBalance) -> Self {
-        let WrongBalance { user_id: user, model_id: model, held, high, low, entries } = wrong;
+        let WrongBalance { user_id: user, model_id: model, held, high, low, entries, given } =
+            wrong;
         let sum = (i128::from(high) << 32_u32).saturating_add(i128::from(low));
-        let unit = if model.is_some() { "tokens" } else { "credits" };
+        let unit = match (&model, given) {
+            (Some(_), _) => "tokens",
+            (None, true) => "given credits",
+            (None, false) => "credits",
+        };
         let (check, expected, found) = match held {
             None => {
                 let found = format!("none for {entries} transactions");
                 (Check::Owners, format!("a balance of {sum} {unit}"), found)
             }
+            Some(held) if given && i128::from(held) == sum => {
+                let expected = format!("no fewer than 0 {unit}, and no more than credits");
+                (Check::Bonus, expected, held.to_string())
+            }
+            Some(held) if given => (Check::Bonus, format!("{sum} {unit}"), held.to_string()),
             Some(held) if i128::from(held) == sum => {
                 (Check::Balances, format!("no fewer than 0 {unit}"), held.to_string())
             }
@@ -271,26 +287,39 @@ impl From<WrongChange> for Difference {
     }
 }
 
+/// What went back of an allocation beyond what was paid with bought credits.
+macro_rules! bonus_back {
+    () => {
+        "(CASE WHEN back.credits > bought.amount + bought.bonus_delta
+            THEN back.credits - bought.amount - bought.bonus_delta ELSE 0 END)"
+    };
+}
+pub(super) use bonus_back;
+
 /// Entries of which more goes back than was taken, or at another price, in the brackets where the engines differ: the
 /// product of two amounts, divided by a third. What an allocation of C credits and T tokens gave back for t tokens is
-/// ⌊C × t ÷ T⌋.
+/// ⌊C × t ÷ T⌋; what of that had been given does not show where a refund took it.
 macro_rules! wrong_backs {
     ($product:literal, $quotient:literal) => {
         concat!(
             "SELECT taken.id, taken.user_id, taken.model_id, 'no more than it took' AS expected,
                 'more' AS found
             FROM (
-                SELECT reverses, sum(amount) AS amount FROM transactions
+                SELECT reverses, sum(amount) AS amount, sum(bonus_delta) AS bonus
+                FROM transactions
                 WHERE reverses IS NOT NULL AND type = 'reversal' GROUP BY reverses
             ) AS back
             LEFT JOIN transactions AS taken ON taken.id = back.reverses
             WHERE coalesce(back.amount > taken.amount, true)
                 OR taken.type NOT IN ('refund', 'consumption')
+                OR (taken.allocation_id IS NULL AND back.bonus > -taken.bonus_delta)
             UNION ALL
             SELECT bought.id, bought.user_id, bought.model_id,
                 'tokens back, and credits at what was paid', 'others'
             FROM (
-                SELECT allocation_id, sum(-tokens_delta) AS tokens, sum(amount) AS credits
+                SELECT allocation_id, sum(-tokens_delta) AS tokens, sum(amount) AS credits,
+                    sum(bonus_delta) AS bonus,
+                    sum(CASE type WHEN 'refund' THEN 1 ELSE 0 END) AS refunds
                 FROM transactions WHERE allocation_id IS NOT NULL GROUP BY allocation_id
             ) AS back
             LEFT JOIN transactions AS bought
@@ -299,7 +328,11 @@ macro_rules! wrong_backs {
             $product,
             " AND back.credits <> ",
             $quotient,
-            "), true)"
+            ") OR CASE WHEN back.refunds = 0 THEN back.bonus <> ",
+            bonus_back!(),
+            " ELSE back.bonus > ",
+            bonus_back!(),
+            " END, true)"
         )
     };
 }

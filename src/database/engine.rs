@@ -11,8 +11,9 @@ use super::{
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
-    Account, Facts, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine, LogFilter, LogPage,
-    MessageId, PriceList, ProductList, PurchaseKey, Quarters, UsagePart, UserId, Wanted,
+    Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
+    LogFilter, LogPage, MessageId, ModelId, PriceList, PricePage, ProductList, PurchaseKey,
+    PurchaseState, Quarters, TrackedPurchase, UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -316,6 +317,52 @@ impl Reader {
         page.map_err(DatabaseError::of_read)
     }
 
+    /// A page of the changes of a model's price, newest first: at most `limit`, with ids below `before`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn price_history(
+        &self,
+        model: &ModelId,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<PricePage, DatabaseError> {
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.price_history(model, limit, before).await,
+            AnyReader::Postgres(reader) => reader.price_history(model, limit, before).await,
+        };
+        page.map_err(DatabaseError::of_read)
+    }
+
+    /// Purchases, the newest first: at most `limit`, with ids below `before`, in a state if one is told.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchases(state, limit, before).await,
+            AnyReader::Postgres(reader) => reader.purchases(state, limit, before).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchase(&self, id: i64) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchase(id).await,
+            AnyReader::Postgres(reader) => reader.purchase(id).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
     /// Whether somebody has seen this user.
     ///
     /// # Errors
@@ -409,10 +456,14 @@ impl Lane for AnyLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        known: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         match self {
-            Self::Sqlite(lane) => lane.sum_usage(user).await,
-            Self::Postgres(lane) => lane.sum_usage(user).await,
+            Self::Sqlite(lane) => lane.sum_usage(user, known).await,
+            Self::Postgres(lane) => lane.sum_usage(user, known).await,
         }
     }
 

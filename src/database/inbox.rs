@@ -100,17 +100,21 @@ pub(super) const PURCHASE_USE: &str = "
                 WHERE entry.user_id = bought.user_id AND entry.type <> 'consumption'
                     AND entry.type <> 'allocation' AND entry.type = 'purchase'
                     AND entry.id < bought.entry_id), 0)
-            - coalesce((SELECT sum(entry.amount) FROM transactions AS entry
+            - coalesce((SELECT sum(entry.amount + entry.bonus_delta) FROM transactions AS entry
                 JOIN transactions AS earlier ON earlier.id = entry.reverses
                 WHERE entry.user_id = bought.user_id AND entry.type <> 'consumption'
                     AND entry.type <> 'allocation' AND entry.type = 'refund'
                     AND entry.allocation_id IS NULL AND earlier.id < bought.entry_id), 0)
-            + coalesce((SELECT sum(back.amount) FROM transactions AS back
+            + coalesce((SELECT sum(back.amount - back.bonus_delta) FROM transactions AS back
                 JOIN transactions AS entry ON entry.id = back.reverses
                 JOIN transactions AS earlier ON earlier.id = entry.reverses
                 WHERE back.user_id = bought.user_id AND back.type <> 'consumption'
                     AND back.type <> 'allocation' AND back.type = 'reversal'
                     AND entry.type = 'refund' AND earlier.id < bought.entry_id), 0)
+            + coalesce((SELECT sum(entry.credits_delta - entry.bonus_delta) FROM transactions AS entry
+                WHERE entry.user_id = bought.user_id AND entry.type <> 'consumption'
+                    AND entry.type <> 'allocation' AND entry.type = 'adjustment'
+                    AND entry.id < bought.entry_id), 0)
         AS BIGINT) AS bought_before,
         CAST(
             coalesce((SELECT sum(entry.bonus_delta - entry.credits_delta) FROM transactions AS entry

@@ -17,6 +17,7 @@ mod migrate_to;
 mod opening;
 mod operator_log;
 pub(crate) mod postgres;
+mod price_history;
 mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;
@@ -28,7 +29,7 @@ use std::future::Future;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::domain::{Facts, UserId, Wanted};
+use crate::domain::{Facts, FreshUsage, UserId, Wanted};
 
 pub(crate) use audit::{Audit, Check, Counts, Difference};
 pub(crate) use engine::{Database, EngineSettings, Opened, Reader};
@@ -76,13 +77,14 @@ pub(crate) trait Lane: Send + 'static {
     ) -> impl Future<Output = Result<Progress, DatabaseError>> + Send;
 
     /// Adds some of a user's entries to the sums of usage, the oldest that are in none, which takes a few
-    /// milliseconds at most.
+    /// milliseconds at most. Where nobody else writes, what is `known` need not be read again.
     ///
     /// # Errors
     /// Any [`DatabaseError`]; nothing was added then, unless the database went away during the commit itself.
     fn sum_usage(
         &mut self,
         user: &UserId,
+        known: &FreshUsage,
     ) -> impl Future<Output = Result<Progress, DatabaseError>> + Send;
 
     /// Brings the database into the state a stopped service leaves behind.

@@ -159,7 +159,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "schema",
     "seed",
     "idempotency keys",
@@ -168,6 +168,7 @@ const MIGRATIONS: [&str; 9] = [
     "money back",
     "holds",
     "usage",
+    "bonus",
     "operator",
 ];
 

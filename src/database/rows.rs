@@ -7,7 +7,7 @@ use std::{
 
 use super::DatabaseError;
 use crate::domain::{
-    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint,
+    Account, Accounts, Category, Credits, EntryIds, EntryKind, Facts, Fingerprint, Funds,
     GrantedPurchases, Hold, IdempotencyKey, ModelId, Price, PurchaseName, Replay, Tokens,
     Transaction, UserId, UserKey,
 };
@@ -44,7 +44,8 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner, named `frozen` where they are; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, with those that were given for a name, if there are any, called `frozen`
+        /// where the account is; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -57,7 +58,7 @@ row! {
 /// What was found so far.
 #[derive(Default)]
 pub(super) struct Found {
-    credits: HashMap<String, Credits>,
+    funds: HashMap<String, Funds>,
     frozen: HashSet<String>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
@@ -71,10 +72,10 @@ impl Found {
         let FactRow { source, owner, name, amount } = *row;
         let name = name.unwrap_or_default();
         match source {
-            "credits" => {
+            "credits" | "frozen" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
-                self.credits.insert(owner.to_owned(), credits);
-                if name == "frozen" {
+                self.funds.insert(owner.to_owned(), funds(credits, name, owner)?);
+                if source == "frozen" {
                     self.frozen.insert(owner.to_owned());
                 }
             }
@@ -106,9 +107,9 @@ impl Found {
     /// All of it, with new accounts for those of `users` of whom nothing was found.
     pub(super) fn into_facts(mut self, users: &[UserId]) -> Facts {
         let accounts = users.iter().map(|user| {
-            let credits = self.credits.remove(user.as_str()).unwrap_or_default();
+            let funds = self.funds.remove(user.as_str());
             let tokens = self.tokens.remove(user.as_str()).unwrap_or_default();
-            let mut account = Account::loaded(user.clone(), credits, tokens);
+            let mut account = Account::loaded(user.clone(), funds, tokens);
             if self.frozen.contains(user.as_str()) {
                 account.know_frozen();
             }
@@ -148,6 +149,14 @@ impl ReplayRow<'_> {
         let replay = Replay { fingerprint: Fingerprint::kept(fingerprint), outcome };
         Ok((UserKey::new(user, key), replay))
     }
+}
+
+/// Credits, of which as many were given as a text says.
+fn funds(credits: Credits, bonus: &str, owner: &str) -> Result<Funds, DatabaseError> {
+    let bonus = if bonus.is_empty() { 0 } else { possible(bonus.parse(), "bonus", owner)? };
+    let bonus = possible(Credits::new(bonus), "bonus", owner)?;
+    let funds = Funds::new(credits, bonus).ok_or("it is more than the credits");
+    possible(funds, "bonus", owner)
 }
 
 /// A line of the history.

@@ -65,10 +65,30 @@ row! {
     }
 }
 
-/// How many more tokens a balance may have by the time a lot goes back: those that reversals of the same batch bring.
+/// How many more tokens a balance may have by the time a lot goes back: those that reversals and
+/// adjustments of the same batch bring.
 pub(super) const fn may_come_back(wanted: &Wanted) -> i64 {
-    if wanted.reversing.is_empty() { 0 } else { Tokens::MAX.get() }
+    if wanted.reversing.is_empty() && !wanted.adds_tokens { 0 } else { Tokens::MAX.get() }
 }
+
+/// How many given credits the refund `part` took, with the engine's name for the larger of two numbers. Of an
+/// allocation bought credits go back first, so it is what went back beyond them, with it and before it.
+macro_rules! bonus_of_part {
+    ($larger:literal) => {
+        concat!(
+            "CASE WHEN part.allocation_id IS NULL THEN -part.bonus_delta ELSE (
+                 SELECT CAST(",
+            $larger,
+            "(sum(back.amount) - min(lot.amount + lot.bonus_delta), 0) - ",
+            $larger,
+            "(sum(back.amount) - part.amount - min(lot.amount + lot.bonus_delta), 0) AS BIGINT)
+                 FROM transactions AS back JOIN transactions AS lot ON lot.id = back.allocation_id
+                 WHERE back.allocation_id = part.allocation_id AND back.id <= part.id
+             ) END"
+        )
+    };
+}
+pub(super) use bonus_of_part;
 
 /// What was found so far.
 #[derive(Default)]
@@ -81,6 +101,11 @@ pub(super) struct StoreFacts {
     sweeps: Sweeps,
     lots: HashMap<UserId, Vec<Lot>>,
     entries: KeptEntries,
+}
+
+/// A purchase as a list shows it: JSON, without the entries that took it back.
+pub(super) fn listed(json: &str) -> Result<TrackedPurchase, DatabaseError> {
+    parsed("purchase", "a list", json)
 }
 
 impl StoreFacts {
@@ -98,9 +123,9 @@ impl StoreFacts {
             "message" => self.inbox.insert_kept(parsed(source, name, value)?),
             "sweep" => self.sweeps.insert_kept(parsed(source, name, value)?),
             "lot" => {
-                let (allocation, model, credits, tokens, tokens_back) =
+                let (allocation, model, credits, bonus, tokens, tokens_back) =
                     parsed(source, name, value)?;
-                let lot = Lot { allocation, model, credits, tokens, tokens_back };
+                let lot = Lot { allocation, model, credits, bonus, tokens, tokens_back };
                 self.lots.entry(user()?).or_default().push(lot);
             }
             "entry" => {

@@ -1,12 +1,12 @@
 //! What was used, as statements find it: from the sums that are kept, and from the entries that are in none yet.
 //! When entries are added to the sums is the ledger's business.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::{DatabaseError, Progress, rows::row};
-use crate::domain::{UsagePart, UsageSums};
+use crate::domain::{FreshUsage, QuarterSums, UsagePart, UsageSums, cost_credits_micro};
 
 /// Most entries that are added to the sums at once, which takes a few milliseconds.
 pub(crate) const SUMMED_AT_ONCE: i64 = 1_024;
@@ -172,8 +172,8 @@ impl PartRow {
     pub(super) fn into_part(self) -> UsagePart {
         let kept = (i128::from(self.cost_high) << 32_u32).saturating_add(i128::from(self.cost_low));
         let cost = kept
-            .saturating_add(cost(self.total_tokens, self.price))
-            .saturating_add(cost(self.unpriced_tokens, self.price_today));
+            .saturating_add(cost_credits_micro(self.total_tokens, self.price))
+            .saturating_add(cost_credits_micro(self.unpriced_tokens, self.price_today));
         UsagePart {
             period: self.period,
             model: self.model_id,
@@ -188,11 +188,6 @@ impl PartRow {
             fresh_entries: self.entries,
         }
     }
-}
-
-/// Millionths of a credit.
-fn cost(tokens: i64, price: Option<i64>) -> i128 {
-    i128::from(tokens).saturating_mul(i128::from(price.unwrap_or(0)))
 }
 
 row! {
@@ -212,69 +207,55 @@ row! {
     }
 }
 
-/// What is to be added to a user's sums.
-#[derive(Debug)]
-pub(super) struct Added {
-    /// By model and quarter, with the tokens that have no price.
-    sums: BTreeMap<(String, i64), (UsageSums, i64)>,
-    entries: i64,
-    /// The last entry that it is the sum of.
-    pub(super) until: i64,
+/// What entries come to; nothing if there are none.
+pub(super) fn fresh_usage(rows: Vec<FreshRow>) -> Option<FreshUsage> {
+    let until = rows.iter().map(|row| row.last_id).max()?;
+    let mut fresh = FreshUsage { until, ..FreshUsage::default() };
+    for row in rows {
+        let sums = UsageSums {
+            requests: row.requests.into(),
+            input_tokens: row.input_tokens.into(),
+            output_tokens: row.output_tokens.into(),
+            total_tokens: row.total_tokens.into(),
+            reversed_tokens: row.reversed_tokens.into(),
+            cost_credits_micro: cost_credits_micro(row.total_tokens, row.price),
+        };
+        let unpriced_tokens = if row.price.is_none() { row.total_tokens } else { 0 };
+        let of = (row.model_id.into(), row.quarter);
+        fresh.add(of, QuarterSums { sums, unpriced_tokens }, row.entries);
+    }
+    Some(fresh)
 }
 
-impl Added {
-    /// What the rows come to; nothing if there are none.
-    pub(super) fn of(rows: Vec<FreshRow>) -> Option<Self> {
-        let until = rows.iter().map(|row| row.last_id).max()?;
-        let mut added = Self { sums: BTreeMap::new(), entries: 0, until };
-        for row in rows {
-            added.entries = added.entries.saturating_add(row.entries);
-            let unpriced = if row.price.is_none() { row.total_tokens } else { 0 };
-            let (sums, tokens) = added.sums.entry((row.model_id, row.quarter)).or_default();
-            *tokens = tokens.saturating_add(unpriced);
-            sums.add(&UsageSums {
-                requests: row.requests.into(),
-                input_tokens: row.input_tokens.into(),
-                output_tokens: row.output_tokens.into(),
-                total_tokens: row.total_tokens.into(),
-                reversed_tokens: row.reversed_tokens.into(),
-                cost_credits_micro: cost(row.total_tokens, row.price),
-            });
-        }
-        Some(added)
-    }
+/// Whether there may be more than these rows came to.
+pub(super) const fn progress(fresh: &FreshUsage) -> Progress {
+    if fresh.entries < SUMMED_AT_ONCE { Progress::Done } else { Progress::More }
+}
 
-    /// A list of lists, in the order of the columns.
-    pub(super) fn json(&self) -> Result<String, DatabaseError> {
-        let list: Result<Vec<_>, DatabaseError> = self.sums.iter().map(Self::row).collect();
-        Ok(serde_json::Value::from(list?).to_string())
-    }
+/// What is to be added to a user's sums: a list of lists, in the order of the columns.
+pub(super) fn json_to_add(fresh: &FreshUsage) -> Result<String, DatabaseError> {
+    let list: Result<Vec<_>, DatabaseError> = fresh.quarters.iter().map(row_to_add).collect();
+    Ok(serde_json::Value::from(list?).to_string())
+}
 
-    fn row(
-        ((model, quarter), (sums, unpriced)): (&(String, i64), &(UsageSums, i64)),
-    ) -> Result<serde_json::Value, DatabaseError> {
-        let fits = |number: i128| {
-            let why =
-                || DatabaseError::Corrupt("a sum of usage is too large to be kept".to_owned());
-            i64::try_from(number).map_err(|_| why())
-        };
-        let cost = sums.cost_credits_micro;
-        Ok(json!([
-            model,
-            quarter,
-            fits(sums.requests)?,
-            fits(sums.input_tokens)?,
-            fits(sums.output_tokens)?,
-            fits(sums.total_tokens)?,
-            fits(sums.reversed_tokens)?,
-            fits(cost >> 32_u32)?,
-            fits(cost & 0xffff_ffff)?,
-            unpriced,
-        ]))
-    }
-
-    /// Whether there may be more to add.
-    pub(super) const fn progress(&self) -> Progress {
-        if self.entries < SUMMED_AT_ONCE { Progress::Done } else { Progress::More }
-    }
+fn row_to_add(
+    ((model, quarter), QuarterSums { sums, unpriced_tokens }): (&(Arc<str>, i64), &QuarterSums),
+) -> Result<serde_json::Value, DatabaseError> {
+    let fits = |number: i128| {
+        let why = || DatabaseError::Corrupt("a sum of usage is too large to be kept".to_owned());
+        i64::try_from(number).map_err(|_| why())
+    };
+    let cost = sums.cost_credits_micro;
+    Ok(json!([
+        &**model,
+        quarter,
+        fits(sums.requests)?,
+        fits(sums.input_tokens)?,
+        fits(sums.output_tokens)?,
+        fits(sums.total_tokens)?,
+        fits(sums.reversed_tokens)?,
+        fits(cost >> 32_u32)?,
+        fits(cost & 0xffff_ffff)?,
+        unpriced_tokens,
+    ]))
 }

@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Category, Credits, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Refusal, Tokens,
-    UserId,
+    Category, Credits, Funds, Hold, Holds, Lots, ModelId, Price, PriceList, Recorded, Refusal,
+    Tokens, UserId,
 };
 
 /// A user's credits and tokens, with the changes made since it was loaded.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so, or not")]
 pub(crate) struct Account {
     user: UserId,
-    credits: Credits,
+    /// Whether the user has been seen before.
+    known: bool,
+    funds: Funds,
     tokens: BTreeMap<ModelId, Tokens>,
     holds: Holds,
     /// What its allocations bought, where somebody asked.
@@ -32,21 +35,25 @@ impl Account {
     /// The account of a user nobody has seen.
     #[cfg(test)]
     pub(crate) const fn new(user: UserId) -> Self {
-        Self::loaded(user, Credits::ZERO, BTreeMap::new())
+        Self::loaded(user, None, BTreeMap::new())
     }
 
-    /// An account as it was kept.
+    /// An account as it was kept; nobody has seen a user without credits, be they none.
     pub(crate) const fn loaded(
         user: UserId,
-        credits: Credits,
+        kept: Option<Funds>,
         tokens: BTreeMap<ModelId, Tokens>,
     ) -> Self {
-        let holds = Holds::new();
+        let (known, funds) = match kept {
+            Some(funds) => (true, funds),
+            None => (false, Funds::NONE),
+        };
         Self {
             user,
-            credits,
+            known,
+            funds,
             tokens,
-            holds,
+            holds: Holds::new(),
             lots: None,
             entries: Vec::new(),
             reset: false,
@@ -61,7 +68,17 @@ impl Account {
 
     /// Credits not yet spent.
     pub(crate) const fn credits(&self) -> Credits {
-        self.credits
+        self.funds.total()
+    }
+
+    /// The same, with how many of them were given.
+    pub(crate) const fn funds(&self) -> Funds {
+        self.funds
+    }
+
+    /// Whether there is such a user.
+    pub(super) const fn is_known(&self) -> bool {
+        self.known
     }
 
     /// Tokens left, for every model that ever got some.
@@ -160,9 +177,10 @@ impl Account {
     /// they stay amounts.
     pub(super) fn record(&mut self, recorded: Recorded) {
         let entry = &recorded.entry;
-        self.credits = self
-            .credits
-            .changed_by(entry.credits_delta())
+        self.known = true;
+        self.funds = self
+            .funds
+            .changed_by(entry.credits_delta(), entry.bonus_delta())
             .expect("the rule of the entry has looked at the credits");
         if let Some(model) = entry.model() {
             let held = self.tokens.get(model).copied().unwrap_or_default();
@@ -182,7 +200,7 @@ impl Account {
 
     /// Forgets credits, tokens, holds and all entries.
     pub(super) fn forget(&mut self) {
-        self.credits = Credits::ZERO;
+        self.funds = Funds::NONE;
         self.tokens.clear();
         self.holds = Holds::new();
         // Whoever asked for them may still come.

@@ -41,6 +41,7 @@ impl Operation for Allocate {
         self.check_credits(account)?;
 
         let mut totals = HashMap::new();
+        let mut funds = account.funds();
         let mut entries = Vec::with_capacity(self.items.len());
         for Allocation { model, credits } in &self.items {
             let price = prices
@@ -55,9 +56,14 @@ impl Operation for Allocate {
                 return Err(Refusal::AllocationTooSmall { model: model.clone() });
             }
             *total = total.checked_add(tokens).expect("within the limit, which is an amount");
+            let bonus = funds.bonus_of_spent(*credits);
+            funds = funds
+                .changed_by(credits.get().saturating_neg(), bonus.get().saturating_neg())
+                .expect("the credits of all items are there");
             entries.push(Entry::Allocation {
                 model: model.clone(),
                 credits: *credits,
+                bonus,
                 tokens,
                 price_per_m_token: price.price_per_m_token(),
             });

@@ -89,10 +89,39 @@ amount! {
     Tokens
 }
 
+impl Credits {
+    /// By how much it is more than `other`; zero, if it is not.
+    pub(crate) fn beyond(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
+}
+
 impl Tokens {
     /// The difference, or `None` below zero.
     pub(crate) fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).and_then(|rest| Self::new(rest).ok())
+    }
+}
+
+/// A change of an amount by hand: up or down by at most [`Credits::MAX`], and not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delta(i64);
+
+impl Delta {
+    /// Takes `value` as a change, if it can be one.
+    pub(crate) const fn new(value: i64) -> Option<Self> {
+        let is_one = value != 0 && value.unsigned_abs() <= MAX_EXACT_IN_JAVASCRIPT.unsigned_abs();
+        if is_one { Some(Self(value)) } else { None }
+    }
+
+    /// By how much; negative where it goes down.
+    pub(crate) const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// By how much, up or down.
+    pub(crate) const fn size(self) -> i64 {
+        self.0.saturating_abs()
     }
 }
 

@@ -3,7 +3,8 @@
 //! Entries are only ever added; every balance is the sum of their deltas.
 
 use super::{
-    Actor, Credits, EntryReason, HoldId, ModelId, PurchaseRecord, StoreTransactionId, Tokens, Usage,
+    Actor, Credits, Delta, EntryReason, HoldId, ModelId, PurchaseRecord, StoreTransactionId,
+    Tokens, Usage,
 };
 
 /// What happened.
@@ -88,6 +89,8 @@ pub(crate) enum Entry {
         model: ModelId,
         /// Credits spent.
         credits: Credits,
+        /// How many of those had been given.
+        bonus: Credits,
         /// Tokens added.
         tokens: Tokens,
         /// Credits per million tokens at that moment.
@@ -110,6 +113,8 @@ pub(crate) enum Entry {
     CreditsRefund {
         /// Credits taken.
         credits: Credits,
+        /// How many of those had been given.
+        bonus: Credits,
         /// The entry of the purchase.
         purchase: i64,
     },
@@ -129,6 +134,8 @@ pub(crate) enum Entry {
     RefundReversal {
         /// Credits added.
         credits: Credits,
+        /// How many of those had been given before they were taken.
+        bonus: Credits,
         /// The entry of the refund.
         refund: i64,
     },
@@ -154,6 +161,21 @@ pub(crate) enum Entry {
         /// What they were bought with.
         allocation: i64,
     },
+    /// Credits were given.
+    Grant {
+        /// Credits added.
+        credits: Credits,
+        reason: EntryReason,
+    },
+    /// Credits were put right.
+    CreditsAdjustment {
+        delta: Delta,
+        /// How many of those taken away had been given; none, where credits are added.
+        bonus: Credits,
+        reason: EntryReason,
+    },
+    /// A model's tokens were put right.
+    TokensAdjustment { model: ModelId, delta: Delta, reason: EntryReason },
 }
 
 impl Entry {
@@ -166,10 +188,13 @@ impl Entry {
             Self::CreditsRefund { .. } | Self::TokensRefund { .. } => EntryKind::Refund,
             Self::RefundReversal { .. } | Self::ConsumptionReversal { .. } => EntryKind::Reversal,
             Self::Return { .. } => EntryKind::Return,
+            Self::Grant { .. } => EntryKind::Grant,
+            Self::CreditsAdjustment { .. } | Self::TokensAdjustment { .. } => EntryKind::Adjustment,
         }
     }
 
-    /// The amount the history shows, never negative: tokens of a consumption and its reversal, else credits.
+    /// The amount the history shows, never negative: tokens of a consumption and its reversal, of an
+    /// adjustment whichever it changes, else credits.
     pub(crate) const fn amount(&self) -> i64 {
         match self {
             Self::Purchase { credits, .. }
@@ -177,23 +202,30 @@ impl Entry {
             | Self::CreditsRefund { credits, .. }
             | Self::TokensRefund { credits, .. }
             | Self::RefundReversal { credits, .. }
-            | Self::Return { credits, .. } => credits.get(),
+            | Self::Return { credits, .. }
+            | Self::Grant { credits, .. } => credits.get(),
             Self::Consumption { usage, shortfall, .. } => taken(*usage, *shortfall),
             Self::ConsumptionReversal { tokens, .. } => tokens.get(),
+            Self::CreditsAdjustment { delta, .. } | Self::TokensAdjustment { delta, .. } => {
+                delta.size()
+            }
         }
     }
 
     /// The model concerned, if any.
     pub(crate) const fn model(&self) -> Option<&ModelId> {
         match self {
-            Self::Purchase { .. } | Self::CreditsRefund { .. } | Self::RefundReversal { .. } => {
-                None
-            }
+            Self::Purchase { .. }
+            | Self::CreditsRefund { .. }
+            | Self::RefundReversal { .. }
+            | Self::Grant { .. }
+            | Self::CreditsAdjustment { .. } => None,
             Self::Allocation { model, .. }
             | Self::Consumption { model, .. }
             | Self::TokensRefund { model, .. }
             | Self::ConsumptionReversal { model, .. }
-            | Self::Return { model, .. } => Some(model),
+            | Self::Return { model, .. }
+            | Self::TokensAdjustment { model, .. } => Some(model),
         }
     }
 
@@ -202,20 +234,28 @@ impl Entry {
         match self {
             Self::Purchase { credits, .. }
             | Self::RefundReversal { credits, .. }
-            | Self::Return { credits, .. } => credits.get(),
+            | Self::Return { credits, .. }
+            | Self::Grant { credits, .. } => credits.get(),
             Self::Allocation { credits, .. } | Self::CreditsRefund { credits, .. } => {
                 negative(credits.get())
             }
+            Self::CreditsAdjustment { delta, .. } => delta.get(),
             Self::Consumption { .. }
             | Self::TokensRefund { .. }
-            | Self::ConsumptionReversal { .. } => 0,
+            | Self::ConsumptionReversal { .. }
+            | Self::TokensAdjustment { .. } => 0,
         }
     }
 
     /// By how much the model's tokens changed.
     pub(crate) fn tokens_delta(&self) -> i64 {
         match self {
-            Self::Purchase { .. } | Self::CreditsRefund { .. } | Self::RefundReversal { .. } => 0,
+            Self::Purchase { .. }
+            | Self::CreditsRefund { .. }
+            | Self::RefundReversal { .. }
+            | Self::Grant { .. }
+            | Self::CreditsAdjustment { .. } => 0,
+            Self::TokensAdjustment { delta, .. } => delta.get(),
             Self::Allocation { tokens, .. } | Self::ConsumptionReversal { tokens, .. } => {
                 tokens.get()
             }
@@ -237,7 +277,10 @@ impl Entry {
             Self::Purchase { .. }
             | Self::Allocation { .. }
             | Self::Consumption { .. }
-            | Self::Return { .. } => None,
+            | Self::Return { .. }
+            | Self::Grant { .. }
+            | Self::CreditsAdjustment { .. }
+            | Self::TokensAdjustment { .. } => None,
         }
     }
 
@@ -252,17 +295,28 @@ impl Entry {
     }
 
     /// How much of the change of credits had been given, not bought.
-    pub(crate) const fn bonus_delta(&self) -> i64 {
+    pub(crate) fn bonus_delta(&self) -> i64 {
         match self {
-            Self::Return { bonus, .. } => bonus.get(),
-            _ => 0,
+            Self::Return { bonus, .. } | Self::RefundReversal { bonus, .. } => bonus.get(),
+            Self::Grant { credits, .. } => credits.get(),
+            Self::Allocation { bonus, .. }
+            | Self::CreditsRefund { bonus, .. }
+            | Self::CreditsAdjustment { bonus, .. } => negative(bonus.get()),
+            Self::Purchase { .. }
+            | Self::Consumption { .. }
+            | Self::TokensRefund { .. }
+            | Self::ConsumptionReversal { .. }
+            | Self::TokensAdjustment { .. } => 0,
         }
     }
 
     /// Why it was made, where somebody had to say.
     pub(crate) const fn reason(&self) -> Option<&EntryReason> {
         match self {
-            Self::ConsumptionReversal { reason, .. } => Some(reason),
+            Self::ConsumptionReversal { reason, .. }
+            | Self::Grant { reason, .. }
+            | Self::CreditsAdjustment { reason, .. }
+            | Self::TokensAdjustment { reason, .. } => Some(reason),
             _ => None,
         }
     }

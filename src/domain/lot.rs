@@ -6,7 +6,8 @@ use super::{Credits, Entry, ModelId, Recorded, Tokens};
 /// The tokens that one allocation bought.
 ///
 /// Of C credits and T tokens, ⌊C × tokens back ÷ T⌋ credits are back in all; each time the difference counts. So
-/// nobody gains by splitting, and nothing is lost by giving back at once what was just bought.
+/// nobody gains by splitting, and nothing is lost by giving back at once what was just bought. Of the credits that are
+/// back the bought ones come first, then those that had been given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lot {
     /// The allocation's entry.
@@ -14,6 +15,8 @@ pub(crate) struct Lot {
     pub model: ModelId,
     /// What was paid.
     pub credits: Credits,
+    /// How many of those had been given.
+    pub bonus: Credits,
     /// What was bought.
     pub tokens: Tokens,
     /// What went back, by returns and refunds.
@@ -35,11 +38,24 @@ impl Lot {
     }
 
     /// What `more` of its tokens are worth when they go back.
-    pub(crate) fn worth(&self, more: Tokens) -> Credits {
+    fn worth(&self, more: Tokens) -> Credits {
+        self.part(more).credits
+    }
+
+    /// So many more of its tokens, with what they are worth when they go back.
+    fn part(&self, tokens: Tokens) -> Part {
         let back = self.tokens_back.get();
-        let all = self.credits_back(back.saturating_add(more.get()));
-        Credits::new(all.saturating_sub(self.credits_back(back)))
-            .expect("more tokens are worth no less")
+        let back = [back, back.saturating_add(tokens.get())];
+        let [before, after] = back.map(|tokens| {
+            Credits::new(self.credits_back(tokens)).expect("no more come back than were paid")
+        });
+        let bought = self.credits.beyond(self.bonus);
+        Part {
+            allocation: self.allocation,
+            tokens,
+            credits: after.beyond(before),
+            bonus: after.beyond(bought).beyond(before.beyond(bought)),
+        }
     }
 
     /// The fewest of at most `available` tokens that are worth as much as can be had of `credits`, never more.
@@ -72,7 +88,7 @@ impl Lot {
         let tokens = if credits == Credits::ZERO { 0 } else { total.saturating_sub(back) };
         let tokens = i64::try_from(tokens).ok().and_then(|tokens| Tokens::new(tokens).ok());
         let tokens = tokens.expect("no more than the lot has left");
-        Part { allocation: self.allocation, tokens, credits: self.worth(tokens) }
+        self.part(tokens)
     }
 }
 
@@ -83,6 +99,8 @@ pub(super) struct Part {
     pub tokens: Tokens,
     /// What they are worth.
     pub credits: Credits,
+    /// How many of those had been given.
+    pub bonus: Credits,
 }
 
 /// What an account's allocations bought, the newest last. Those that can't have unused tokens may be missing.
@@ -93,10 +111,11 @@ impl Lots {
     /// Takes note of an entry.
     pub(super) fn follow(&mut self, recorded: &Recorded) {
         match &recorded.entry {
-            Entry::Allocation { model, credits, tokens, .. } => self.0.push(Lot {
+            Entry::Allocation { model, credits, bonus, tokens, .. } => self.0.push(Lot {
                 allocation: recorded.id,
                 model: model.clone(),
                 credits: *credits,
+                bonus: *bonus,
                 tokens: *tokens,
                 tokens_back: Tokens::ZERO,
             }),
@@ -111,7 +130,8 @@ impl Lots {
         }
     }
 
-    /// The unused tokens of all lots, the newest first: of each model as many as `available` tells.
+    /// The unused tokens of all lots, the newest first: of each model as many as `available` tells. What is there
+    /// beyond them was given, and counts as used first.
     fn unused(&self, available: impl Fn(&ModelId) -> Tokens) -> Vec<(&Lot, Tokens)> {
         let mut rest: std::collections::BTreeMap<&ModelId, i64> = std::collections::BTreeMap::new();
         let mut unused = Vec::new();
@@ -132,12 +152,7 @@ impl Lots {
     /// nothing.
     pub(super) fn unused_of(&self, model: &ModelId, available: Tokens) -> Vec<Part> {
         let of_model = |other: &ModelId| if other == model { available } else { Tokens::ZERO };
-        let part = |(lot, tokens): (&Lot, Tokens)| Part {
-            allocation: lot.allocation,
-            tokens,
-            credits: lot.worth(tokens),
-        };
-        self.unused(of_model).into_iter().map(part).collect()
+        self.unused(of_model).into_iter().map(|(lot, tokens)| lot.part(tokens)).collect()
     }
 
     /// Parts that are worth up to `credits` together, of the newest lots first. No part is worth nothing.

@@ -5,14 +5,17 @@
 
 mod account;
 mod actor;
+mod adjustment;
 mod allocation;
 mod amount;
 mod consent;
 mod consumption;
+mod credit_grant;
 mod entry;
 mod errand;
 mod facts;
 mod freeze;
+mod funds;
 mod grant;
 mod history;
 mod hold;
@@ -29,9 +32,13 @@ mod notification;
 mod operation;
 mod operator_act;
 mod pause;
+mod price_act;
+mod price_line;
 mod pricing;
 mod product;
+mod product_act;
 mod purchase;
+mod purchase_act;
 mod purchase_key;
 mod purchase_state;
 mod quote;
@@ -65,14 +72,17 @@ mod taking_back_test;
 
 pub(crate) use account::Account;
 pub(crate) use actor::Actor;
+pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
-pub(crate) use amount::{Credits, OutOfRange, Tokens, Usage};
+pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
+pub(crate) use credit_grant::{GiveCredits, Given};
 pub(crate) use entry::{Entry, EntryKind, Recorded};
 pub(crate) use errand::{Errand, TakeTurn, Told, Turn};
 pub(crate) use facts::{Accounts, EntryIds, Facts, GrantedPurchases, Wanted};
 pub(crate) use freeze::{Freeze, Unfreeze};
+pub(crate) use funds::Funds;
 pub(crate) use grant::{Grant, GrantOutcome};
 pub(crate) use history::{HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, Transaction};
 pub(crate) use hold::{HOLD_COLUMNS, Hold, HoldId, HoldStatus, Holds};
@@ -90,16 +100,20 @@ pub(crate) use log_line::{LogFilter, LogLine, LogPage};
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
-    PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
+    PRODUCT_ID_MAX_CHARS, PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
 pub(crate) use news::{Hear, Heard, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
+pub(crate) use price_act::{RemovePrice, SetPrice};
+pub(crate) use price_line::{PriceLine, PricePage};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
+pub(crate) use product_act::SetProduct;
 pub(crate) use purchase::{Purchase, PurchaseRecord};
+pub(crate) use purchase_act::{ActedOn, Approve, ChosenPurchase, RefundPurchase, Reject, Retry};
 pub(crate) use purchase_key::PurchaseKey;
 pub(crate) use purchase_state::{PurchaseState, Reason};
 pub(crate) use quote::{Asked, Limit, Quote, Quotes};
@@ -117,6 +131,8 @@ pub(crate) use sweep::{EndSweep, Sweep, SweepTurn, Sweeps, TakeSweep, TrackedSwe
 pub(crate) use token_form::TokenForm;
 pub(crate) use tracked::TrackedPurchase;
 pub(crate) use tracked_purchases::TrackedPurchases;
-pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy};
+pub(crate) use usage_period::{DateRange, Periods, Quarters, UsageBy, quarter_of};
 pub(crate) use usage_share::PurchaseUse;
-pub(crate) use usage_sums::{UsageLine, UsagePart, UsageReport, UsageSums};
+pub(crate) use usage_sums::{
+    FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
+};

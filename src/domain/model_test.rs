@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    Account, Applied, Category, Consumed, EntryKind, EntryReason, Facts, HoldId, HoldStatus,
-    KeptEntry, Lots, ModelId, OpenHold, Operation, Recorded, Refusal, ReleaseHold, Reset,
-    ReturnTokens, Reverse, SettleHold, Usage, UserId,
+    Account, Adjust, Adjustment, Applied, Category, Consumed, Delta, EntryKind, EntryReason, Facts,
+    GiveCredits, HoldId, HoldStatus, KeptEntry, Lots, ModelId, OpenHold, Operation, Recorded,
+    Refusal, ReleaseHold, Reset, ReturnTokens, Reverse, SettleHold, Usage, UserId,
     samples::{
         Prices, allocate, consume, credits, decide, facts, first_prices, limits, model, price_list,
         purchase, purchase_name, tokens, user_id,
@@ -36,6 +36,9 @@ enum Step {
     Release { user: &'static str, hold: usize },
     Pass { seconds: i64 },
     Reset { user: &'static str },
+    Give { user: &'static str, credits: i64 },
+    AdjustCredits { user: &'static str, delta: i64 },
+    AdjustTokens { user: &'static str, model: &'static str, delta: i64 },
     Limits { quick: i64, think: i64 },
     Reprice { model: &'static str, price: i64, category: Category },
 }
@@ -44,6 +47,8 @@ enum Step {
 #[derive(Default)]
 struct Model {
     users: BTreeMap<&'static str, Holdings>,
+    /// Who ever got credits.
+    known: BTreeSet<&'static str>,
     names: BTreeMap<&'static str, &'static str>,
     prices: Prices,
     limits: BTreeMap<Category, i64>,
@@ -72,8 +77,11 @@ enum Closed {
 #[derive(Default, Clone, PartialEq, Debug)]
 struct Holdings {
     credits: i128,
+    /// How many of them were given.
+    given: i128,
     tokens: BTreeMap<&'static str, i128>,
-    history: Vec<(&'static str, i128, Option<&'static str>)>,
+    /// Kind, amount, model, and by how much the given credits changed.
+    history: Vec<(&'static str, i128, Option<&'static str>, i128)>,
     bought: Vec<Bought>,
     /// What is left to come back of each consumption, with its model.
     used: Vec<(&'static str, i128)>,
@@ -84,8 +92,29 @@ struct Holdings {
 struct Bought {
     model: &'static str,
     credits: i128,
+    given: i128,
     tokens: i128,
     back: i128,
+}
+
+impl Holdings {
+    /// Takes credits, bought ones first. Tells how many of them had been given.
+    fn take(&mut self, credits: i128) -> i128 {
+        let bought = self.credits - self.given;
+        let given = if credits > bought { credits - bought } else { 0 };
+        self.credits -= credits;
+        self.given -= given;
+        given
+    }
+}
+
+impl Bought {
+    /// Credits that are back in all, and how many of them had been given: those beyond the bought ones.
+    fn in_all(&self) -> (i128, i128) {
+        let credits = self.credits * self.back / self.tokens;
+        let bought = self.credits - self.given;
+        (credits, if credits > bought { credits - bought } else { 0 })
+    }
 }
 
 impl Model {
@@ -108,7 +137,8 @@ impl Model {
             return Err(Refusal::BalanceOverflow);
         }
         holdings.credits += i128::from(credits);
-        holdings.history.push(("purchase", i128::from(credits), None));
+        holdings.history.push(("purchase", i128::from(credits), None, 0));
+        self.known.insert(user);
         for name in names {
             self.names.insert(name, user);
         }
@@ -148,12 +178,15 @@ impl Model {
             if bought == 0 {
                 return Err(Refusal::AllocationTooSmall { model: model(name) });
             }
+            let given = after.given.min(spent.into());
             after.credits -= i128::from(spent);
+            after.given -= given;
             *after.tokens.entry(name).or_default() += bought;
-            after.history.push(("allocation", i128::from(spent), Some(name)));
+            after.history.push(("allocation", i128::from(spent), Some(name), -given));
             after.bought.push(Bought {
                 model: name,
                 credits: spent.into(),
+                given,
                 tokens: bought,
                 back: 0,
             });
@@ -184,7 +217,7 @@ impl Model {
         let holdings = self.users.get_mut(user).expect("who has tokens");
         let left = holdings.tokens.get_mut(name).expect("who has tokens");
         *left -= used;
-        holdings.history.push(("consumption", used, Some(name)));
+        holdings.history.push(("consumption", used, Some(name), 0));
         holdings.used.push((name, used));
         *left
     }
@@ -298,7 +331,7 @@ impl Model {
         }
         *left -= amount;
         *held += amount;
-        holdings.history.push(("reversal", amount, Some(name)));
+        holdings.history.push(("reversal", amount, Some(name), 0));
         Ok((amount, *held))
     }
 
@@ -312,15 +345,17 @@ impl Model {
         let mut after = self.users.get(user).cloned().unwrap_or_default();
         let mut rest = self.free(user, name).unwrap_or(0);
         let held = after.tokens.get(name).copied().unwrap_or(0) - rest;
-        let (mut given, mut worth) = (0, 0);
+        let (mut given, mut worth, mut bonus) = (0, 0, 0);
         for bought in after.bought.iter_mut().rev().filter(|bought| bought.model == name) {
             let part = rest.min(bought.tokens - bought.back);
             if part > 0 {
-                let in_all = |back| bought.credits * back / bought.tokens;
-                let credits = in_all(bought.back + part) - in_all(bought.back);
+                let before = bought.in_all();
                 bought.back += part;
+                let back = bought.in_all();
+                let (credits, of_bonus) = (back.0 - before.0, back.1 - before.1);
                 (rest, given, worth) = (rest - part, given + part, worth + credits);
-                after.history.push(("return", credits, Some(name)));
+                bonus += of_bonus;
+                after.history.push(("return", credits, Some(name), of_bonus));
             }
         }
         if given == 0 {
@@ -333,9 +368,81 @@ impl Model {
             return Err(Refusal::BalanceOverflow);
         }
         after.credits += worth;
+        after.given += bonus;
         after.tokens.insert(name, held + rest);
         self.users.insert(user, after);
         Ok((given, worth))
+    }
+
+    /// Tells the credits, and how many of them were given.
+    fn give(&mut self, user: &'static str, credits: i64) -> Result<(i128, i128), Refusal> {
+        let holdings = self.users.entry(user).or_default();
+        if holdings.credits + i128::from(credits) > MOST {
+            return Err(Refusal::BalanceOverflow);
+        }
+        holdings.credits += i128::from(credits);
+        holdings.given += i128::from(credits);
+        holdings.history.push(("grant", credits.into(), None, credits.into()));
+        self.known.insert(user);
+        Ok((holdings.credits, holdings.given))
+    }
+
+    fn adjust_credits(
+        &mut self,
+        user: &'static str,
+        delta: i64,
+    ) -> Result<(i128, i128, Option<i128>), Refusal> {
+        let delta = i128::from(delta);
+        if !self.known.contains(user) {
+            return Err(Refusal::UserNotFound);
+        }
+        let holdings = self.users.entry(user).or_default();
+        if holdings.credits + delta > MOST {
+            return Err(Refusal::BalanceOverflow);
+        }
+        if holdings.credits + delta < 0 {
+            let available = credits(holdings.credits);
+            return Err(Refusal::InsufficientCredits { required: -delta, available });
+        }
+        let mut given = 0;
+        if delta < 0 {
+            given = holdings.take(-delta);
+        } else {
+            holdings.credits += delta;
+        }
+        holdings.history.push(("adjustment", delta.abs(), None, -given));
+        Ok((holdings.credits, holdings.given, None))
+    }
+
+    fn adjust_tokens(
+        &mut self,
+        user: &'static str,
+        name: &'static str,
+        delta: i64,
+    ) -> Result<(i128, i128, Option<i128>), Refusal> {
+        let delta = i128::from(delta);
+        if !self.known.contains(user) {
+            return Err(Refusal::UserNotFound);
+        }
+        let free = self.free(user, name);
+        if delta > 0 && free.is_none() && !self.prices.contains_key(name) {
+            return Err(Refusal::ModelNotPriced { model: model(name) });
+        }
+        if delta < 0 {
+            let free = free.ok_or_else(|| Refusal::NoTokenBalance { model: model(name) })?;
+            if free + delta < 0 {
+                let (required, available) = (tokens(-delta), tokens(free));
+                return Err(Refusal::InsufficientTokens { required, available });
+            }
+        }
+        let holdings = self.users.entry(user).or_default();
+        let held = holdings.tokens.get(name).copied().unwrap_or(0);
+        if held + delta > MOST {
+            return Err(Refusal::BalanceOverflow);
+        }
+        holdings.tokens.insert(name, held + delta);
+        holdings.history.push(("adjustment", delta.abs(), Some(name), 0));
+        Ok((holdings.credits, holdings.given, Some(held + delta)))
     }
 
     fn reset(&mut self, user: &'static str) {
@@ -377,7 +484,7 @@ impl Real {
         let result = operation.decide(&user_id(user), &mut self.0);
         if !matches!(result, Ok(Applied { replayed: false, .. })) {
             let account = self.account(user);
-            assert_eq!(account.credits(), before.credits(), "a refusal changed credits");
+            assert_eq!(account.funds(), before.funds(), "a refusal changed credits");
             assert_eq!(account.tokens(), before.tokens(), "a refusal changed tokens");
             assert_eq!(account.entries(), before.entries(), "a refusal left an entry");
             assert_eq!(account.holds(), before.holds(), "a refusal changed holds");
@@ -402,6 +509,20 @@ impl Real {
         let result = self.decide(user, &Reverse { consumption, tokens: amount, reason });
         result.map(|Applied { outcome, .. }| {
             (i128::from(outcome.tokens.get()), i128::from(outcome.remaining.get()))
+        })
+    }
+
+    fn adjust(
+        &mut self,
+        user: &'static str,
+        adjustment: Adjustment,
+    ) -> Result<(i128, i128, Option<i128>), Refusal> {
+        let reason = EntryReason::new("wrong").expect("a reason");
+        let result = self.decide(user, &Adjust { adjustment, reason });
+        result.map(|Applied { outcome, replayed }| {
+            assert!(!replayed, "nothing was repeated");
+            let tokens = outcome.tokens.map(|tokens| i128::from(tokens.get()));
+            (outcome.credits.get().into(), outcome.bonus.get().into(), tokens)
         })
     }
 
@@ -430,14 +551,16 @@ impl Real {
 
 /// Credits and tokens are what the entries since the last reset add up to.
 fn assert_balances_follow_from_entries(account: &Account) {
-    let mut credits = 0_i128;
+    let (mut credits, mut given) = (0_i128, 0_i128);
     let mut tokens: BTreeMap<ModelId, i128> = BTreeMap::new();
     for entry in account.entries().iter().map(|it| &it.entry) {
         credits += i128::from(entry.credits_delta());
         if let Some(model) = entry.model() {
             *tokens.entry(model.clone()).or_default() += i128::from(entry.tokens_delta());
         }
+        given += i128::from(entry.bonus_delta());
         assert!(credits >= 0, "credits were negative on the way");
+        assert!((0..=credits).contains(&given), "{given} of {credits} credits were given");
         assert!(tokens.values().all(|held| *held >= 0), "tokens were negative on the way");
     }
     let held: BTreeMap<ModelId, i128> = account
@@ -446,11 +569,13 @@ fn assert_balances_follow_from_entries(account: &Account) {
         .map(|(model, tokens)| (model.clone(), i128::from(tokens.get())))
         .collect();
     assert_eq!(i128::from(account.credits().get()), credits);
+    assert_eq!(i128::from(account.funds().bonus().get()), given);
     assert_eq!(held, tokens);
 }
 
 fn assert_same_holdings(account: &Account, expected: &Holdings) {
     assert_eq!(i128::from(account.credits().get()), expected.credits);
+    assert_eq!(i128::from(account.funds().bonus().get()), expected.given);
     let held: BTreeMap<&str, i128> = account
         .tokens()
         .iter()
@@ -463,7 +588,8 @@ fn assert_same_holdings(account: &Account, expected: &Holdings) {
         .map(|recorded| {
             let entry = &recorded.entry;
             let model = entry.model().map(ModelId::as_str);
-            (entry.kind().name(), i128::from(entry.amount()), model)
+            let given = i128::from(entry.bonus_delta());
+            (entry.kind().name(), i128::from(entry.amount()), model, given)
         })
         .collect();
     assert_eq!(history, expected.history);
@@ -566,6 +692,25 @@ fn run(steps: Vec<Step>) {
                 assert!(real.account(user).is_reset());
                 model.reset(user);
             }
+            Step::Give { user, credits: amount } => {
+                let reason = EntryReason::new("sorry").expect("a reason");
+                let gift = GiveCredits { credits: credits(amount.into()), reason };
+                let told = real.decide(user, &gift).map(|Applied { outcome, .. }| {
+                    (i128::from(outcome.credits.get()), i128::from(outcome.bonus.get()))
+                });
+                assert_eq!(told, model.give(user, amount));
+            }
+            Step::AdjustCredits { user, delta } => {
+                let by = Delta::new(delta).expect("not zero");
+                let told = real.adjust(user, Adjustment::Credits(by));
+                assert_eq!(told, model.adjust_credits(user, delta));
+            }
+            Step::AdjustTokens { user, model: name, delta } => {
+                let by = Delta::new(delta).expect("not zero");
+                let of = super::samples::model(name);
+                let told = real.adjust(user, Adjustment::Tokens { model: of, delta: by });
+                assert_eq!(told, model.adjust_tokens(user, name, delta));
+            }
             Step::Limits { quick, think } => {
                 real.0.limits = limits(quick, think);
                 model.limits = BTreeMap::from([(Category::Quick, quick), (Category::Think, think)]);
@@ -605,6 +750,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let category = prop_oneof![Just(Category::Quick), Just(Category::Think)];
     let price = prop_oneof![4 => 1_i64..1_000, 1 => 1_i64..=4_000_000, 1 => 1_i64..];
     let limit = || prop_oneof![6 => 0_i64..6_000_000, 1 => 0_i64..=9_007_199_254_740_991];
+    let given = prop_oneof![8 => 1_i64..1_000, 1 => 1_i64..=9_007_199_254_740_991];
+    let credits_delta = prop_oneof![
+        8 => -1_000_i64..1_000,
+        1 => -9_007_199_254_740_991_i64..=9_007_199_254_740_991,
+    ];
+    let tokens_delta = prop_oneof![
+        8 => -400_000_i64..400_000,
+        1 => -9_007_199_254_740_991_i64..=9_007_199_254_740_991,
+    ];
+    let not_zero = |delta: &i64| *delta != 0;
     let step = prop_oneof![
         6 => (user(), bought, names)
             .prop_map(|(user, credits, names)| Step::Purchase { user, credits, names }),
@@ -625,6 +780,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (user(), 0_usize..6).prop_map(|(user, hold)| Step::Release { user, hold }),
         2 => (1_i64..60).prop_map(|seconds| Step::Pass { seconds }),
         1 => user().prop_map(|user| Step::Reset { user }),
+        4 => (user(), given).prop_map(|(user, credits)| Step::Give { user, credits }),
+        2 => (user(), credits_delta.prop_filter("a change", not_zero))
+            .prop_map(|(user, delta)| Step::AdjustCredits { user, delta }),
+        3 => (user(), name(), tokens_delta.prop_filter("a change", not_zero))
+            .prop_map(|(user, model, delta)| Step::AdjustTokens { user, model, delta }),
         1 => (limit(), limit()).prop_map(|(quick, think)| Step::Limits { quick, think }),
         // The last model stays unknown.
         1 => (prop::sample::select(&MODELS[..5]), price, category)

@@ -146,12 +146,12 @@ mod tests {
 
     use super::*;
     use crate::domain::samples::{
-        credits, first_prices, limits, model, price_list, tokens, user_id,
+        bought, credits, first_prices, limits, model, price_list, tokens, user_id,
     };
 
     fn account(amount: i64, held: i64) -> Account {
         let held = BTreeMap::from([(model("quick-a"), tokens(held.into()))]);
-        Account::loaded(user_id("ann"), credits(amount.into()), held)
+        Account::loaded(user_id("ann"), bought(amount), held)
     }
 
     proptest! {

@@ -7,9 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::{
-    Account, AppleTold, Category, Environment, Facts, Grant, Hear, Heard, News, Note, Noted,
-    Operation, PaidPurchase, Product, ProductId, PurchaseKey, PurchaseRecord, PurchaseState,
-    PurchaseToken, PurchasedItem, Refusal, Store, StoreRefund, StoreTransactionId, TakeTurn, Turn,
+    Account, Adjust, Adjustment, AppleTold, Category, Delta, EntryReason, Environment, Facts,
+    GiveCredits, Grant, Hear, Heard, News, Note, Noted, Operation, PaidPurchase, Product,
+    ProductId, PurchaseKey, PurchaseRecord, PurchaseState, PurchaseToken, PurchasedItem, Refusal,
+    Store, StoreRefund, StoreTransactionId, TakeTurn, Turn,
     samples::{Prices, allocate, consume, credits, facts, user_id},
 };
 
@@ -37,6 +38,8 @@ enum Step {
     Bring { purchase: usize, time: usize },
     Allocate { model: usize, credits: i64 },
     Consume { model: usize, tokens: i64 },
+    Give { credits: i64 },
+    Take { credits: i64 },
     Void { purchase: usize, refund: Void },
     Told { purchase: usize, time: usize },
 }
@@ -79,6 +82,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(model, credits)| Step::Allocate { model, credits }),
         2 => (0..MODELS.len(), 1..200_i64)
             .prop_map(|(model, tokens)| Step::Consume { model, tokens }),
+        2 => (1..120_i64).prop_map(|credits| Step::Give { credits }),
+        1 => (1..120_i64).prop_map(|credits| Step::Take { credits }),
         4 => news(),
     ];
     proptest::collection::vec(step, 1..50)
@@ -119,6 +124,10 @@ fn paid(purchase: usize, time: usize) -> PaidPurchase {
 
 fn keys(purchase: usize) -> Vec<PurchaseKey> {
     PurchaseKey::all_of(&paid(purchase, 0))
+}
+
+fn reason() -> EntryReason {
+    EntryReason::new("sorry").expect("a reason")
 }
 
 fn refund(void: Void) -> StoreRefund {
@@ -208,6 +217,15 @@ impl World {
                 let _ =
                     consume(MODELS[*model], *tokens, 0).decide(&user_id("ann"), &mut self.facts);
             }
+            Step::Give { credits: amount } => {
+                let gift = GiveCredits { credits: credits((*amount).into()), reason: reason() };
+                gift.decide(&user_id("ann"), &mut self.facts).expect("there is room");
+            }
+            Step::Take { credits } => {
+                let adjustment = Adjustment::Credits(Delta::new(-credits).expect("not zero"));
+                let take = Adjust { adjustment, reason: reason() };
+                let _ = take.decide(&user_id("ann"), &mut self.facts);
+            }
             Step::Void { purchase, refund: void } => {
                 self.hear(*purchase, &News::Refunded(refund(*void)));
             }
@@ -240,6 +258,7 @@ impl World {
         });
         Books {
             credits: account.credits().get(),
+            given: account.funds().bonus().get(),
             tokens: tokens.filter(|(_, tokens)| *tokens > 0).collect(),
             purchases: purchases.collect(),
         }
@@ -249,6 +268,7 @@ impl World {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Books {
     credits: i64,
+    given: i64,
     tokens: BTreeMap<String, i64>,
     purchases: Vec<(bool, i64, i64)>,
 }
@@ -257,9 +277,10 @@ struct Books {
 #[derive(Default)]
 struct Reading {
     credits: i64,
+    given: i64,
     balances: BTreeMap<usize, i64>,
-    /// Model, credits, tokens, tokens back; the newest last.
-    lots: Vec<(usize, i64, i64, i64)>,
+    /// The newest last.
+    lots: Vec<Bought>,
     told: [Told; PURCHASES],
 }
 
@@ -269,8 +290,19 @@ struct Told {
     times: Vec<usize>,
     brought: bool,
     granted: bool,
-    taken: i64,
+    /// Each credit that was taken, in order: whether it had been given.
+    taken: Vec<bool>,
     missing: i64,
+}
+
+/// What an allocation bought.
+struct Bought {
+    model: usize,
+    paid: i64,
+    /// How many of the credits had been given.
+    given: i64,
+    tokens: i64,
+    back: i64,
 }
 
 impl Told {
@@ -296,6 +328,10 @@ impl Told {
     }
 }
 
+fn count(credits: &[bool]) -> i64 {
+    credits.len().try_into().expect("few")
+}
+
 impl Reading {
     fn take(&mut self, step: &Step) {
         match *step {
@@ -313,9 +349,11 @@ impl Reading {
                 let price = prices()[MODELS[model]].0;
                 let tokens = credits * 1_000_000 / price;
                 if credits <= self.credits && tokens > 0 {
+                    let given = self.given.min(credits);
                     self.credits -= credits;
+                    self.given -= given;
                     *self.balances.entry(model).or_default() += tokens;
-                    self.lots.push((model, credits, tokens, 0));
+                    self.lots.push(Bought { model, paid: credits, given, tokens, back: 0 });
                 }
             }
             Step::Consume { model, tokens } => {
@@ -323,6 +361,15 @@ impl Reading {
                     && *balance >= tokens
                 {
                     *balance -= tokens;
+                }
+            }
+            Step::Give { credits } => {
+                self.credits += credits;
+                self.given += credits;
+            }
+            Step::Take { credits } => {
+                if credits <= self.credits {
+                    self.take_unspent(credits);
                 }
             }
             Step::Void { purchase, refund } => {
@@ -344,52 +391,68 @@ impl Reading {
             self.credits += WHOLE;
         }
         if told.granted {
-            let missing = target - told.taken - told.missing;
+            let missing = target - count(&told.taken) - told.missing;
             if missing > 0 {
-                let taken = self.take_back(missing);
-                told.taken += taken;
-                told.missing += missing - taken;
+                let mut taken = self.take_back(missing);
+                told.missing += missing - count(&taken);
+                told.taken.append(&mut taken);
             } else {
                 let never_taken = told.missing.min(-missing);
                 told.missing -= never_taken;
-                told.taken -= -missing - never_taken;
-                self.credits += -missing - never_taken;
+                for _ in 0..-missing - never_taken {
+                    let was_given = told.taken.pop().expect("it was taken");
+                    self.credits += 1;
+                    self.given += i64::from(was_given);
+                }
             }
         }
         self.told[purchase] = told;
     }
 
-    /// How many credits of so many could be taken.
-    fn take_back(&mut self, credits: i64) -> i64 {
-        let unspent = self.credits.min(credits);
-        self.credits -= unspent;
-        let mut rest = credits - unspent;
+    /// Takes unspent credits one by one, those that were bought first. Tells of each whether it was given.
+    fn take_unspent(&mut self, credits: i64) -> Vec<bool> {
+        let one_more = |_| {
+            let was_given = self.credits == self.given;
+            self.given -= i64::from(was_given);
+            self.credits -= 1;
+            was_given
+        };
+        (0..credits).map(one_more).collect()
+    }
+
+    /// Tells of each credit of so many that could be taken whether it had been given.
+    fn take_back(&mut self, credits: i64) -> Vec<bool> {
+        let mut taken = self.take_unspent(self.credits.min(credits));
+        let mut rest = credits - count(&taken);
         let mut unused = self.balances.clone();
-        for (model, paid, bought, back) in self.lots.iter_mut().rev() {
+        for Bought { model, paid, given, tokens: bought, back } in self.lots.iter_mut().rev() {
             let unused = unused.entry(*model).or_default();
             let of_lot = (*bought - *back).min(*unused);
             *unused -= of_lot;
-            let worth = |more: i64| *paid * (*back + more) / *bought - *paid * *back / *bought;
+            let before = *paid * *back / *bought;
+            let worth = |more: i64| *paid * (*back + more) / *bought - before;
             // The fewest that are worth the most that is not too much.
             let best =
                 (0..=of_lot).filter(|more| worth(*more) <= rest).map(worth).max().unwrap_or(0);
             let tokens = (0..=of_lot).find(|more| worth(*more) == best).unwrap_or(0);
             rest -= best;
+            taken.extend((before..before + best).map(|credit| credit >= *paid - *given));
             *back += tokens;
             *self.balances.get_mut(model).expect("it has a lot") -= tokens;
         }
-        credits - rest
+        taken
     }
 
     fn books(&self) -> Books {
         let tokens = self.balances.iter().filter(|(_, tokens)| **tokens > 0);
         Books {
             credits: self.credits,
+            given: self.given,
             tokens: tokens.map(|(model, tokens)| (MODELS[*model].to_owned(), *tokens)).collect(),
             purchases: self
                 .told
                 .iter()
-                .map(|told| (told.granted, told.taken, told.missing))
+                .map(|told| (told.granted, count(&told.taken), told.missing))
                 .collect(),
         }
     }

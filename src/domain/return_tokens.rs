@@ -3,9 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Applied, Credits, Entry, Facts, ModelId, Operation, Refusal, Tokens, UserId, Wanted, lot::Part,
-};
+use super::{Applied, Credits, Entry, Facts, ModelId, Operation, Refusal, Tokens, UserId, Wanted};
 
 /// The fewest tokens that a return is about.
 const FEWEST: i64 = 1;
@@ -60,7 +58,7 @@ impl Operation for ReturnTokens {
                 model: self.model.clone(),
                 tokens: part.tokens,
                 credits: part.credits,
-                bonus: given(part),
+                bonus: part.bonus,
                 allocation: part.allocation,
             };
             accounts.record(user, entry);
@@ -69,11 +67,6 @@ impl Operation for ReturnTokens {
         let remaining = left.unwrap_or_default();
         Ok(Applied::now(Returned { tokens, credits, balance, remaining }))
     }
-}
-
-/// How much of what a part is worth had been given, not bought: nobody is given credits.
-const fn given(_: Part) -> Credits {
-    Credits::ZERO
 }
 
 fn sum<T: Default>(

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Allocate, Allocation, Applied, CapacityLimits, Category, Consume, Credits, Facts,
-    ModelId, Operation, Price, PriceList, Purchase, PurchaseName, PurchaseRecord, PurchaseToken,
-    Refusal, StoreTransactionId, Tokens, Usage, UserId,
+    Funds, ModelId, Operation, Price, PriceList, Purchase, PurchaseName, PurchaseRecord,
+    PurchaseToken, Refusal, StoreTransactionId, Tokens, Usage, UserId,
 };
 
 pub(super) type Prices = BTreeMap<&'static str, (i64, Category)>;
@@ -37,8 +37,13 @@ pub(super) fn facts(prices: &Prices, accounts: impl IntoIterator<Item = Account>
 
 /// What is so while ann has `amount` credits that nobody remembers buying.
 pub(super) fn facts_of_ann(amount: i64) -> Facts {
-    let ann = Account::loaded(user_id("ann"), credits(amount.into()), BTreeMap::new());
+    let ann = Account::loaded(user_id("ann"), bought(amount), BTreeMap::new());
     facts(&first_prices(), [ann])
+}
+
+/// So many credits, none of them given.
+pub(super) fn bought(amount: i64) -> Option<Funds> {
+    Funds::new(credits(amount.into()), Credits::ZERO)
 }
 
 /// Has an operation of ann's decided.

@@ -1,9 +1,10 @@
 //! What is taken from an account, or given back to it, so that what was booked for a purchase's refunds is what is
 //! refunded by now. Repetitions book nothing, and the order of what a store tells does not matter.
 //!
-//! Taken are unspent credits first, then tokens of the newest allocations that are neither used nor held, at what was
+//! Taken are unspent credits first, of them the bought ones before the given ones, then tokens of the newest allocations that are neither used nor held, at what was
 //! paid for them. What is missing then is the purchase's shortfall, which is never collected later. When a refund is
-//! reversed, the shortfall shrinks first; the rest comes back as credits.
+//! reversed, the shortfall shrinks first; the rest comes back as credits, what was taken last first, so that it is as if
+//! no more had ever been refunded: given credits, which were taken last, come back as given ones.
 
 use chrono::{DateTime, Utc};
 
@@ -53,10 +54,12 @@ fn take(
 ) -> Booking {
     let entry_id = purchase.entry_id.expect("what was granted has an entry");
     let mut parts = Vec::new();
-    let unspent = accounts.of(user).credits().min(credits);
+    let funds = accounts.of(user).funds();
+    let unspent = funds.total().min(credits);
     if unspent > Credits::ZERO {
-        let entry = Entry::CreditsRefund { credits: unspent, purchase: entry_id };
-        parts.push((accounts.record(user, entry), unspent));
+        let bonus = funds.bonus_of_taken(unspent);
+        let entry = Entry::CreditsRefund { credits: unspent, bonus, purchase: entry_id };
+        parts.push(RefundPart::new(accounts.record(user, entry), unspent, bonus));
     }
     let rest = less(credits, unspent);
     if rest > Credits::ZERO {
@@ -70,17 +73,13 @@ fn take(
                 model,
                 tokens: part.tokens,
             };
-            parts.push((accounts.record(user, entry), part.credits));
+            let id = accounts.record(user, entry);
+            parts.push(RefundPart::new(id, part.credits, part.bonus));
         }
     }
-    let taken = parts.iter().fold(Credits::ZERO, |sum, (_, part)| more(sum, *part));
+    let taken = parts.iter().fold(Credits::ZERO, |sum, part| more(sum, part.credits));
     let missing = less(credits, taken);
-    let parts = parts.into_iter();
-    purchase.parts.extend(parts.map(|(entry, credits)| RefundPart {
-        entry,
-        credits,
-        given_back: Credits::ZERO,
-    }));
+    purchase.parts.append(&mut parts);
     purchase.taken_credits = more(purchase.taken_credits, taken);
     purchase.shortfall_credits = more(purchase.shortfall_credits, missing);
     Booking { taken, missing, ..Booking::default() }
@@ -102,9 +101,9 @@ fn give_back(
     for part in purchase.parts.iter_mut().rev() {
         let of_part = less(part.credits, part.given_back).min(rest);
         if of_part > Credits::ZERO {
-            let entry = Entry::RefundReversal { credits: of_part, refund: part.entry };
+            let bonus = part.give_back(of_part);
+            let entry = Entry::RefundReversal { credits: of_part, bonus, refund: part.entry };
             accounts.record(user, entry);
-            part.given_back = more(part.given_back, of_part);
             rest = less(rest, of_part);
         }
     }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    Account, Category, Credits, Entry, EntryKind, EntryReason, Facts, KeptEntry, Lots, Operation,
-    Recorded, Refusal, ReturnTokens, Reverse, Tokens,
-    samples::{Prices, allocate, consume, credits, facts, model, tokens, user_id},
+    Account, Adjust, Adjustment, Category, Credits, Delta, Entry, EntryKind, EntryReason, Facts,
+    Funds, GiveCredits, KeptEntry, Lots, Operation, Recorded, Refusal, ReturnTokens, Reverse,
+    Tokens,
+    samples::{Prices, allocate, bought, consume, credits, facts, model, tokens, user_id},
 };
 
 const MODELS: [&str; 3] = ["cheap", "even", "dear"];
@@ -44,6 +45,16 @@ enum Step {
     Refund {
         credits: i64,
     },
+    Give {
+        credits: i64,
+    },
+    AdjustTokens {
+        model: &'static str,
+        delta: i64,
+    },
+    TakeCredits {
+        credits: i64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -55,6 +66,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(consumption, tokens)| Step::Reverse { consumption, tokens }),
         3 => name().prop_map(|model| Step::Return { model }),
         1 => (1..80_i64).prop_map(|credits| Step::Refund { credits }),
+        3 => (1..200_i64).prop_map(|credits| Step::Give { credits }),
+        2 => (name(), prop_oneof![-120..0_i64, 1..120_i64])
+            .prop_map(|(model, delta)| Step::AdjustTokens { model, delta }),
+        1 => (1..2_500_i64).prop_map(|credits| Step::TakeCredits { credits }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -64,6 +79,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Bought {
     model: &'static str,
     credits: i64,
+    /// How many of the credits had been given.
+    given: i64,
     tokens: i64,
     back: i64,
 }
@@ -75,6 +92,12 @@ impl Bought {
             .rev()
             .find(|paid| paid * self.tokens <= self.credits * self.back)
             .expect("zero")
+    }
+
+    /// How many of those had been given: bought ones come back first.
+    fn given_in_all(&self) -> i64 {
+        let is_given = |credit: &i64| *credit >= self.credits - self.given;
+        (0..self.worth_in_all()).filter(is_given).count().try_into().expect("few")
     }
 }
 
@@ -89,15 +112,21 @@ struct Used {
 #[derive(Debug, Default)]
 struct Book {
     credits: i64,
+    given: i64,
     balances: BTreeMap<&'static str, i64>,
     bought: Vec<Bought>,
     used: Vec<Used>,
 }
 
 impl Book {
-    /// Gives one token after the other back, each to the newest allocation that has one left. Tells tokens and credits.
-    fn give_back(&mut self, model: &'static str) -> (i64, i64) {
-        let worth = |book: &Self| book.bought.iter().map(Bought::worth_in_all).sum::<i64>();
+    /// Gives one token after the other back, each to the newest allocation that has one left. Tells tokens, credits, and
+    /// how many of those had been given.
+    fn give_back(&mut self, model: &'static str) -> (i64, i64, i64) {
+        let worth = |book: &Self| {
+            let of_all = book.bought.iter();
+            let of_all = of_all.map(|bought| (bought.worth_in_all(), bought.given_in_all()));
+            of_all.fold((0, 0), |sum, of_one| (sum.0 + of_one.0, sum.1 + of_one.1))
+        };
         let before = worth(self);
         let mut given = 0;
         while self.balances.get(model).is_some_and(|balance| *balance > 0) {
@@ -108,7 +137,16 @@ impl Book {
             given += 1;
             *self.balances.get_mut(model).expect("it has a balance") -= 1;
         }
-        (given, worth(self) - before)
+        let after = worth(self);
+        (given, after.0 - before.0, after.1 - before.1)
+    }
+
+    /// Takes one credit after the other, if they are there.
+    fn take_credits(&mut self, credits: i64) {
+        for _ in 0..credits {
+            self.given -= i64::from(self.credits == self.given);
+            self.credits -= 1;
+        }
     }
 }
 
@@ -120,7 +158,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let ann = Account::loaded(user_id("ann"), credits(2_000), BTreeMap::new());
+        let ann = Account::loaded(user_id("ann"), bought(2_000), BTreeMap::new());
         let mut facts = facts(&prices(), [ann]);
         facts.accounts.of(&user_id("ann")).know_lots(Lots::default());
         Self { facts, book: Book { credits: 2_000, ..Book::default() } }
@@ -139,9 +177,11 @@ impl World {
             Step::Allocate { model, credits } => {
                 if self.decide(&allocate(&[(model, credits)])).is_ok() {
                     let tokens = self.newest().entry.tokens_delta();
+                    let given = self.book.given.min(credits);
                     self.book.credits -= credits;
+                    self.book.given -= given;
                     *self.book.balances.entry(model).or_default() += tokens;
-                    self.book.bought.push(Bought { model, credits, tokens, back: 0 });
+                    self.book.bought.push(Bought { model, credits, given, tokens, back: 0 });
                 }
             }
             Step::Consume { model: name, tokens } => {
@@ -162,7 +202,40 @@ impl World {
             Step::Reverse { consumption, tokens } => self.reverse(consumption, tokens),
             Step::Return { model } => self.give_back(model),
             Step::Refund { credits } => self.refund(credits),
+            Step::Give { credits: amount } => {
+                let reason = EntryReason::new("sorry").expect("a reason");
+                let gift = GiveCredits { credits: credits(amount.into()), reason };
+                self.book.credits += amount;
+                self.book.given += amount;
+                let given = self.decide(&gift).expect("there is room");
+                assert_eq!(given.credits.get(), self.book.credits);
+                assert_eq!(given.bonus.get(), self.book.given);
+            }
+            Step::AdjustTokens { model: name, delta } => {
+                let balance = self.book.balances.get(name).copied();
+                let by = Delta::new(delta).expect("not zero");
+                let result = self.adjust(Adjustment::Tokens { model: model(name), delta: by });
+                // Fewer than there are can't be taken; of those that were given only the balance tells.
+                let after = balance.unwrap_or(0) + delta;
+                assert_eq!(result.is_ok(), after >= 0);
+                if after >= 0 {
+                    self.book.balances.insert(name, after);
+                }
+            }
+            Step::TakeCredits { credits } => {
+                let by = Delta::new(-credits).expect("not zero");
+                let result = self.adjust(Adjustment::Credits(by));
+                assert_eq!(result.is_ok(), credits <= self.book.credits);
+                if result.is_ok() {
+                    self.book.take_credits(credits);
+                }
+            }
         }
+    }
+
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<super::Adjusted, Refusal> {
+        let reason = EntryReason::new("wrong").expect("a reason");
+        self.decide(&Adjust { adjustment, reason })
     }
 
     fn reverse(&mut self, place: usize, amount: Option<i64>) {
@@ -189,7 +262,7 @@ impl World {
 
     fn give_back(&mut self, name: &'static str) {
         let (bought, balances) = (self.book.bought.clone(), self.book.balances.clone());
-        let (given, worth) = self.book.give_back(name);
+        let (given, worth, bonus) = self.book.give_back(name);
         let result = self.decide(&ReturnTokens { model: model(name) });
         if worth == 0 {
             (self.book.bought, self.book.balances) = (bought, balances);
@@ -201,6 +274,7 @@ impl World {
             return assert_eq!(result, Err(refusal));
         }
         self.book.credits += worth;
+        self.book.given += bonus;
         let returned = result.expect("it is worth something");
         assert_eq!((returned.tokens.get(), returned.credits.get()), (given, worth));
         assert_eq!(returned.balance.get(), self.book.credits);
@@ -226,16 +300,18 @@ impl World {
             let place = allocations.position(|it| it.id == part.allocation).expect("a lot");
             self.facts.accounts.record(&user_id("ann"), taken);
             let bought = &mut self.book.bought[place];
-            let before = bought.worth_in_all();
+            let before = (bought.worth_in_all(), bought.given_in_all());
             bought.back += part.tokens.get();
-            assert_eq!(bought.worth_in_all() - before, part.credits.get());
+            assert_eq!(bought.worth_in_all() - before.0, part.credits.get());
+            assert_eq!(bought.given_in_all() - before.1, part.bonus.get());
             *self.book.balances.get_mut(bought.model).expect("it holds some") -= part.tokens.get();
         }
     }
 
     fn check(&mut self) {
         let ann = self.facts.accounts.of(&user_id("ann"));
-        assert_eq!(ann.credits().get(), self.book.credits);
+        let book = [self.book.credits, self.book.given].map(|amount| credits(amount.into()));
+        assert_eq!(Some(ann.funds()), Funds::new(book[0], book[1]));
         let held = ann.tokens().iter().map(|(model, held)| (model.as_str(), held.get()));
         assert_eq!(held.collect::<BTreeMap<_, _>>(), self.book.balances);
         assert!(self.book.bought.iter().all(|bought| bought.back <= bought.tokens));
@@ -274,6 +350,36 @@ proptest! {
 }
 
 #[test]
+fn given_tokens_count_as_used_first_and_are_not_returned() {
+    let mut world = World::new();
+    world.take(&Step::Allocate { model: "even", credits: 100 });
+    world.take(&Step::AdjustTokens { model: "even", delta: 30 });
+    world.take(&Step::Consume { model: "even", tokens: 20 });
+    let returned = world.decide(&ReturnTokens { model: model("even") }).expect("all bought ones");
+    let told = [returned.tokens.get(), returned.credits.get(), returned.remaining.get()];
+    assert_eq!(told, [100, 100, 10]);
+    let refusal = Refusal::InsufficientTokens { required: tokens(1), available: Tokens::ZERO };
+    assert_eq!(world.decide(&ReturnTokens { model: model("even") }), Err(refusal));
+}
+
+#[test]
+fn of_an_allocation_the_bought_credits_come_back_first() {
+    let mut world = World::new();
+    world.take(&Step::Give { credits: 60 });
+    world.take(&Step::Allocate { model: "even", credits: 100 });
+    let bonus_of_newest = |world: &mut World| world.newest().entry.bonus_delta();
+    assert_eq!(bonus_of_newest(&mut world), -60);
+    // The 50 that are left are worth the 40 bought ones and 10 given ones.
+    world.take(&Step::Consume { model: "even", tokens: 50 });
+    world.take(&Step::Return { model: "even" });
+    assert_eq!(bonus_of_newest(&mut world), 10);
+    world.take(&Step::Reverse { consumption: 0, tokens: None });
+    world.take(&Step::Return { model: "even" });
+    assert_eq!(bonus_of_newest(&mut world), 50);
+    world.check();
+}
+
+#[test]
 fn a_reset_forgets_what_could_come_back() {
     let mut world = World::new();
     world.take(&Step::Allocate { model: "even", credits: 100 });
@@ -292,7 +398,7 @@ fn what_would_pass_every_amount_is_refused() {
     world.take(&Step::Allocate { model: "even", credits: 100 });
     let ann = Account::loaded(
         user_id("ann"),
-        Credits::MAX,
+        bought(Credits::MAX.get()),
         BTreeMap::from([(model("even"), Tokens::MAX)]),
     );
     let lots = world.facts.accounts.of(&user_id("ann")).lots().clone();

@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseState,
-    PurchaseToken, PurchasedItem, Reason, Store, StoreRefund, UserId, pause,
-    store_refund::GrantedItem,
+    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseName,
+    PurchaseRecord, PurchaseState, PurchaseToken, PurchasedItem, Reason, Store, StoreRefund,
+    StoreTransactionId, UserId, pause, store_refund::GrantedItem,
 };
 
 /// For how long a store is asked so often.
@@ -99,8 +99,28 @@ pub(crate) struct RefundPart {
     pub entry: i64,
     /// What it took, in credits.
     pub credits: Credits,
+    /// How many of those had been given.
+    pub bonus: Credits,
     /// What was given back of that.
     pub given_back: Credits,
+}
+
+impl RefundPart {
+    /// One of which nothing was given back.
+    pub(super) const fn new(entry: i64, credits: Credits, bonus: Credits) -> Self {
+        Self { entry, credits, bonus, given_back: Credits::ZERO }
+    }
+
+    /// Gives so many more credits back. Tells how many of those had been given: they were taken last, and come back
+    /// first.
+    pub(super) fn give_back(&mut self, credits: Credits) -> Credits {
+        let before = self.given_back.min(self.bonus);
+        self.given_back = self
+            .given_back
+            .checked_add(credits)
+            .expect("no more is given back than was taken, which is an amount");
+        self.given_back.min(self.bonus).beyond(before)
+    }
 }
 
 /// Without the token, and what the client sent.
@@ -178,6 +198,21 @@ impl TrackedPurchase {
             shortfall_credits: Credits::ZERO,
             parts: Vec::new(),
         }
+    }
+
+    /// Its id for the history: the store's, or the hash of its token.
+    pub(crate) fn shown_id(&self) -> StoreTransactionId {
+        let key = self.key.as_str();
+        let id = self
+            .store_id
+            .as_deref()
+            .unwrap_or_else(|| key.rsplit_once("token:").map_or(key, |(_, hash)| hash));
+        StoreTransactionId::new(id).expect("a store's id is checked before it is kept")
+    }
+
+    /// What its entry is known by besides, as far as the client told it.
+    pub(crate) fn record_token_name(&self) -> Option<PurchaseName> {
+        PurchaseRecord::new(self.record.clone()?).token_name()
     }
 
     /// Until when anything can be put off from `now` on.

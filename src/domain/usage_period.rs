@@ -1,7 +1,7 @@
 //! The days and months that usage is told by, in the time zone asked for. What was used in them does not belong
 //! here.
 
-use chrono::{DateTime, Datelike, Days, NaiveDate};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 /// Seconds in a quarter of an hour.
@@ -9,6 +9,11 @@ const QUARTER_SECONDS: i64 = 900;
 /// Quarters of an hour that a local day may begin before, or end after, the one of UTC. No zone ever was
 /// sixteen hours away.
 const ZONE_QUARTERS_MAX: i64 = 16 * 4;
+
+/// The quarter of an hour of a time, counted since 1970.
+pub(crate) const fn quarter_of(time: DateTime<Utc>) -> i64 {
+    time.timestamp().div_euclid(QUARTER_SECONDS)
+}
 
 /// What usage is told by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! What was used, summed up exactly: of some entries, and of some quarters of an hour. How they are kept does not
 //! belong here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::Periods;
+use chrono::{DateTime, Utc};
+
+use super::{Account, Entry, Periods, quarter_of};
 
 /// What some entries come to. Of entries each number is at most 2^53, so no sum of them is ever too large.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +33,86 @@ impl UsageSums {
         self.reversed_tokens = self.reversed_tokens.saturating_add(*reversed_tokens);
         self.cost_credits_micro = self.cost_credits_micro.saturating_add(*cost_credits_micro);
     }
+}
+
+/// What one model's entries of one quarter of an hour come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct QuarterSums {
+    pub sums: UsageSums,
+    /// Those of the tokens that don't tell their price, and are in no cost.
+    pub unpriced_tokens: i64,
+}
+
+/// What entries of one user come to that are in no sums yet, one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct FreshUsage {
+    /// By model and quarter.
+    pub quarters: BTreeMap<(Arc<str>, i64), QuarterSums>,
+    /// How many entries they are.
+    pub entries: i64,
+    /// The ids of the first and of the last of them.
+    pub first: i64,
+    pub until: i64,
+}
+
+impl FreshUsage {
+    /// What the new entries of an account come to, made at a time.
+    pub(crate) fn of(account: &Account, now: DateTime<Utc>) -> Self {
+        let mut fresh = Self::default();
+        for recorded in account.entries() {
+            let (sums, unpriced_tokens) = match &recorded.entry {
+                Entry::Consumption { usage, price_per_m_token: price, .. } => {
+                    let taken = recorded.entry.amount();
+                    let sums = UsageSums {
+                        requests: 1,
+                        input_tokens: usage.input().get().into(),
+                        output_tokens: usage.output().get().into(),
+                        total_tokens: taken.into(),
+                        reversed_tokens: 0,
+                        cost_credits_micro: cost_credits_micro(taken, *price),
+                    };
+                    (sums, if price.is_none() { taken } else { 0 })
+                }
+                Entry::ConsumptionReversal { tokens, .. } => {
+                    (UsageSums { reversed_tokens: tokens.get().into(), ..UsageSums::default() }, 0)
+                }
+                _ => continue,
+            };
+            let model = recorded.entry.model().expect("both kinds have a model").shared();
+            fresh.add((model, quarter_of(now)), QuarterSums { sums, unpriced_tokens }, 1);
+            if fresh.entries == 1 {
+                fresh.first = recorded.id;
+            }
+            fresh.until = recorded.id;
+        }
+        fresh
+    }
+
+    /// Adds what some entries come to.
+    pub(crate) fn add(&mut self, of: (Arc<str>, i64), sums: QuarterSums, entries: i64) {
+        let QuarterSums { sums, unpriced_tokens } = sums;
+        let quarter = self.quarters.entry(of).or_default();
+        quarter.sums.add(&sums);
+        quarter.unpriced_tokens = quarter.unpriced_tokens.saturating_add(unpriced_tokens);
+        self.entries = self.entries.saturating_add(entries);
+    }
+
+    /// Adds those that followed.
+    pub(crate) fn follow(&mut self, later: Self) {
+        if self.entries == 0 {
+            self.first = later.first;
+        }
+        self.entries = self.entries.saturating_add(later.entries);
+        self.until = self.until.max(later.until);
+        for (of, quarter) in later.quarters {
+            self.add(of, quarter, 0);
+        }
+    }
+}
+
+/// What tokens cost, in millionths of a credit; nothing without a price, which is credits per million of them.
+pub(crate) fn cost_credits_micro(tokens: i64, price: Option<i64>) -> i128 {
+    i128::from(tokens).saturating_mul(i128::from(price.unwrap_or(0)))
 }
 
 /// What is known of one model in one period; there may be several.

@@ -14,12 +14,12 @@ use super::{
     chores::Chores,
     health::WriteHealth,
     job::{Fault, Job},
-    sums::counted,
+    sums::fresh_usage,
 };
 use crate::{
     caught::panic_message,
     database::{DatabaseError, HopedNew, Lane, Transaction},
-    domain::{CapacityLimits, Facts, UserId, Wanted},
+    domain::{CapacityLimits, Facts, FreshUsage, UserId, Wanted},
     metrics::Metrics,
 };
 
@@ -49,7 +49,7 @@ pub(super) async fn run<L: Lane>(
                     break;
                 }
                 batches.run(jobs).await;
-                chores.note_consumptions(mem::take(&mut batches.consumptions));
+                chores.note_usage(mem::take(&mut batches.usage));
             }
             () = chores.wait(), if !stopping => {}
         }
@@ -66,8 +66,8 @@ pub(super) struct Batches<L> {
     clock: Clock,
     health: Arc<WriteHealth>,
     metrics: Option<Arc<Metrics>>,
-    /// How many consumptions were written of each user, since somebody took note.
-    consumptions: Vec<(UserId, i64)>,
+    /// What was used by each user in what was written since somebody took note; nothing of whom all was forgotten.
+    usage: Vec<(UserId, Option<FreshUsage>)>,
 }
 
 /// Why a batch as a whole came to nothing.
@@ -88,7 +88,7 @@ impl<L: Lane> Batches<L> {
         health: Arc<WriteHealth>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { lane, limits, clock, health, metrics, consumptions: Vec::new() }
+        Self { lane, limits, clock, health, metrics, usage: Vec::new() }
     }
 
     async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
@@ -146,9 +146,9 @@ impl<L: Lane> Batches<L> {
         let hoped_new = decide(jobs, &mut facts).map_err(Failure::Spoiled)?;
         let started = self.metrics.as_ref().map(|metrics| (metrics, Instant::now()));
         let writes = facts.change_something();
-        let consumptions = counted(facts.accounts.iter());
+        let usage = fresh_usage(facts.accounts.iter(), facts.now);
         transaction.save(facts, hoped_new).await.map_err(Failure::from)?;
-        self.consumptions.extend(consumptions);
+        self.usage.extend(usage);
         if writes {
             self.health.note(true);
         }

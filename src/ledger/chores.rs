@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{LedgerError, sums::Sums};
 use crate::{
     database::{Chore, DatabaseError, Lane, Progress},
-    domain::UserId,
+    domain::{FreshUsage, UserId},
 };
 
 /// How long to wait after all old ones were forgotten, or could not be, before looking again.
@@ -63,8 +63,8 @@ impl Chores {
         }
     }
 
-    /// Takes note of the consumptions that a batch wrote.
-    pub(super) fn note_consumptions(&mut self, written: Vec<(UserId, i64)>) {
+    /// Takes note of what was used in what a batch wrote.
+    pub(super) fn note_usage(&mut self, written: Vec<(UserId, Option<FreshUsage>)>) {
         self.sums.note(written);
     }
 

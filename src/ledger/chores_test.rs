@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{CHORE_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
-    domain::{Account, CapacityLimits, Facts, Reset, Tokens, UserId, Wanted},
+    domain::{Account, CapacityLimits, Facts, FreshUsage, Reset, Tokens, UserId, Wanted},
 };
 
 /// A database that tells of all that it does, and does each slice only once it was told what comes of it.
@@ -42,7 +42,7 @@ impl Lane for Told {
         Ok((Facts { accounts, ..Facts::default() }, self))
     }
 
-    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(&mut self, _: &UserId, _: &FreshUsage) -> Result<Progress, DatabaseError> {
         Ok(Progress::Done)
     }
 

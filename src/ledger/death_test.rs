@@ -7,7 +7,8 @@ use super::{BATCH_LIMIT, Ledger, LedgerError, Retention, WriterTasks};
 use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
-        Account, CapacityLimits, Credits, Facts, Purchase, PurchaseRecord, Tokens, UserId, Wanted,
+        Account, CapacityLimits, Credits, Facts, FreshUsage, Purchase, PurchaseRecord, Tokens,
+        UserId, Wanted,
     },
 };
 
@@ -45,7 +46,7 @@ impl Lane for Mine {
         Ok((Facts { accounts, ..Facts::default() }, self))
     }
 
-    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(&mut self, _: &UserId, _: &FreshUsage) -> Result<Progress, DatabaseError> {
         Ok(Progress::Done)
     }
 

@@ -19,8 +19,8 @@ use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
         Account, Allocate, Allocation, Applied, CapacityLimits, Category, Credits, Entry, Facts,
-        ModelId, Operation, Price, Purchase, PurchaseName, PurchaseRecord, Refusal,
-        StoreTransactionId, Tokens, UserId, Wanted,
+        FreshUsage, Funds, ModelId, Operation, Price, Purchase, PurchaseName, PurchaseRecord,
+        Refusal, StoreTransactionId, Tokens, UserId, Wanted,
     },
 };
 
@@ -133,7 +133,8 @@ impl Disk {
             .into_iter()
             .map(|(model, held)| (model, Tokens::new(held).expect("never negative")))
             .collect();
-        Account::loaded(user.clone(), Credits::new(credits).expect("never negative"), tokens)
+        let credits = Credits::new(credits).expect("never negative");
+        Account::loaded(user.clone(), Funds::new(credits, Credits::ZERO), tokens)
     }
 
     fn granted_ids(&self) -> Vec<String> {
@@ -200,7 +201,7 @@ impl Lane for FakeLane {
         Ok((facts, FakeTransaction(&self.disk, ids(wanted))))
     }
 
-    async fn sum_usage(&mut self, _: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(&mut self, _: &UserId, _: &FreshUsage) -> Result<Progress, DatabaseError> {
         Ok(Progress::Done)
     }
 

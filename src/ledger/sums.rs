@@ -1,19 +1,21 @@
 //! Whose consumptions are to be added to the sums of usage: those of whom many were written since, and those who
-//! were asked for. Nothing is lost when it is forgotten: who has many in no sums is asked for, or consumes, again.
+//! were asked for. What was written is added up on the way, so that it need not be read again. Nothing is lost when
+//! that is forgotten: who has many in no sums is asked for, or consumes, again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use crate::{
     database::{Lane, Progress},
-    domain::{Account, EntryKind, UserId},
+    domain::{Account, FreshUsage, UserId},
 };
 
 /// How many consumptions of a user are left to whoever asks to read, which takes a few milliseconds.
 pub(super) const FRESH_MAX: i64 = 4_096;
-/// Most users of whom it is known how many were written. One more, and it begins again.
-const USERS_MAX: usize = 10_000;
+/// Most users of whom it is known what was written. One more, and it begins again.
+const USERS_MAX: usize = 4_096;
 /// Most users who wait for their sums.
 const WAITING_MAX: usize = 1_024;
 
@@ -21,8 +23,9 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Sums {
     /// Consumptions since the last sum.
-    written: HashMap<UserId, i64>,
-    waiting: VecDeque<UserId>,
+    written: HashMap<UserId, FreshUsage>,
+    /// With what is known of theirs.
+    waiting: VecDeque<(UserId, FreshUsage)>,
     asked: mpsc::Receiver<UserId>,
 }
 
@@ -32,31 +35,47 @@ impl Sums {
     }
 
     /// Takes note of what was written.
-    pub(super) fn note(&mut self, written: Vec<(UserId, i64)>) {
-        for (user, count) in written {
-            let known = self.written.get(&user).copied().unwrap_or(0).saturating_add(count);
-            if known >= FRESH_MAX {
+    pub(super) fn note(&mut self, written: Vec<(UserId, Option<FreshUsage>)>) {
+        for (user, fresh) in written {
+            let Some(fresh) = fresh else {
                 self.written.remove(&user);
-                self.wait_for(user);
-            } else {
-                if self.written.len() >= USERS_MAX {
-                    self.written.clear();
+                self.waiting.retain(|(waiting, _)| *waiting != user);
+                continue;
+            };
+            if self.written.len() >= USERS_MAX && !self.written.contains_key(&user) {
+                self.written.clear();
+            }
+            match self.written.entry(user) {
+                Entry::Vacant(vacant) => drop(vacant.insert(fresh)),
+                Entry::Occupied(mut known) => {
+                    known.get_mut().follow(fresh);
+                    if known.get().entries >= FRESH_MAX {
+                        let (user, known) = known.remove_entry();
+                        self.wait_for(user, known);
+                    }
                 }
-                self.written.insert(user, known);
             }
         }
     }
 
-    fn wait_for(&mut self, user: UserId) {
-        if self.waiting.len() < WAITING_MAX && !self.waiting.contains(&user) {
-            self.waiting.push_back(user);
+    fn wait_for(&mut self, user: UserId, fresh: FreshUsage) {
+        if let Some((_, known)) = self.waiting.iter_mut().find(|(waiting, _)| *waiting == user) {
+            known.follow(fresh);
+        } else if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back((user, fresh));
         }
+    }
+
+    /// Whoever asks finds more than is known, or need not wait for it.
+    fn was_asked_for(&mut self, user: UserId) {
+        let known = self.written.remove(&user).unwrap_or_default();
+        self.wait_for(user, known);
     }
 
     /// Waits until somebody is asked for.
     pub(super) async fn wait(&mut self) {
         match self.asked.recv().await {
-            Some(user) => self.wait_for(user),
+            Some(user) => self.was_asked_for(user),
             // Nobody can ask any more.
             None => std::future::pending().await,
         }
@@ -65,10 +84,10 @@ impl Sums {
     /// Adds some of the entries of who waits longest. Returns whether there may be more to do.
     pub(super) async fn slice<L: Lane>(&mut self, lane: &mut L) -> bool {
         while let Ok(user) = self.asked.try_recv() {
-            self.wait_for(user);
+            self.was_asked_for(user);
         }
-        if let Some(user) = self.waiting.front() {
-            match lane.sum_usage(user).await {
+        if let Some((user, known)) = self.waiting.front() {
+            match lane.sum_usage(user, known).await {
                 Ok(Progress::More) => {}
                 Ok(Progress::Done) => {
                     self.waiting.pop_front();
@@ -83,16 +102,19 @@ impl Sums {
     }
 }
 
-/// How many consumptions, and what came back of them, these accounts have new entries of.
-pub(super) fn counted<'a>(accounts: impl Iterator<Item = &'a Account>) -> Vec<(UserId, i64)> {
-    let count = |account: &Account| {
-        let counts = |kind| matches!(kind, EntryKind::Consumption | EntryKind::Reversal);
-        let entries = account.entries().iter().filter(|recorded| counts(recorded.entry.kind()));
-        i64::try_from(entries.count()).unwrap_or(i64::MAX)
-    };
+/// What new entries of these accounts come to, where they have any that count. Nothing where entries were forgotten:
+/// with it what was known before can't be all there is.
+pub(super) fn fresh_usage<'a>(
+    accounts: impl Iterator<Item = &'a Account>,
+    now: DateTime<Utc>,
+) -> Vec<(UserId, Option<FreshUsage>)> {
     accounts
-        .map(|account| (account, count(account)))
-        .filter(|(_, count)| *count > 0)
-        .map(|(account, count)| (account.user().clone(), count))
+        .filter_map(|account| {
+            if account.is_reset() {
+                return Some((account.user().clone(), None));
+            }
+            let fresh = FreshUsage::of(account, now);
+            (fresh.entries > 0).then(|| (account.user().clone(), Some(fresh)))
+        })
         .collect()
 }

@@ -27,6 +27,7 @@ use crate::{
 
 pub(crate) use holds::NewHold;
 pub(crate) use notifications::{NotTaken, Notifications};
+pub(crate) use operators::PurchaseAct;
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.

@@ -15,7 +15,8 @@ on_postgres![
 /// What both engines show in the same way: times are not among it.
 const ROWS: [&str; 5] = [
     "SELECT CAST(id AS TEXT) || ' ' || user_id FROM users ORDER BY id",
-    "SELECT user_id || ' ' || CAST(credits AS TEXT) FROM credits ORDER BY user_id",
+    "SELECT user_id || ' ' || CAST(credits AS TEXT) || ' ' || CAST(bonus AS TEXT)
+     FROM credits ORDER BY user_id",
     "SELECT CAST(id AS TEXT) || ' ' || user_id || ' ' || model_id || ' '
          || CAST(allocated_tokens AS TEXT)
      FROM token_balances ORDER BY id",

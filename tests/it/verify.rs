@@ -43,8 +43,9 @@ const UNHINDERED_POSTGRES: &str = "
     END $$;
     DROP TRIGGER transactions_never_change ON transactions";
 
-const RULES: [&str; 8] = [
+const RULES: [&str; 9] = [
     "balances are the sums of their changes, none negative: ",
+    "given credits are the sums of their changes, within all credits: ",
     "every transaction belongs to a balance: ",
     "every change follows from its transaction: ",
     "every store transaction is granted once: ",
@@ -189,7 +190,7 @@ async fn wrong_balances_are_found(engine: Engine) {
 async fn a_balance_without_any_transaction_is_found(engine: Engine) {
     let server = books(engine).await;
     let sql = "INSERT INTO users (user_id, created_at) VALUES ('bob', CURRENT_TIMESTAMP);
-        INSERT INTO credits VALUES ('bob', 9, CURRENT_TIMESTAMP);
+        INSERT INTO credits (user_id, credits, updated_at) VALUES ('bob', 9, CURRENT_TIMESTAMP);
         INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
         VALUES ('bob', 'm', 8, CURRENT_TIMESTAMP), ('bob', 'empty', 0, CURRENT_TIMESTAMP)";
     let lines = [
@@ -236,7 +237,7 @@ async fn transactions_without_a_balance_are_found(engine: Engine) {
 async fn a_store_transaction_granted_twice_is_found(engine: Engine) {
     let server = books(engine).await;
     let sql = "INSERT INTO users (user_id, created_at) VALUES ('bob', CURRENT_TIMESTAMP);
-        INSERT INTO credits VALUES ('bob', 75, CURRENT_TIMESTAMP);
+        INSERT INTO credits (user_id, credits, updated_at) VALUES ('bob', 75, CURRENT_TIMESTAMP);
         INSERT INTO transactions (user_id, type, amount, transaction_id, metadata, credits_delta,
             tokens_delta, created_at) VALUES ('bob', 'purchase', 75, 'GPA.2', '{}', 75, 0, CURRENT_TIMESTAMP)";
     let line = "difference: user \"bob\", expected \"GPA.2\" as a name of purchase 8 alone, found \
@@ -291,7 +292,8 @@ async fn thousands_of_differences_are_counted(engine: Engine) {
     let server = books(engine).await;
     let sql = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
         INSERT INTO users (user_id, created_at) SELECT 'u' || n, CURRENT_TIMESTAMP FROM n;
-        INSERT INTO credits SELECT user_id, 1, CURRENT_TIMESTAMP FROM users WHERE user_id <> 'default_user'";
+        INSERT INTO credits (user_id, credits, updated_at)
+        SELECT user_id, 1, CURRENT_TIMESTAMP FROM users WHERE user_id <> 'default_user'";
     let finished = verify(&spoiled(&server, sql).await).await;
     assert_eq!(finished.code, Some(1));
     let told = finished.stdout.iter().filter(|line| line.starts_with("difference: ")).count();

@@ -7,15 +7,16 @@ use sqlx::{Connection, PgConnection};
 use super::{MIGRATIONS, OpenError, PostgresDatabase, newest_migration};
 use crate::database::{
     Audit, Check,
-    audit::{COUNTS, Texts, wrong_backs, wrong_purchases},
+    audit::{COUNTS, Texts, bonus_back, wrong_backs, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
     usage_check::{check_usage, checked_usage},
 };
 
 /// What there is to check.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check::Balances,
+    Check::Bonus,
     Check::Owners,
     Check::Changes,
     Check::Backs,
@@ -34,11 +35,12 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const BALANCES: &str = "
     WITH changes AS MATERIALIZED (
         SELECT user_id, model_id, count(*) AS entries,
-            sum(credits_delta) AS credits, sum(tokens_delta) AS tokens
+            sum(credits_delta) AS credits, sum(bonus_delta) AS bonus,
+            sum(tokens_delta) AS tokens
         FROM transactions GROUP BY user_id, model_id
     ),
     credit_sums AS (
-        SELECT user_id, sum(entries) AS entries, sum(credits) AS sum
+        SELECT user_id, sum(entries) AS entries, sum(credits) AS sum, sum(bonus) AS bonus
         FROM changes GROUP BY user_id
     ),
     token_sums AS (
@@ -47,14 +49,20 @@ const BALANCES: &str = "
     SELECT coalesce(sums.user_id, held.user_id) AS user_id, NULL AS model_id, held.credits AS held,
         coalesce(div(sums.sum, 4294967296), 0)::bigint AS high,
         coalesce(mod(sums.sum, 4294967296), 0)::bigint AS low,
-        coalesce(sums.entries, 0)::bigint AS entries
+        coalesce(sums.entries, 0)::bigint AS entries, false AS given
     FROM credit_sums AS sums FULL JOIN credits AS held ON held.user_id = sums.user_id
     WHERE held.credits IS NULL OR held.credits < 0 OR held.credits <> coalesce(sums.sum, 0)
+    UNION ALL
+    SELECT held.user_id, NULL, held.bonus, coalesce(div(sums.bonus, 4294967296), 0)::bigint,
+        coalesce(mod(sums.bonus, 4294967296), 0)::bigint, coalesce(sums.entries, 0)::bigint, true
+    FROM credits AS held LEFT JOIN credit_sums AS sums ON held.user_id = sums.user_id
+    WHERE held.bonus < 0 OR held.bonus > greatest(held.credits, 0)
+        OR held.bonus <> coalesce(sums.bonus, 0)
     UNION ALL
     SELECT coalesce(sums.user_id, held.user_id), coalesce(sums.model_id, held.model_id),
         held.allocated_tokens,
         coalesce(div(sums.sum, 4294967296), 0)::bigint,
-        coalesce(mod(sums.sum, 4294967296), 0)::bigint, coalesce(sums.entries, 0)
+        coalesce(mod(sums.sum, 4294967296), 0)::bigint, coalesce(sums.entries, 0), false
     FROM token_sums AS sums FULL JOIN token_balances AS held
         ON held.user_id = sums.user_id AND held.model_id = sums.model_id
     WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0

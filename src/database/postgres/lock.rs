@@ -13,11 +13,14 @@ use crate::{
     domain::{Facts, PurchaseName, Replays, UserId, UserKey, Wanted},
 };
 
+/// Whoever reads prices and products goes on; whoever changes them waits.
+const LOCK_LISTS: &str = "LOCK TABLE token_pricing, products IN SHARE ROW EXCLUSIVE MODE";
+
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
 /// The rows are sorted before they are locked.
 const LOCK_CREDITS: &str = "
-    SELECT 'credits' AS source, user_id AS owner, CASE WHEN frozen THEN 'frozen' END AS name,
-        credits AS amount
+    SELECT CASE WHEN frozen THEN 'frozen' ELSE 'credits' END AS source, user_id AS owner,
+        nullif(bonus, 0)::text AS name, credits AS amount
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
 /// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
@@ -52,8 +55,9 @@ const RESERVE: &str = "
 /// In one statement, which sees one moment.
 const READ: &str = concat!(
     besides_credits!(),
-    " UNION ALL SELECT 'credits', user_id, CASE WHEN frozen THEN 'frozen' END, credits
-      FROM credits WHERE user_id = ANY($1)"
+    " UNION ALL
+    SELECT CASE WHEN frozen THEN 'frozen' ELSE 'credits' END, user_id, nullif(bonus, 0)::text, credits
+    FROM credits WHERE user_id = ANY($1)"
 );
 
 /// `$1` users and `$2` keys, in pairs.
@@ -90,6 +94,9 @@ pub(super) async fn lock(
 ) -> Result<Locked, DatabaseError> {
     let mut found = Found::default();
     let mut users = HashSet::new();
+    if wanted.changes_lists {
+        sqlx::raw_sql(LOCK_LISTS).execute(&mut *connection).await?;
+    }
     let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
     for row in query.fetch_all(&mut *connection).await? {
         found.take(&FactRow::from_row(&row)?)?;

@@ -41,6 +41,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0006_money_back.sql"),
         include_str!("../../../migrations/postgres/0007_holds.sql"),
         include_str!("../../../migrations/postgres/0008_usage.sql"),
+        include_str!("../../../migrations/postgres/0009_bonus.sql"),
         include_str!("../../../migrations/postgres/0010_operator.sql"),
     ])
 });

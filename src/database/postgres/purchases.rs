@@ -14,24 +14,28 @@ use crate::{
         inbox::{self, MessageCounts, PurchaseAskedFor},
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, UserId, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, PurchaseState, TrackedPurchase, UserId, Wanted},
 };
 
 /// `$1` keys. Locked in one order, whoever locks them, and after the accounts. With a purchase go the entries that
 /// took it back; they only change under the lock of its owner's account.
-const LOCK: &str = "
+const LOCK: &str = concat!(
+    "
     SELECT 'purchase' AS source, keys.key AS name, (to_jsonb(bought) || jsonb_build_object('parts', (
         SELECT coalesce(jsonb_agg(jsonb_build_object('entry', part.id, 'credits', part.amount,
-            'given_back', (SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS given
+            'bonus', ",
+    bonus_of_part!("greatest"),
+    ", 'given_back', (SELECT coalesce(sum(amount), 0)::bigint FROM transactions AS given
                 WHERE given.reverses = part.id)) ORDER BY part.id), '[]')
         FROM transactions AS part
         WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
     )))::text AS value
     FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
-    WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought";
+    WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought"
+);
 
 /// `$1` whether products are wanted, `$2` names of users, `$3` users whose waiting purchases are counted.
 const BESIDES: &str = "
@@ -42,6 +46,16 @@ const BESIDES: &str = "
     UNION ALL
     SELECT 'waiting', user_id, count(*)::text FROM purchases
     WHERE user_id = ANY($3) AND state IN ('received', 'pending') GROUP BY user_id";
+
+/// `$1` ids below this one, `$2` how many, newest first; `$3` a state.
+const LIST: &str = "
+    SELECT to_jsonb(bought)::text FROM purchases AS bought
+    WHERE id < $1 ORDER BY id DESC LIMIT $2";
+const LIST_OF_STATE: &str = "
+    SELECT to_jsonb(bought)::text FROM purchases AS bought
+    WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
+/// `$1` an id.
+const ONE: &str = "SELECT to_jsonb(bought)::text FROM purchases AS bought WHERE id = $1";
 
 /// `$1` ids. Locked like purchases.
 const LOCK_MESSAGES: &str = "
@@ -56,14 +70,14 @@ const LOCK_SWEEPS: &str = "
 /// may come back meanwhile: the rest is used.
 const LOTS: &str = "
     SELECT 'lot' AS source, user_id AS name,
-        jsonb_build_array(lots.id, model_id, credits, tokens, tokens_back)::text AS value
+        jsonb_build_array(lots.id, model_id, credits, bonus, tokens, tokens_back)::text AS value
     FROM (
         SELECT *, sum(tokens - tokens_back) OVER (
             PARTITION BY user_id, model_id ORDER BY id DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
         FROM (
             SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
-                bought.tokens_delta AS tokens, (
+                -bought.bonus_delta AS bonus, bought.tokens_delta AS tokens, (
                     SELECT coalesce(sum(-tokens_delta), 0)::bigint FROM transactions AS back
                     WHERE back.allocation_id = bought.id
                 ) AS tokens_back
@@ -250,6 +264,42 @@ fn json<T: Serialize>(rows: &[T]) -> String {
 }
 
 impl PostgresReader {
+    /// Purchases, the newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let sql = if state.is_some() { LIST_OF_STATE } else { LIST };
+        let query = sqlx::query_scalar(sql).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+        let query = match state {
+            Some(state) => query.bind(state.name()),
+            None => query,
+        };
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let rows: Vec<String> = rows;
+        rows.iter().map(|row| listed(row)).collect()
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase(
+        &self,
+        id: i64,
+    ) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let query = sqlx::query_scalar(ONE).bind(id);
+        let row =
+            self.read_on(async |connection| Ok(query.fetch_optional(connection).await?)).await?;
+        let row: Option<String> = row;
+        row.map(|row| listed(&row)).transpose()
+    }
+
     /// The products, those too that are not offered.
     ///
     /// # Errors

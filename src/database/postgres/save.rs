@@ -26,7 +26,7 @@ const RESET: &str = "
         usage_state AS (DELETE FROM usage_state WHERE user_id = ANY($1)),
         token_balances AS (DELETE FROM token_balances WHERE user_id = ANY($1)),
         idempotency_keys AS (DELETE FROM idempotency_keys WHERE user_id = ANY($1))
-    UPDATE credits SET credits = 0, updated_at = $2 WHERE user_id = ANY($1)";
+    UPDATE credits SET credits = 0, bonus = 0, updated_at = $2 WHERE user_id = ANY($1)";
 
 /// All of a batch in one trip; the foreign keys are looked at when everything is there. Each part comes
 /// to a number of rows, and the sum is returned: it is less than there was to write when another instance
@@ -42,12 +42,13 @@ macro_rules! save {
         INSERT INTO users (user_id, created_at)
         SELECT user_id, $1 FROM unnest($2::text[]) AS new (user_id) ON CONFLICT DO NOTHING
     ), new_credits AS (
-        INSERT INTO credits (user_id, credits, updated_at)
-        SELECT user_id, credits, $1 FROM unnest($2::text[], $3::bigint[]) AS new (user_id, credits)
+        INSERT INTO credits (user_id, credits, bonus, updated_at)
+        SELECT user_id, credits, bonus, $1
+        FROM unnest($2::text[], $3::bigint[], $34::bigint[]) AS new (user_id, credits, bonus)
         ON CONFLICT DO NOTHING RETURNING 1
     ), changed_credits AS (
-        UPDATE credits SET credits = new.credits, updated_at = $1
-        FROM unnest($4::text[], $5::bigint[]) AS new (user_id, credits)
+        UPDATE credits SET credits = new.credits, bonus = new.bonus, updated_at = $1
+        FROM unnest($4::text[], $5::bigint[], $35::bigint[]) AS new (user_id, credits, bonus)
         WHERE credits.user_id = new.user_id RETURNING 1
     ), tokens AS (
         INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)
@@ -107,7 +108,7 @@ const SAVE_WITH_HOLDS: &str = save!(
         SELECT hold_id, user_id, model_id, held_tokens, status, created_at, expires_at, closed_at,
             input_tokens, output_tokens, consumed_tokens, released_tokens, remaining_tokens,
             transaction_id
-        FROM jsonb_populate_recordset(NULL::holds, $34::jsonb)
+        FROM jsonb_populate_recordset(NULL::holds, $36::jsonb)
         ON CONFLICT (hold_id) DO UPDATE
         SET status = excluded.status, closed_at = excluded.closed_at,
             input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
@@ -162,7 +163,7 @@ async fn save_accounts(
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
     let (changed, new): (Vec<_>, Vec<_>) =
-        changes.credits.iter().copied().partition(|(user, _)| is_locked(user));
+        changes.credits.iter().copied().partition(|(user, ..)| is_locked(user));
     let written = bind(changes, &new, &changed, now).fetch_one(connection).await?;
     if usize::try_from(written) == Ok(expected) { Ok(()) } else { Err(another_was_first()) }
 }
@@ -182,17 +183,17 @@ fn rows(changes: &Changes<'_>) -> usize {
 /// What is changed of whose account is not found stands among the new ones.
 fn bind<'q>(
     changes: &'q Changes<'q>,
-    new_credits: &'q [(&'q UserId, Credits)],
-    changed_credits: &'q [(&'q UserId, Credits)],
+    new_credits: &'q [(&'q UserId, Credits, Credits)],
+    changed_credits: &'q [(&'q UserId, Credits, Credits)],
     now: DateTime<Utc>,
 ) -> QueryScalar<'q, Postgres, i64, PgArguments> {
     let Changes { tokens, entries, names, replays, holds, .. } = changes;
     let query = sqlx::query_scalar(if holds.is_empty() { SAVE } else { SAVE_WITH_HOLDS })
         .bind(now)
-        .bind(column(new_credits, |(user, _)| user.as_str()))
-        .bind(column(new_credits, |(_, credits)| credits.get()))
-        .bind(column(changed_credits, |(user, _)| user.as_str()))
-        .bind(column(changed_credits, |(_, credits)| credits.get()))
+        .bind(column(new_credits, |(user, ..)| user.as_str()))
+        .bind(column(new_credits, |(_, credits, _)| credits.get()))
+        .bind(column(changed_credits, |(user, ..)| user.as_str()))
+        .bind(column(changed_credits, |(_, credits, _)| credits.get()))
         .bind(column(tokens, |(user, ..)| user.as_str()))
         .bind(column(tokens, |(_, model, _)| model.as_str()))
         .bind(column(tokens, |(.., tokens)| tokens.get()))
@@ -220,7 +221,9 @@ fn bind<'q>(
         .bind(column(entries, |row| row.rare.hold.map(|hold| hold.to_string())))
         .bind(column(entries, |row| row.rare.shortfall.map(Tokens::get)))
         .bind(column(entries, |row| row.rare.reason.map(EntryReason::as_str)))
-        .bind(column(entries, |row| row.rare.bonus_delta));
+        .bind(column(entries, |row| row.rare.bonus_delta))
+        .bind(column(new_credits, |(.., bonus)| bonus.get()))
+        .bind(column(changed_credits, |(.., bonus)| bonus.get()));
     if holds.is_empty() {
         return query;
     }

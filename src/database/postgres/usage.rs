@@ -7,7 +7,8 @@ use crate::{
     database::{
         DatabaseError, Progress,
         usage::{
-            Added, FreshRow, PartRow, SUMMED_AT_ONCE, add_to_sums, next_to_sum, note_summed, usage,
+            FreshRow, PartRow, SUMMED_AT_ONCE, add_to_sums, fresh_usage, json_to_add, next_to_sum,
+            note_summed, progress, usage,
         },
     },
     domain::{Quarters, UsagePart, UserId},
@@ -37,13 +38,13 @@ pub(super) async fn sum(
     let query = sqlx::query(NEXT_TO_SUM).bind(user.as_str()).bind(SUMMED_AT_ONCE);
     let rows = query.fetch_all(&mut *connection).await?;
     let rows: Vec<FreshRow> = rows.iter().map(FreshRow::from_row).collect::<Result<_, _>>()?;
-    let progress = match Added::of(rows) {
-        Some(added) => {
-            let query = sqlx::query(ADD).bind(user.as_str()).bind(added.json()?);
+    let progress = match fresh_usage(rows) {
+        Some(fresh) => {
+            let query = sqlx::query(ADD).bind(user.as_str()).bind(json_to_add(&fresh)?);
             query.execute(&mut *connection).await?;
-            let query = sqlx::query(NOTE_SUMMED).bind(user.as_str()).bind(added.until);
+            let query = sqlx::query(NOTE_SUMMED).bind(user.as_str()).bind(fresh.until);
             query.execute(&mut *connection).await?;
-            added.progress()
+            progress(&fresh)
         }
         None => Progress::Done,
     };

@@ -23,7 +23,7 @@ use crate::{
         holds, inbox,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, UserId, Wanted},
+    domain::{Facts, FreshUsage, UserId, Wanted},
 };
 
 /// How long a batch may take, from looking for a connection to the end of the commit. Each of its
@@ -214,7 +214,12 @@ impl Lane for PostgresLane {
         timeout(BATCH_TIMEOUT, carrying_out).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        // Other instances may have written in between, what nobody here knows.
+        _: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         let summing = async {
             let mut connection = self.take().await?;
             let progress = usage::sum(&mut connection, user).await?;

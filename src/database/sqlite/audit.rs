@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{OpenError, PRIMARY_CODE_MASK, SQLITE_CORRUPT, SqliteDatabase, describe, result_code};
 use crate::database::{
     Audit, Check, Counts, Difference,
-    audit::{COUNTS, Search, Texts, wrong_backs, wrong_purchases},
+    audit::{COUNTS, Search, Texts, bonus_back, wrong_backs, wrong_purchases},
     purchase_names::check_names,
     usage_check::{check_usage, checked_usage},
 };
@@ -23,13 +23,16 @@ const BALANCES: &str = "
     WITH changes AS MATERIALIZED (
         SELECT user_id, model_id, count(*) AS entries,
             sum(credits_delta >> 32) AS credits_high, sum(credits_delta & 4294967295) AS credits_low,
+            sum(bonus_delta >> 32) AS bonus_high, sum(bonus_delta & 4294967295) AS bonus_low,
             sum(tokens_delta >> 32) AS tokens_high, sum(tokens_delta & 4294967295) AS tokens_low
         FROM transactions GROUP BY user_id, model_id
     ),
     credit_sums AS (
         SELECT user_id, sum(entries) AS entries,
             sum(credits_high) + (sum(credits_low) >> 32) AS high,
-            sum(credits_low) & 4294967295 AS low
+            sum(credits_low) & 4294967295 AS low,
+            sum(bonus_high) + (sum(bonus_low) >> 32) AS bonus_high,
+            sum(bonus_low) & 4294967295 AS bonus_low
         FROM changes GROUP BY user_id
     ),
     token_sums AS (
@@ -39,15 +42,22 @@ const BALANCES: &str = "
     )
     SELECT coalesce(sums.user_id, held.user_id) AS user_id, NULL AS model_id, held.credits AS held,
         coalesce(sums.high, 0) AS high, coalesce(sums.low, 0) AS low,
-        coalesce(sums.entries, 0) AS entries
+        coalesce(sums.entries, 0) AS entries, 0 AS given
     FROM credit_sums AS sums FULL JOIN credits AS held ON held.user_id = sums.user_id
     WHERE held.credits IS NULL OR held.credits < 0
         OR held.credits >> 32 <> coalesce(sums.high, 0)
         OR held.credits & 4294967295 <> coalesce(sums.low, 0)
     UNION ALL
+    SELECT held.user_id, NULL, held.bonus, coalesce(sums.bonus_high, 0),
+        coalesce(sums.bonus_low, 0), coalesce(sums.entries, 0), 1
+    FROM credits AS held LEFT JOIN credit_sums AS sums ON held.user_id = sums.user_id
+    WHERE held.bonus < 0 OR held.bonus > max(held.credits, 0)
+        OR held.bonus >> 32 <> coalesce(sums.bonus_high, 0)
+        OR held.bonus & 4294967295 <> coalesce(sums.bonus_low, 0)
+    UNION ALL
     SELECT coalesce(sums.user_id, held.user_id), coalesce(sums.model_id, held.model_id),
         held.allocated_tokens,
-        coalesce(sums.high, 0), coalesce(sums.low, 0), coalesce(sums.entries, 0)
+        coalesce(sums.high, 0), coalesce(sums.low, 0), coalesce(sums.entries, 0), 0
     FROM token_sums AS sums FULL JOIN token_balances AS held
         ON held.user_id = sums.user_id AND held.model_id = sums.model_id
     WHERE held.allocated_tokens IS NULL OR held.allocated_tokens < 0

@@ -31,6 +31,7 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0006_money_back.sql"),
         include_str!("../../../migrations/sqlite/0007_holds.sql"),
         include_str!("../../../migrations/sqlite/0008_usage.sql"),
+        include_str!("../../../migrations/sqlite/0009_bonus.sql"),
         include_str!("../../../migrations/sqlite/0010_operator.sql"),
     ])
 });
@@ -55,6 +56,9 @@ const SEED: i64 = 2;
 /// Whether what a new database starts with is there, or was: an operator may have taken all prices away.
 const SEEDED: &str = "SELECT EXISTS (SELECT * FROM token_pricing)
     OR EXISTS (SELECT * FROM transactions WHERE type = 'allocation')";
+
+/// The same, of a database that keeps what prices were.
+const SEEDED_BEFORE: &str = "SELECT EXISTS (SELECT * FROM price_history)";
 
 impl SqliteDatabase {
     /// A connection to write on, to a database whose tables are as this version makes them.
@@ -166,7 +170,9 @@ async fn flaw(connection: &mut SqliteConnection) -> Result<Option<String>, Migra
     if let Some((kind, name, _)) = expected.iter().find(|made| !found.contains(made)) {
         return Ok(Some(format!("the {kind} '{name}' is missing or not as it was made")));
     }
-    let seeded = version < SEED || sqlx::query_scalar(SEEDED).fetch_one(&mut *moment).await?;
+    let has_history = found.iter().any(|(_, name, _)| name == "price_history");
+    let seeded = if has_history { SEEDED_BEFORE } else { SEEDED };
+    let seeded = version < SEED || sqlx::query_scalar(seeded).fetch_one(&mut *moment).await?;
     Ok((!seeded).then(|| "there are no prices".to_owned()))
 }
 

@@ -14,10 +14,10 @@ use crate::{
         timestamp,
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, TrackedPurchase, Wanted},
+    domain::{MessageId, ProductList, PurchaseKey, PurchaseState, TrackedPurchase, Wanted},
 };
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
@@ -28,7 +28,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
         "SELECT 'purchase' AS source, keys.key AS name,
              json_object('id', bought.id, 'parts', json((
                  SELECT json_group_array(json_object('entry', part.id, 'credits', part.amount,
-                     'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
+                     'bonus', {}, 'given_back', (SELECT coalesce(sum(amount), 0) FROM transactions AS given
                          WHERE given.reverses = part.id)) ORDER BY part.id)
                  FROM transactions AS part
                  WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
@@ -52,6 +52,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          UNION ALL
          SELECT 'sweep', name, json_object({}) FROM sweeps AS kept
          WHERE name IN (SELECT value FROM json_each($6))",
+        bonus_of_part!("max"),
         members("bought", &COLUMNS),
         members("kept", &INBOX_COLUMNS),
         members("kept", &SWEEP_COLUMNS),
@@ -68,14 +69,14 @@ fn members(table: &str, columns: &[&str]) -> String {
 /// may come back meanwhile: the rest is used.
 const LOTS: &str = "
     SELECT 'lot' AS source, user_id AS name,
-        json_array(lots.id, model_id, credits, tokens, tokens_back) AS value
+        json_array(lots.id, model_id, credits, bonus, tokens, tokens_back) AS value
     FROM (
         SELECT *, sum(tokens - tokens_back) OVER (
             PARTITION BY user_id, model_id ORDER BY id DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
         FROM (
             SELECT bought.user_id, bought.model_id, bought.id, bought.amount AS credits,
-                bought.tokens_delta AS tokens, (
+                -bought.bonus_delta AS bonus, bought.tokens_delta AS tokens, (
                     SELECT coalesce(sum(-tokens_delta), 0) FROM transactions AS back
                     WHERE back.allocation_id = bought.id
                 ) AS tokens_back
@@ -94,6 +95,22 @@ const ENTRIES: &str = "
             SELECT coalesce(sum(amount), 0) FROM transactions AS back WHERE back.reverses = entry.id
         )) AS value
     FROM json_each($1) AS wanted CROSS JOIN transactions AS entry ON entry.id = wanted.value";
+
+/// `$1` ids below this one, `$2` how many, newest first; `$3` a state, if one is asked for.
+static LIST: LazyLock<[String; 2]> = LazyLock::new(|| {
+    ["", "AND bought.state = $3"].map(|which| {
+        format!(
+            "SELECT json_object('id', bought.id, {}) FROM purchases AS bought
+             WHERE bought.id < $1 {which} ORDER BY bought.id DESC LIMIT $2",
+            members("bought", &COLUMNS)
+        )
+    })
+});
+/// `$1` an id.
+static ONE: LazyLock<String> = LazyLock::new(|| {
+    let members = members("bought", &COLUMNS);
+    format!("SELECT json_object('id', bought.id, {members}) FROM purchases AS bought WHERE id = $1")
+});
 
 /// `?` purchases and the time; keys. A new purchase has no id and gets one.
 static SAVE: LazyLock<String> = LazyLock::new(|| {
@@ -213,6 +230,42 @@ impl SqliteReader {
         let mut connection = self.connection().await?;
         let wanted = Wanted { products: true, ..Wanted::default() };
         Ok(read(&mut connection, &wanted).await?.into_products())
+    }
+
+    /// Purchases, the newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let [all, of_state] = &*LIST;
+        let sql = if state.is_some() { of_state } else { all };
+        let query = sqlx::query_scalar(sql.as_str()).bind(before.unwrap_or(i64::MAX)).bind(limit);
+        let query = match state {
+            Some(state) => query.bind(state.name()),
+            None => query,
+        };
+        let rows: Vec<String> = query.fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| listed(row)).collect()
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase(
+        &self,
+        id: i64,
+    ) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_scalar(ONE.as_str()).bind(id);
+        let row: Option<String> = query.fetch_optional(&mut *connection).await?;
+        row.map(|row| listed(&row)).transpose()
     }
 
     /// Purchases whose store is to be asked or told by now, at most `limit`.

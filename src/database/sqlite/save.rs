@@ -44,7 +44,7 @@ const RESET: &str = "
     DELETE FROM usage_sums WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM usage_state WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM token_balances WHERE user_id IN (SELECT value FROM json_each($1));
-    UPDATE credits SET credits = 0, updated_at = $2
+    UPDATE credits SET credits = 0, bonus = 0, updated_at = $2
     WHERE user_id IN (SELECT value FROM json_each($1));
     DELETE FROM idempotency_index WHERE (digest, id) IN (
         SELECT digest, id FROM idempotency_keys WHERE user_id IN (SELECT value FROM json_each($1)));
@@ -60,10 +60,10 @@ const SAVE_CREDITS: &str = "
     SELECT value, ? FROM json_each(?) WHERE true
     ON CONFLICT DO NOTHING;
 
-    INSERT INTO credits (user_id, credits, updated_at)
-    SELECT value ->> 0, value ->> 1, ? FROM jsonb_each(?) WHERE true
+    INSERT INTO credits (user_id, credits, bonus, updated_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, ? FROM jsonb_each(?) WHERE true
     ON CONFLICT (user_id) DO UPDATE
-    SET credits = excluded.credits, updated_at = excluded.updated_at;
+    SET credits = excluded.credits, bonus = excluded.bonus, updated_at = excluded.updated_at;
 ";
 const SAVE_TOKENS: &str = "
     INSERT INTO token_balances (user_id, model_id, allocated_tokens, updated_at)

@@ -31,7 +31,7 @@ use crate::{
         holds, inbox, timestamp,
         tracked::{MADE_DUE_AT_ONCE, MAKE_DUE},
     },
-    domain::{Facts, UserId, Wanted},
+    domain::{Facts, FreshUsage, UserId, Wanted},
 };
 
 /// Not deferred: a transaction that first reads and then writes would fail at once, whatever the
@@ -217,6 +217,9 @@ impl Held {
         if !changes.resets.is_empty() {
             self.keys.note_all_indexed();
         }
+        if changes.operators.change_prices() {
+            self.recent.forget_prices();
+        }
         self.keys.note_saved(changes.replays.iter().map(|(key, _)| key.digest()));
     }
 
@@ -302,9 +305,13 @@ impl Lane for SqliteLane {
         }
     }
 
-    async fn sum_usage(&mut self, user: &UserId) -> Result<Progress, DatabaseError> {
+    async fn sum_usage(
+        &mut self,
+        user: &UserId,
+        known: &FreshUsage,
+    ) -> Result<Progress, DatabaseError> {
         let mut held = self.take().await?;
-        let progress = usage::sum(&mut held.connection, user).await?;
+        let progress = usage::sum(&mut held.connection, user, known).await?;
         self.held = Some(held);
         Ok(progress)
     }

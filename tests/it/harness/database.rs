@@ -15,11 +15,17 @@ use url::form_urlencoded;
 use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
-const VIOLATIONS: [(&str, &str); 8] = [
+const VIOLATIONS: [(&str, &str); 9] = [
     (
         "credits are the sum of their changes",
         "SELECT user_id || ': ' || credits FROM credits WHERE credits <> (
              SELECT COALESCE(SUM(credits_delta), 0) FROM transactions
+             WHERE transactions.user_id = credits.user_id)",
+    ),
+    (
+        "given credits are the sum of their changes, within all credits",
+        "SELECT user_id || ': ' || bonus FROM credits WHERE bonus < 0 OR bonus > credits OR bonus <> (
+             SELECT COALESCE(SUM(bonus_delta), 0) FROM transactions
              WHERE transactions.user_id = credits.user_id)",
     ),
     (
@@ -80,7 +86,7 @@ const SQLITE_VIOLATIONS: [(&str, &str); 2] = [
 /// Every row of the tables that hold money, as what the engine calls a JSON array.
 const ROWS: [&str; 6] = [
     "SELECT CAST(json_array('user', id, user_id, created_at) AS TEXT) FROM users ORDER BY id",
-    "SELECT CAST(json_array('credits', user_id, credits, frozen, updated_at) AS TEXT)
+    "SELECT CAST(json_array('credits', user_id, credits, bonus, frozen, updated_at) AS TEXT)
      FROM credits ORDER BY user_id",
     "SELECT CAST(json_array('log', id, created_at, actor, action, account, before, after, reason, request_id)
          AS TEXT) FROM operator_log ORDER BY id",
@@ -89,7 +95,7 @@ const ROWS: [&str; 6] = [
     "SELECT CAST(json_array('tokens', id, user_id, model_id, allocated_tokens, updated_at) AS TEXT)
      FROM token_balances ORDER BY id",
     "SELECT CAST(json_array('transaction', id, user_id, type, amount, model_id, transaction_id,
-         metadata, input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta,
+         metadata, input_tokens, output_tokens, price_per_m_token, credits_delta, bonus_delta, tokens_delta,
          created_at) AS TEXT)
      FROM transactions ORDER BY id",
 ];

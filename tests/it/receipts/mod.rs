@@ -8,6 +8,7 @@ mod apple_payloads;
 mod books;
 mod checks;
 mod counter;
+mod decisions;
 mod google_answers;
 mod grants;
 mod kills;

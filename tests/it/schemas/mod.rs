@@ -224,7 +224,7 @@ const BEFORE: &str = "BEGIN;
     INSERT INTO purchases (id, key, store, state, user_id, received_at, updated_at)
     VALUES (9007199254740991, 'another', 'apple', 'received', 'ann', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)";
 
-const NUMERIC: [&str; 26] = [
+const NUMERIC: [&str; 27] = [
     "account",
     "credits",
     "allocated_tokens",
@@ -238,6 +238,7 @@ const NUMERIC: [&str; 26] = [
     "tokens_delta",
     "fingerprint",
     "bonus_delta",
+    "bonus",
     "shortfall_tokens",
     "reverses",
     "allocation_id",

@@ -10,7 +10,7 @@ pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)])
 
 pub(super) const SAMPLES: [Sample; 37] = [
     ("users", &[("user_id", "'bob'"), NOW]),
-    ("credits", &[ANN, ("credits", "5"), ("frozen", "false"), UPDATED]),
+    ("credits", &[ANN, ("credits", "5"), UPDATED, ("bonus", "1"), ("frozen", "false")]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
     (
         "token_pricing",
