@@ -8,6 +8,7 @@ COPY .cargo .cargo
 COPY migrations migrations
 COPY benches benches
 COPY src src
+COPY templates templates
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked && cp target/release/token-billing /token-billing
 

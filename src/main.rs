@@ -20,6 +20,7 @@ mod key_sets;
 mod ledger;
 mod metrics;
 mod outgoing;
+mod pages;
 mod program;
 mod service;
 mod stores;

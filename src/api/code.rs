@@ -254,6 +254,11 @@ impl Entry {
                 "このアカウントは一時停止されています。サポートにお問い合わせください",
                 "This account is frozen; please contact support",
             ),
+            Refusal::UserNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "このユーザーは見つかりません",
+                "There is no such user",
+            ),
             Refusal::PurchaseNotFound => Self::person(
                 StatusCode::NOT_FOUND,
                 "この購入は見つかりません",
@@ -336,11 +341,6 @@ impl Entry {
                 "Not enough tokens: {required} required, {available} available",
             )
             .with(fields! { "required": required, "available": available }),
-            Refusal::UserNotFound => Self::person(
-                StatusCode::NOT_FOUND,
-                "このユーザーは見つかりません",
-                "There is no such user",
-            ),
             Refusal::TransactionNotFound => Self::person(
                 StatusCode::NOT_FOUND,
                 "この取引は見つかりません",

@@ -24,7 +24,7 @@ impl Language {
 
     /// The one that an `Accept-Language` likes better, of equals the first it names. Where it names neither, or
     /// can't be read, it is `default`.
-    pub(super) fn asked_for(accepted: Option<&HeaderValue>, default: Self) -> Self {
+    pub(crate) fn asked_for(accepted: Option<&HeaderValue>, default: Self) -> Self {
         let ranges = accepted.and_then(|value| value.to_str().ok()).and_then(ranges);
         let ranges = ranges.unwrap_or_default();
         let wish = |language: Self| Wish::of(language, &ranges);

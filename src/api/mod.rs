@@ -68,7 +68,7 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 pub(crate) fn api(
     service: BillingService,
     notifications: Option<Arc<Notifications>>,
-    authentication: Authentication,
+    authentication: Arc<Authentication>,
     rate_limit: Option<RateLimit>,
     stopping: Stopping,
     language: Language,

@@ -72,10 +72,10 @@ async fn google(
     request: Request<Body>,
 ) -> Result<StatusCode, ApiError> {
     let (head, body) = request.into_parts();
+    let authorization = authorization(&head.headers);
     // Who has nothing to show need not be listened to.
-    let authorization = authorization(&head.headers).ok_or(Refusal::Unauthorized)?;
-    let message = read(body).await?;
-    notifications.take_google(Some(authorization), &message).await?;
+    let message = if authorization.is_some() { read(body).await? } else { bytes::Bytes::new() };
+    notifications.take_google(authorization, &message).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -117,6 +117,7 @@ impl From<NotTaken> for ApiError {
             NotTaken::Unreadable(Unreadable::Unproven(_)) => Refusal::Unauthorized.into(),
             NotTaken::Unreadable(Unreadable::KeysUnavailable) => Refusal::LoginUnavailable.into(),
             NotTaken::Unreadable(Unreadable::NotSetUp) => Self::NotFound,
+            NotTaken::Crowded => ServiceError::from(LedgerError::Overloaded).into(),
             NotTaken::NotKept(error) => ServiceError::from(error).into(),
         }
     }

@@ -1,8 +1,8 @@
 //! Which engine a database is on, chosen by its URL; everything it is asked is passed on to that one.
 
 use super::{
-    Audit, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew, Lane, MessageCounts,
-    OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
+    Audit, BelievedPurchase, Check, Chore, DatabaseError, DatabaseSize, DuePurchase, HopedNew,
+    Lane, MessageCounts, OpenError, Progress, PurchaseAskedFor, PurchaseCounts, Transaction,
     account_reads::{AccountReads, Prices},
     any_reader::AnyReader,
     postgres::{PostgresDatabase, PostgresLane, PostgresTransaction},
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::{
     Account, Facts, FreshUsage, HistoryFilter, HistoryPage, HoldId, LedgerEnd, LedgerLine,
     LogFilter, LogPage, MessageId, ModelId, PriceList, PricePage, ProductList, PurchaseKey,
-    PurchaseState, Quarters, TrackedPurchase, UsagePart, UserId, Wanted,
+    PurchaseName, PurchaseState, Quarters, TrackedPurchase, UsagePart, UserId, Wanted,
 };
 
 /// A database that may not exist yet.
@@ -239,6 +239,21 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.message_counts().await,
         };
         counts.map_err(DatabaseError::of_read)
+    }
+
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.believed_purchase(names).await,
+            AnyReader::Postgres(reader) => reader.believed_purchase(names).await,
+        };
+        found.map_err(DatabaseError::of_read)
     }
 
     /// What there is to tell of a purchase that its store asks about, if it is known.

@@ -20,10 +20,14 @@ pub(super) const MAKE_DUE: &str = "
     UPDATE inbox SET due_at = $1 WHERE message_id IN (
         SELECT message_id FROM inbox WHERE due_at > $1 LIMIT $2)";
 
-/// Forgets those that came before `$1` and are done with, at most `$2`.
+/// Forgets those that came before `$1` and are done with, at most `$2`. Stores and ways are named as the index names
+/// them, which is by them first.
 pub(super) const FORGET: &str = "
     DELETE FROM inbox WHERE message_id IN (
-        SELECT message_id FROM inbox WHERE due_at IS NULL AND received_at < $1 LIMIT $2)";
+        SELECT message_id FROM inbox
+        WHERE store IN ('google', 'apple') AND way IN ('push', 'list') AND received_at < $1
+            AND due_at IS NULL
+        LIMIT $2)";
 /// How many are forgotten at once.
 pub(super) const FORGOTTEN_AT_ONCE: i64 = 256;
 

@@ -38,6 +38,7 @@ pub(crate) use inbox::{MessageCounts, PurchaseAskedFor};
 pub(crate) use migrate_to::{MigrateError, migrate_to};
 pub(crate) use opening::OpenError;
 use opening::{FoundSchema, describe, migrator, newest_known};
+pub(crate) use purchase_names::BelievedPurchase;
 pub(crate) use tracked::{DuePurchase, PurchaseCounts};
 
 /// How much room the database takes.

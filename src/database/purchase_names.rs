@@ -4,12 +4,13 @@
 use super::rows::row;
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Database, Executor, FromRow};
 
-use super::{Audit, Check, Difference};
-use crate::domain::{PurchaseName, PurchaseRecord};
+use super::{Audit, Check, DatabaseError, Difference, tracked::time};
+use crate::domain::{PurchaseName, PurchaseRecord, UserId};
 
 /// [`NamesKept`].
 const NAMES_KEPT: &str = "
@@ -33,6 +34,25 @@ pub(super) const PURCHASES_TO_NAME: &str = "
 /// Whether there are such.
 pub(super) const SOME_TO_NAME: &str = "SELECT EXISTS (SELECT * FROM purchases_to_name)";
 
+/// Purchases of whoever was granted one of the names that the text tells, the oldest first, without those that their
+/// stores have confirmed.
+macro_rules! believed {
+    ($named:literal) => {
+        concat!(
+            "SELECT entry.id, entry.user_id, entry.transaction_id,
+                 coalesce(CAST(entry.metadata AS TEXT), '') AS metadata,
+                 CAST(entry.created_at AS TEXT) AS created_at
+             FROM purchase_names AS named JOIN transactions AS entry ON entry.user_id = named.user_id
+             WHERE named.name ",
+            $named,
+            " AND entry.type = 'purchase'
+                 AND NOT EXISTS (SELECT * FROM purchases WHERE purchases.entry_id = entry.id)
+             ORDER BY entry.id"
+        )
+    };
+}
+pub(super) use believed;
+
 /// Takes those up to `$1` from the list.
 pub(super) const NAMED: &str = "DELETE FROM purchases_to_name WHERE id <= $1";
 
@@ -50,6 +70,49 @@ row! {
         user_id: String,
         transaction_id: Option<String>,
         metadata: String,
+    }
+}
+
+row! {
+    /// A row of what `believed` asks for.
+    pub(super) struct BelievedRow {
+        id: i64,
+        user_id: String,
+        transaction_id: Option<String>,
+        metadata: String,
+        created_at: String,
+    }
+}
+
+/// A purchase that was granted on a client's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BelievedPurchase {
+    /// To whom.
+    pub user: UserId,
+    /// By this entry.
+    pub entry: i64,
+    pub granted_at: DateTime<Utc>,
+}
+
+impl BelievedPurchase {
+    /// The first of those found that is known by one of the names, the first of them that one is known by.
+    pub(super) fn known_by(
+        names: &[PurchaseName],
+        rows: impl IntoIterator<Item = BelievedRow>,
+    ) -> Result<Option<Self>, DatabaseError> {
+        let mut found: Option<(usize, Self)> = None;
+        for BelievedRow { id, user_id, transaction_id, metadata, created_at } in rows {
+            let recorded = RecordedPurchase { id, user_id, transaction_id, metadata };
+            let known = recorded.names();
+            let Some(place) = names.iter().position(|name| known.contains(name)) else { continue };
+            if found.as_ref().is_none_or(|(best, _)| place < *best) {
+                let corrupt = |what: &str| DatabaseError::Corrupt(format!("{what} of entry {id}"));
+                let user = UserId::new(recorded.user_id).map_err(|_| corrupt("the user"))?;
+                let granted_at = time(&created_at).ok_or_else(|| corrupt("the time"))?;
+                found = Some((place, Self { user, entry: id, granted_at }));
+            }
+        }
+        Ok(found.map(|(_, believed)| believed))
     }
 }
 

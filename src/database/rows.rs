@@ -44,8 +44,8 @@ pub(super) use row;
 row! {
     /// A row of the statement that reads facts of all kinds at once.
     pub(super) struct FactRow<'r> {
-        /// The kind: `credits` of an owner, with those that were given for a name, if there are any, called `frozen`
-        /// where the account is; `tokens` of an owner and the model named; the `price` of the model
+        /// The kind: `credits` of an owner, with those that were given for a name and `frozen` behind them, where it is
+        /// not `0` alone; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
@@ -72,10 +72,14 @@ impl Found {
         let FactRow { source, owner, name, amount } = *row;
         let name = name.unwrap_or_default();
         match source {
-            "credits" | "frozen" => {
+            "credits" => {
                 let credits = possible(Credits::new(amount), "credits", owner)?;
-                self.funds.insert(owner.to_owned(), funds(credits, name, owner)?);
-                if source == "frozen" {
+                let (bonus, frozen) = match name.strip_suffix(" frozen") {
+                    Some(bonus) => (bonus, true),
+                    None => (name, false),
+                };
+                self.funds.insert(owner.to_owned(), funds(credits, bonus, owner)?);
+                if frozen {
                     self.frozen.insert(owner.to_owned());
                 }
             }

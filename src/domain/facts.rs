@@ -13,7 +13,7 @@ use super::{
 
 /// What has to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is wanted, or not")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(crate) struct Wanted {
     /// Whose accounts.
     pub users: Vec<UserId>,

@@ -70,6 +70,15 @@ impl Inbox {
         Some(message)
     }
 
+    /// Is done with one, if it is still open.
+    pub(super) fn end(&mut self, id: &MessageId, outcome: &str) {
+        if self.all.get(id).is_some_and(|message| message.due_at.is_some())
+            && let Some(message) = self.change(id)
+        {
+            message.end(outcome);
+        }
+    }
+
     fn add(&mut self, message: TrackedMessage) {
         self.changed.push(message.id.clone());
         self.all.insert(message.id.clone(), message);
@@ -121,15 +130,24 @@ pub(crate) struct TakeMessage {
     pub id: MessageId,
 }
 
-/// A message to be worked on.
+/// What there is to do about a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct MessageTurn {
-    pub message: Message,
-    pub received_at: DateTime<Utc>,
+pub(crate) enum MessageTurn {
+    /// It is to be worked on.
+    Work {
+        /// It.
+        message: Message,
+        received_at: DateTime<Utc>,
+    },
+    /// What is kept of it can't be read: another version wrote it, or somebody's hand. There may be a refund in it,
+    /// so it stays, and is looked at again.
+    Spoiled,
+    /// Nothing now.
+    NotDue,
 }
 
 impl Operation for TakeMessage {
-    type Outcome = Option<MessageTurn>;
+    type Outcome = MessageTurn;
 
     fn entries(&self) -> usize {
         0
@@ -139,30 +157,25 @@ impl Operation for TakeMessage {
         wanted.messages.push(self.id.clone());
     }
 
-    fn decide(
-        &self,
-        _: &UserId,
-        facts: &mut Facts,
-    ) -> Result<Applied<Option<MessageTurn>>, Refusal> {
+    fn decide(&self, _: &UserId, facts: &mut Facts) -> Result<Applied<MessageTurn>, Refusal> {
         let now = facts.now;
         let latest = super::TrackedPurchase::latest_due(now);
         let is_due = |message: &TrackedMessage| {
             message.due_at.is_some_and(|due_at| due_at <= now || due_at > latest)
         };
         if !facts.inbox.all.get(&self.id).is_some_and(is_due) {
-            return Ok(Applied::before(None));
+            return Ok(Applied::before(MessageTurn::NotDue));
         }
-        let Some(message) = facts.inbox.change(&self.id) else { return Ok(Applied::before(None)) };
+        let message = facts.inbox.change(&self.id).expect("it is kept, or nothing would be due");
         let event = message.content.as_deref().map(serde_json::from_str);
         let Some(Ok(event)) = event else {
-            // Another version wrote it, or somebody's hand. There may be a refund in it, so it is kept.
             message.try_again(now);
-            return Ok(Applied::now(None));
+            return Ok(Applied::now(MessageTurn::Spoiled));
         };
         message.due_at = now.checked_add_signed(LEASE);
         let (id, store, received_at) = (message.id.clone(), message.store, message.received_at);
         let message = Message { id, store, event };
-        Ok(Applied::now(Some(MessageTurn { message, received_at })))
+        Ok(Applied::now(MessageTurn::Work { message, received_at }))
     }
 }
 
@@ -178,6 +191,8 @@ pub(crate) struct EndTurn {
 pub(crate) enum Ended {
     /// Nothing is left to do; a constant sentence says what it came to.
     Done(&'static str),
+    /// It was ended with what it told.
+    Over,
     /// It is to be tried again.
     Again,
 }
@@ -202,6 +217,7 @@ impl Operation for EndTurn {
         if let Some(message) = facts.inbox.change(&self.id) {
             match self.how {
                 Ended::Done(outcome) => message.end(outcome),
+                Ended::Over => {}
                 Ended::Again => message.try_again(now),
             }
         }

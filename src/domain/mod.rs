@@ -8,6 +8,7 @@ mod actor;
 mod adjustment;
 mod allocation;
 mod amount;
+mod believed;
 mod consent;
 mod consumption;
 mod credit_grant;
@@ -75,6 +76,7 @@ pub(crate) use actor::Actor;
 pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
+pub(crate) use believed::Believed;
 pub(crate) use consent::Consent;
 pub(crate) use consumption::{Consume, Consumed};
 pub(crate) use credit_grant::{GiveCredits, Given};
@@ -103,7 +105,7 @@ pub(crate) use names::{
     PRODUCT_ID_MAX_CHARS, PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
-pub(crate) use news::{Hear, Heard, News};
+pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};

@@ -5,10 +5,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppleTold, Applied, Credits, Environment, Facts, Operation, ProductId, ProductList,
-    PurchaseKey, PurchaseRecord, PurchaseState, Reason, Refusal, Store, StoreRefund,
+    AppleTold, Applied, Believed, Credits, Environment, Facts, MessageId, Operation, ProductId,
+    ProductList, PurchaseKey, PurchaseRecord, PurchaseState, Reason, Refusal, Store, StoreRefund,
     TrackedPurchase, UserId, Wanted, take_back,
 };
+
+/// What a message came to whose news are noted.
+pub(crate) const NOTED: &str = "noted";
 
 /// Takes note of news of a purchase, as its owner if it has one.
 #[derive(Debug)]
@@ -17,6 +20,10 @@ pub(crate) struct Hear {
     pub keys: Vec<PurchaseKey>,
     pub store: Store,
     pub news: News,
+    /// What the user was granted for it on a client's word, if that was found.
+    pub believed: Option<Believed>,
+    /// The message that is done with them, if it tells nothing else.
+    pub ends: Option<MessageId>,
 }
 
 /// What is told.
@@ -41,6 +48,10 @@ pub(crate) enum Heard {
         id: Option<i64>,
         state: PurchaseState,
         is_test: bool,
+        /// Whether it may have been granted on a client's word.
+        may_be_believed: bool,
+        /// Whether anything is refunded, by its store's word.
+        is_refunded: bool,
         /// Credits that were taken, could not be taken, and were given back.
         taken: Credits,
         missing: Credits,
@@ -54,6 +65,8 @@ impl Operation for Hear {
     fn asks(&self, wanted: &mut Wanted) {
         wanted.purchase_keys.extend_from_slice(&self.keys);
         wanted.products = true;
+        wanted.messages.extend(self.ends.clone());
+        wanted.reversing.extend(self.believed.iter().map(|believed| believed.entry));
     }
 
     fn asks_of(&self, user: &UserId, wanted: &mut Wanted) {
@@ -76,9 +89,15 @@ impl Operation for Hear {
         if let Some(owner) = owner.filter(|owner| owner != user) {
             return Ok(Applied::before(Heard::OfAnother(owner)));
         }
-        let Facts { purchases, products, accounts, .. } = facts;
+        let Facts { purchases, products, accounts, entries, inbox, .. } = facts;
         let mut purchase = purchases.at(place).clone();
         self.tell(&mut purchase, products);
+        if let Some(believed) = &self.believed
+            && purchase.may_be_believed()
+            && !purchases.have_entry(believed.entry)
+        {
+            purchase.take_over(believed, user, entries);
+        }
         let booking = if purchase.is_granted() {
             purchase.count_refund();
             let booking = take_back::settle(user, &mut purchase, accounts, now)?;
@@ -94,10 +113,16 @@ impl Operation for Hear {
         for key in &self.keys {
             purchases.add_key(key.clone(), place);
         }
+        let may_be_believed = purchase.may_be_believed();
+        if let Some(id) = self.ends.as_ref().filter(|_| !may_be_believed) {
+            inbox.end(id, NOTED);
+        }
         let heard = Heard::Noted {
             id: purchase.id,
             state: purchase.state,
             is_test: purchase.environment == Some(Environment::Sandbox),
+            may_be_believed,
+            is_refunded: purchase.refund.is_some(),
             taken: booking.taken,
             missing: booking.missing,
             given_back: booking.given_back,
@@ -126,7 +151,7 @@ impl Hear {
                 }
             }
             News::Refunded(refund) => purchase.hear(refund, None),
-            News::Transaction(AppleTold { paid, signed_at }) => {
+            News::Transaction(AppleTold { paid, signed_at, .. }) => {
                 // What was granted stays what it was granted for.
                 if !purchase.is_granted() {
                     purchase.learn(paid, products);
@@ -156,18 +181,12 @@ impl TrackedPurchase {
                 self.refund_told_at = said_at;
             }
         }
-        let nothing = refund.is_nothing();
-        self.refund = (!nothing)
-            .then(|| serde_json::to_string(&refund).expect("numbers and names have a JSON form"));
+        self.refund = (!refund.is_nothing()).then_some(refund);
     }
 
     /// What is refunded by its store's word.
     pub(super) fn store_refund(&self) -> StoreRefund {
-        // Taken for nothing it would have what was taken given back.
-        let refund = self.refund.as_deref().map(|json| {
-            serde_json::from_str(json).expect("what is kept of a refund was written by `hear`")
-        });
-        refund.unwrap_or_default()
+        self.refund.clone().unwrap_or_default()
     }
 
     /// Whether nothing is left of it, by its store's word.

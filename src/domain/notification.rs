@@ -63,7 +63,13 @@ pub(crate) enum StoreEvent {
         refund: StoreRefund,
     },
     /// Google asks how much of an order was used, before it decides on a chargeback.
-    GoogleReview { order: String, pending_refund_token: String },
+    GoogleReview {
+        order: String,
+        pending_refund_token: String,
+        /// When, if it says so.
+        #[serde(default)]
+        asked_at: Option<DateTime<Utc>>,
+    },
     /// Apple: what a transaction is like, as of the time of its signature: bought, refunded whole or in part, or
     /// given back after a refund.
     AppleTransaction(AppleTold),
@@ -78,6 +84,9 @@ pub(crate) struct AppleTold {
     pub paid: Box<PaidPurchase>,
     /// When Apple signed that. What was signed later counts.
     pub signed_at: DateTime<Utc>,
+    /// When Apple signed the notification that tells it, if that says so.
+    #[serde(default)]
+    pub notified_at: Option<DateTime<Utc>>,
 }
 
 impl AppleTold {

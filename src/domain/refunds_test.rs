@@ -190,7 +190,8 @@ impl World {
 
     fn hear(&mut self, purchase: usize, news: &News) {
         for user in ["nobody", "ann"] {
-            let hear = Hear { keys: keys(purchase), store: store(purchase), news: news.clone() };
+            let (store, news) = (store(purchase), news.clone());
+            let hear = Hear { keys: keys(purchase), store, news, believed: None, ends: None };
             let heard = hear.decide(&user_id(user), &mut self.facts).expect("news are taken");
             match heard.outcome {
                 Heard::OfAnother(owner) => assert_eq!(owner, user_id("ann")),
@@ -230,8 +231,11 @@ impl World {
                 self.hear(*purchase, &News::Refunded(refund(*void)));
             }
             Step::Told { purchase, time } => {
-                let told =
-                    AppleTold { paid: Box::new(paid(*purchase, *time)), signed_at: at(*time) };
+                let told = AppleTold {
+                    paid: Box::new(paid(*purchase, *time)),
+                    signed_at: at(*time),
+                    notified_at: None,
+                };
                 self.hear(*purchase, &News::Transaction(told));
             }
         }
@@ -503,6 +507,34 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_taken_last_comes_back_first_and_given_credits_are_given_ones_again() {
+    let steps = [
+        (Step::Bring { purchase: 2, time: 0 }, [300, 0]),
+        (Step::Give { credits: 60 }, [360, 60]),
+        (Step::Allocate { model: 1, credits: 200 }, [160, 0]),
+        (Step::Consume { model: 1, tokens: 200 }, [160, 0]),
+        (Step::Give { credits: 50 }, [210, 50]),
+        // 33,333 is 100 credits.
+        (Step::Told { purchase: 2, time: 1 }, [110, 50]),
+        (Step::Told { purchase: 2, time: 2 }, [210, 50]),
+        // 66,667 is 200.
+        (Step::Told { purchase: 2, time: 3 }, [10, 10]),
+        // All: 90 are missing.
+        (Step::Told { purchase: 2, time: 4 }, [0, 0]),
+        // 16,667 is 50: of the 160 that come back 10 were taken last, and 40 before them.
+        (Step::Told { purchase: 2, time: 5 }, [160, 50]),
+    ];
+    let (mut world, mut reading) = (World::new(), Reading::default());
+    for (step, [credits, given]) in steps {
+        world.take(&step);
+        reading.take(&step);
+        let books = world.books();
+        assert_eq!(books, reading.books(), "after {step:?}");
+        assert_eq!([books.credits, books.given], [credits, given], "after {step:?}");
+    }
+}
+
 /// Of what Apple signed only what was verified is kept, and with it whom the app named.
 #[test]
 fn a_reversed_refund_grants_nothing_that_names_another_user() {
@@ -536,10 +568,11 @@ fn a_reversed_refund_grants_nothing_that_names_another_user() {
     let told = AppleTold {
         paid: Box::new(PaidPurchase { refund: StoreRefund::default(), ..named(5) }),
         signed_at: at(5),
+        notified_at: None,
     };
     for user in ["nobody", "ann"] {
         let news = News::Transaction(told.clone());
-        let hear = Hear { keys: keys(2), store: Store::Apple, news };
+        let hear = Hear { keys: keys(2), store: Store::Apple, news, believed: None, ends: None };
         hear.decide(&user_id(user), &mut world.facts).expect("news are taken");
     }
     let key = keys(2).remove(0);
@@ -573,17 +606,51 @@ fn a_list_that_a_clock_that_was_ahead_read_is_read_again() {
     let take = TakeSweep { sweep, at_start: true };
     let turn = take.decide(&user, &mut world.facts).expect("a turn").outcome;
     let (from, until) = (at(1_000) - TimeDelta::days(29), at(1_000));
-    assert_eq!(turn, SweepTurn::Read { from, until });
+    assert_eq!(turn, SweepTurn::Read { from, until, was_read: true });
+}
+
+/// A service that ends again and again must not use up what a store allows.
+#[test]
+fn a_list_is_left_alone_at_a_start_that_was_touched_just_before() {
+    use super::{EndSweep, Sweep, SweepTurn, TakeSweep};
+    let user = user_id("nobody");
+    // It was read, it was tried in vain for long, or whoever was at it has died.
+    for (tries, ends) in [(1, Some(true)), (6, Some(false)), (12, Some(false)), (1, None)] {
+        for sweep in [Sweep::GoogleVoided, Sweep::AppleRefunds(Environment::Production)] {
+            let mut world = World::new();
+            let start = TakeSweep { sweep, at_start: true };
+            let mut touched = world.facts.now;
+            for _ in 0..tries {
+                world.facts.now += TimeDelta::days(1);
+                touched = world.facts.now;
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+                if let Some(is_read) = ends {
+                    let end = EndSweep { sweep, until: is_read.then_some(touched) };
+                    end.decide(&user, &mut world.facts).expect("it is noted");
+                }
+            }
+            for seconds in [0, 1, 59] {
+                world.facts.now = touched + TimeDelta::seconds(seconds);
+                let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+                let SweepTurn::NotBefore(time) = turn else { panic!("{sweep:?} {turn:?}") };
+                assert!(time > world.facts.now && time <= touched + TimeDelta::minutes(1));
+            }
+            world.facts.now = touched + TimeDelta::minutes(1);
+            let turn = start.decide(&user, &mut world.facts).expect("a turn").outcome;
+            assert!(matches!(turn, SweepTurn::Read { .. }), "{sweep:?} {turn:?}");
+        }
+    }
 }
 
 /// As after a step back to an older version.
 #[test]
 fn a_message_that_can_not_be_read_is_kept_until_it_can() {
-    use super::{KeepMessage, Message, MessageId, StoreEvent, TakeMessage, Way};
+    use super::{KeepMessage, Message, MessageId, MessageTurn, StoreEvent, TakeMessage, Way};
     let mut world = World::new();
     let id = MessageId::new("apple", "1");
     let (order, pending_refund_token) = ("GPA.1".to_owned(), "token".to_owned());
-    let event = StoreEvent::GoogleReview { order, pending_refund_token };
+    let event = StoreEvent::GoogleReview { order, pending_refund_token, asked_at: None };
     let message = Message { id: id.clone(), store: Store::Google, event };
     let keep = KeepMessage { message, way: Way::Push };
     keep.decide(&user_id("nobody"), &mut world.facts).expect("it is kept");
@@ -596,10 +663,10 @@ fn a_message_that_can_not_be_read_is_kept_until_it_can() {
         let turn = take.decide(&user_id("nobody"), &mut world.facts).expect("a turn").outcome;
         kept = world.facts.inbox.changed().next().expect("one").clone();
         assert!(kept.content.is_some() && kept.outcome.is_none() && kept.due_at.is_some());
-        assert_eq!(
-            turn.is_some(),
-            !kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"))
-        );
+        let is_read = matches!(turn, MessageTurn::Work { .. });
+        let is_spoiled = matches!(turn, MessageTurn::Spoiled);
+        let of_tomorrow = kept.content.as_ref().is_some_and(|it| it.contains("tomorrow"));
+        assert_eq!((is_read, is_spoiled), (!of_tomorrow, of_tomorrow));
         world.facts.now += TimeDelta::hours(2);
     }
 }

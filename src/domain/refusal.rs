@@ -46,6 +46,8 @@ pub(crate) enum Refusal {
         /// Today's, if the model has one.
         today: Option<Price>,
     },
+    /// Nobody has seen this user.
+    UserNotFound,
     /// An allocation costs more credits than the account has.
     InsufficientCredits {
         /// Credits asked for, all items together. It may pass [`Credits::MAX`].
@@ -98,8 +100,6 @@ pub(crate) enum Refusal {
         /// Tokens there are that nobody holds.
         available: Tokens,
     },
-    /// Nobody has that name.
-    UserNotFound,
     /// The account has no such entry.
     TransactionNotFound,
     /// The entry is no consumption.
@@ -129,6 +129,7 @@ impl Refusal {
             Self::SandboxRefused => "sandbox_refused",
             Self::StoreNotConfigured => "store_not_configured",
             Self::AccountFrozen => "account_frozen",
+            Self::UserNotFound => "user_not_found",
             Self::PurchaseNotFound => "purchase_not_found",
             Self::PurchaseState { .. } => "purchase_state",
             Self::UnknownProduct => "unknown_product",
@@ -143,7 +144,6 @@ impl Refusal {
             Self::HoldNotFound => "hold_not_found",
             Self::HoldClosed { .. } => "hold_closed",
             Self::InsufficientTokens { .. } => "insufficient_tokens",
-            Self::UserNotFound => "user_not_found",
             Self::TransactionNotFound => "transaction_not_found",
             Self::NotReversible => "not_reversible",
             Self::AlreadyReversed { .. } => "already_reversed",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error, ser};
 
 use super::{Credits, ProductId};
 
@@ -12,7 +12,7 @@ pub(crate) const WHOLE_MILLIUNITS: u32 = 100_000;
 
 /// What is refunded of a purchase by now, all refunds together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreRefund {
     /// Apple: the share in thousandths of a percent, 100,000 at most. A refund that was reversed is 0 again.
     #[serde(skip_serializing_if = "is_zero")]
@@ -103,6 +103,36 @@ impl StoreRefund {
             self.voids.values().fold(0_i64, |sum, pieces| sum.saturating_add((*pieces).into()));
         let listed = cheapest.saturating_mul(listed);
         Credits::new(share.max(told).max(listed).min(all)).unwrap_or(credits)
+    }
+}
+
+/// What is refunded of a purchase, as its column has it: JSON, or nothing where nothing is refunded. What can't be
+/// read is no refund of nothing: what was taken would be given back.
+pub(super) mod kept {
+    use super::{Deserialize, Deserializer, Error, Serializer, StoreRefund, ser};
+
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub(crate) fn serialize<S: Serializer>(
+        refund: &Option<StoreRefund>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match refund {
+            Some(refund) => {
+                let json = serde_json::to_string(refund).map_err(ser::Error::custom)?;
+                serializer.serialize_str(&json)
+            }
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<StoreRefund>, D::Error> {
+        let Some(json) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        // An array would else be taken for a struct.
+        let refund = json.starts_with('{').then(|| serde_json::from_str::<StoreRefund>(&json).ok());
+        let refund = refund.flatten().filter(|refund| !refund.is_nothing());
+        refund.map(Some).ok_or_else(|| D::Error::custom("what is kept of its refund can't be read"))
     }
 }
 

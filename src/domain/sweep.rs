@@ -15,8 +15,11 @@ use super::{
 const FIRST_SPAN: TimeDelta = TimeDelta::days(29);
 /// How far back it is read after a long time: Apple keeps 180 days.
 const APPLE_SPAN: TimeDelta = TimeDelta::days(179);
-/// How much longer a lease is than that of one call: a list has pages.
+/// How many times as long as one call's the lease of a list is.
 const PAGES: i32 = 10;
+/// How long a list is left alone that was read, or tried, before a start. A service that ends again and again would
+/// else use up what Google allows: 6,000 pages a day.
+const LEFT_ALONE: TimeDelta = TimeDelta::minutes(1);
 
 /// A list that is read again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +56,11 @@ impl Sweep {
             Self::AppleFailures(_) => TimeDelta::hours(1),
             Self::AppleRefunds(_) | Self::AppleReversals(_) => TimeDelta::days(1),
         }
+    }
+
+    /// How long it is left alone that could not be read.
+    fn pause_after(self, attempts: u32) -> TimeDelta {
+        pause::after(attempts).max(pause::LEAST_FOR_LISTS).min(self.every())
     }
 
     /// How long its store keeps what it lists.
@@ -122,7 +130,40 @@ impl Sweeps {
     }
 }
 
-/// Takes the turn at a list that is due, or, at a start, at any.
+impl TrackedSweep {
+    /// When somebody was at it the last time, as far as what is kept can tell: never earlier than that.
+    fn touched_at(&self, sweep: Sweep, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let pause = self.attempts.checked_sub(1).map(|attempts| sweep.pause_after(attempts));
+        let put_off = [Some(lease()), pause];
+        let before = |span: Option<TimeDelta>| self.due_at?.checked_sub_signed(span?);
+        let times = put_off.into_iter().filter_map(before).chain(self.done_until);
+        times.filter(|time| *time <= now).max()
+    }
+
+    /// Until when it is somebody's, or left alone.
+    fn not_before(
+        &self,
+        sweep: Sweep,
+        now: DateTime<Utc>,
+        at_start: bool,
+    ) -> Option<DateTime<Utc>> {
+        let latest = super::TrackedPurchase::latest_due(now);
+        // Nothing is put off for longer than that: there the clock was ahead.
+        let due_at = self.due_at.filter(|due_at| *due_at > now && *due_at <= latest)?;
+        if !at_start {
+            return Some(due_at);
+        }
+        let alone = self.touched_at(sweep, now)?.checked_add_signed(LEFT_ALONE)?;
+        (alone > now).then(|| alone.min(due_at))
+    }
+}
+
+/// How long somebody has a list for himself: it has pages.
+fn lease() -> TimeDelta {
+    LEASE.checked_mul(PAGES).unwrap_or(LEASE)
+}
+
+/// Takes the turn at a list that is due, or, at a start, at any that was not read just before.
 #[derive(Debug)]
 pub(crate) struct TakeSweep {
     pub sweep: Sweep,
@@ -133,7 +174,12 @@ pub(crate) struct TakeSweep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SweepTurn {
     /// What was listed between the two.
-    Read { from: DateTime<Utc>, until: DateTime<Utc> },
+    Read {
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+        /// Whether it could be read before.
+        was_read: bool,
+    },
     /// Nothing before then.
     NotBefore(DateTime<Utc>),
 }
@@ -151,23 +197,21 @@ impl Operation for TakeSweep {
 
     fn decide(&self, _: &UserId, facts: &mut Facts) -> Result<Applied<SweepTurn>, Refusal> {
         let now = facts.now;
-        let latest = super::TrackedPurchase::latest_due(now);
-        let due_at = facts.sweeps.all.get(self.sweep.name()).and_then(|sweep| sweep.due_at);
-        let not_yet = due_at.filter(|due_at| *due_at > now && *due_at <= latest && !self.at_start);
-        if let Some(due_at) = not_yet {
-            return Ok(Applied::before(SweepTurn::NotBefore(due_at)));
+        let kept = facts.sweeps.all.get(self.sweep.name());
+        if let Some(time) = kept.and_then(|kept| kept.not_before(self.sweep, now, self.at_start)) {
+            return Ok(Applied::before(SweepTurn::NotBefore(time)));
         }
         let sweep = facts.sweeps.change(self.sweep);
-        let lease = LEASE.checked_mul(PAGES).unwrap_or(LEASE);
-        sweep.due_at = now.checked_add_signed(lease);
+        sweep.due_at = now.checked_add_signed(lease());
         let first = now.checked_sub_signed(FIRST_SPAN).unwrap_or(now);
+        let was_read = sweep.done_until.is_some();
         // A clock that was ahead must not have anything left out for good.
         sweep.done_until = sweep.done_until.filter(|until| *until <= now);
         let again =
             sweep.done_until.and_then(|until| until.checked_sub_signed(self.sweep.overlap()));
         let oldest = now.checked_sub_signed(self.sweep.kept_for()).unwrap_or(now);
         let from = again.unwrap_or(first).max(oldest).min(now);
-        Ok(Applied::now(SweepTurn::Read { from, until: now }))
+        Ok(Applied::now(SweepTurn::Read { from, until: now, was_read }))
     }
 }
 
@@ -199,7 +243,7 @@ impl Operation for EndSweep {
             sweep.due_at = now.checked_add_signed(every);
             sweep.attempts = 0;
         } else {
-            let pause = pause::after(sweep.attempts).max(pause::LEAST_FOR_LISTS).min(every);
+            let pause = self.sweep.pause_after(sweep.attempts);
             sweep.due_at = now.checked_add_signed(pause);
             sweep.attempts = sweep.attempts.saturating_add(1);
         }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseName,
     PurchaseRecord, PurchaseState, PurchaseToken, PurchasedItem, Reason, Store, StoreRefund,
-    StoreTransactionId, UserId, pause, store_refund::GrantedItem,
+    StoreTransactionId, UserId, pause,
+    store_refund::{self, GrantedItem},
 };
 
 /// For how long a store is asked so often.
@@ -77,8 +78,9 @@ pub(crate) struct TrackedPurchase {
     pub attempts: u32,
     /// The entry that granted it.
     pub entry_id: Option<i64>,
-    /// JSON of a [`StoreRefund`]: what is refunded by its store's word.
-    pub refund: Option<String>,
+    /// What is refunded by its store's word; none where nothing is.
+    #[serde(with = "store_refund::kept")]
+    pub refund: Option<StoreRefund>,
     /// When its store said so, where it says when.
     #[serde(serialize_with = "microseconds_if_any")]
     pub refund_told_at: Option<DateTime<Utc>>,
@@ -255,6 +257,11 @@ impl TrackedPurchase {
     /// Whether its store's word is still waited for.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self.state, PurchaseState::Received | PurchaseState::Pending)
+    }
+
+    /// Whether it is another one, that was granted.
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.state == PurchaseState::Refused && self.reason == Some(Reason::Duplicate)
     }
 
     pub(super) fn is_of(&self, user: &UserId) -> bool {

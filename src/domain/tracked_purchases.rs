@@ -34,6 +34,11 @@ impl TrackedPurchases {
         granted.filter_map(|purchase| purchase.user.as_ref())
     }
 
+    /// Whether an entry granted one of them.
+    pub(super) fn have_entry(&self, entry: i64) -> bool {
+        self.all.iter().any(|purchase| purchase.entry_id == Some(entry))
+    }
+
     fn push(&mut self, purchase: TrackedPurchase) -> usize {
         self.all.push(purchase);
         self.all.len().saturating_sub(1)

@@ -7,6 +7,7 @@
 //! left: it costs us the check of a signature, where turning it away unseen would cost the others the service.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
@@ -33,7 +34,7 @@ const OPERATOR: &str = "operator";
 /// Decides who comes in.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    authentication: Authentication,
+    authentication: Arc<Authentication>,
     limits: Option<Limits>,
     wording: Wording,
 }
@@ -47,6 +48,11 @@ struct Limits {
 /// Whether a request was let in to an account; travels in its extensions.
 #[derive(Debug, Clone)]
 struct Decided(Result<Admitted, Denied>);
+
+/// Somebody whom this process itself has let in already, such as an operator with a session in the pages; ahead of
+/// what the headers prove. It travels in a request's extensions, so nobody outside can send it.
+#[derive(Debug, Clone)]
+pub(crate) struct LetIn(pub(crate) Login);
 
 /// For whom a request counts that proves something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,7 +72,13 @@ impl Client {
 /// Where a request comes from, as far as it counts: an IPv4 address, or the network of an IPv6 one, for
 /// whoever has one address of it has all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Peer(IpAddr);
+pub(crate) struct Peer(IpAddr);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl Peer {
     pub(super) const fn at(address: IpAddr) -> Self {
@@ -84,7 +96,7 @@ impl Peer {
 impl Admission {
     /// Admits whom `authentication` knows, nobody more often than `rate` where there is one.
     pub(crate) fn new(
-        authentication: Authentication,
+        authentication: Arc<Authentication>,
         rate: Option<RateLimit>,
         wording: Wording,
     ) -> Self {
@@ -96,7 +108,7 @@ impl Admission {
     }
 
     /// How callers prove who they are.
-    pub(crate) const fn authentication(&self) -> &Authentication {
+    pub(crate) fn authentication(&self) -> &Authentication {
         &self.authentication
     }
 
@@ -116,16 +128,37 @@ impl Admission {
         {
             return decided.map_err(Refusal::from);
         }
-        let login = self.authentication.login(headers).await;
+        let login = self.login(headers, extensions).await;
         acting_for(&login, headers).map_err(Refusal::from)
     }
 
-    /// The name of the operator who sent these headers, if it is one: the `sub` of a token, or `operator` of a static
-    /// one. Whether the others are known is not told, nor whether they could be judged.
-    pub(crate) async fn operator(&self, headers: &HeaderMap) -> Option<Arc<str>> {
-        let login = self.authentication.login(headers).await.ok()?;
+    /// The name of the operator who sent these headers, or was let in before, if it is one: the `sub` of a token, or
+    /// `operator` of a static one. Whether the others are known is not told, nor whether they could be judged.
+    pub(crate) async fn operator(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<Arc<str>> {
+        let login = self.login(headers, extensions).await.ok()?;
         let name = || login.user().map_or_else(|| Arc::from(OPERATOR), UserId::shared);
         (login.role() >= Role::Operator).then(name)
+    }
+
+    /// Who sent these headers, or was let in before.
+    async fn login(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Login, Unidentified> {
+        match extensions.get::<LetIn>() {
+            Some(LetIn(login)) => Ok(login.clone()),
+            None => self.authentication.login(headers).await,
+        }
+    }
+
+    /// What limits a request, if anything does: what this process asks itself is nobody's burst.
+    fn limits(&self, extensions: &Extensions) -> Option<&Limits> {
+        self.limits.as_ref().filter(|_| extensions.get::<LetIn>().is_none())
     }
 
     fn turned_away(
@@ -170,7 +203,9 @@ pub(crate) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(limits) = &admission.limits else { return next.run(request).await };
+    let Some(limits) = admission.limits(request.extensions()) else {
+        return next.run(request).await;
+    };
     let login = admission.authentication.login(request.headers()).await;
     let client = login.as_ref().map(Client::at_login).map_err(|reason| *reason);
     match limits.take(&client, &request) {
@@ -186,7 +221,9 @@ pub(crate) async fn admit_to_account(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(limits) = &admission.limits else { return next.run(request).await };
+    let Some(limits) = admission.limits(request.extensions()) else {
+        return next.run(request).await;
+    };
     let login = admission.authentication.login(request.headers()).await;
     let decided = acting_for(&login, request.headers());
     let client = match (&decided, &login) {

@@ -14,9 +14,10 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use admission::{Admission, admit, admit_to_account};
+pub(crate) use admission::{Admission, LetIn, Peer, admit, admit_to_account};
 pub(crate) use auth::{
-    Admitted, Authentication, BILLING_USER, Expected, Issuer, NoName, StaticTokens, UserLogins,
+    Admitted, Authentication, BILLING_USER, Expected, Issuer, Login, NoName, StaticTokens,
+    UserLogins,
 };
 pub(crate) use cors::ApiHeaders;
 pub(crate) use cors::Origin;

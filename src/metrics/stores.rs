@@ -74,8 +74,8 @@ impl StoreCall {
 }
 
 /// What may become of a request; whatever else shares the last.
-const OUTCOMES: [&str; 8] =
-    ["ok", "never", "unreachable", "limited", "unknown", "refused", "chain", OTHER];
+const OUTCOMES: [&str; 9] =
+    ["ok", "never", "unreachable", "limited", "unknown", "refused", "unreleased", "chain", OTHER];
 /// Upper bounds of the buckets, in seconds; no request about a purchase takes longer than 3, none for a list
 /// longer than 10.
 const DURATION_BUCKETS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0];

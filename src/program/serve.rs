@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -14,12 +15,13 @@ use tracing::{error, info, warn};
 
 use super::{receipts::ReceiptSettings, settings::Config};
 use crate::{
-    api,
+    api::{self, Language},
     database::{Database, Opened, Reader},
     domain::{PurchaseState, Store},
-    http::{Authentication, CONNECTION_LIMIT, Server, Stopping},
+    http::{self, Authentication, CONNECTION_LIMIT, Server, Stopping},
     ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
     metrics::{Limits, Listener, Metrics, Sample, SampledMessages, SampledPurchases},
+    pages,
     service::{BillingService, Errands, Notifications, Receipts},
 };
 
@@ -43,10 +45,10 @@ pub(crate) async fn serve(
     database: &Database,
 ) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
-    let Started { server, reader, mut writer_tasks, mut errands } =
+    let Started { server, pages, reader, mut writer_tasks, mut errands } =
         start(config, authentication, receipts, database).await?;
     let died = {
-        let serving = server.run(stop.requested());
+        let serving = both(server, pages, stop.requested());
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => false,
@@ -69,6 +71,8 @@ pub(crate) async fn serve(
 /// What runs once the service has started.
 struct Started {
     server: Server,
+    /// The admin pages, if there are any.
+    pages: Option<Server>,
     reader: Reader,
     writer_tasks: WriterTasks,
     /// What is left to do at the stores, if they confirm purchases.
@@ -84,10 +88,11 @@ async fn start(
     database: &Database,
 ) -> anyhow::Result<Started> {
     let listener = listen("BILLING_LISTEN", config.listen)?;
-    let scraped = match config.metrics_listen {
-        Some(address) => Some(listen("BILLING_METRICS_LISTEN", address)?),
-        None => None,
+    let listen_if = |variable, address: Option<SocketAddr>| {
+        address.map(|address| listen(variable, address)).transpose()
     };
+    let scraped = listen_if("BILLING_METRICS_LISTEN", config.metrics_listen)?;
+    let operated = listen_if("BILLING_ADMIN_LISTEN", config.admin_listen)?;
     let metrics = scraped.as_ref().map(|_| {
         let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
         Arc::new(Metrics::new(limits, api::paths()))
@@ -111,15 +116,17 @@ async fn start(
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
     let (language, consume_by) = (config.language, config.consume_by);
+    let authentication = Arc::new(authentication);
     let api = api::api(
         service,
         notifications.clone(),
-        authentication,
+        Arc::clone(&authentication),
         rate_limit,
         stopping.clone(),
         language,
         consume_by,
     );
+    let pages = operated.map(|socket| operated_on(socket, api.clone(), authentication, language));
     let keep_alive = Duration::from_secs(config.keep_alive_seconds.into());
     let limited = rate_limit.is_some();
     let server = Server::new(listener, api, limited, origins, keep_alive, stopping);
@@ -146,10 +153,45 @@ async fn start(
         info!(metrics = %scrapes.local_addr()?, "answering scrapes");
         tokio::spawn(scrapes.run());
     }
+    if let Some(pages) = &pages {
+        let address = pages.local_addr()?;
+        info!(admin = %address, "serving the admin pages");
+        if !address.ip().is_loopback() {
+            warn!(%address, "others can connect to the admin pages: put a proxy with TLS in front of them");
+        }
+    }
     if unprotected {
         warn!("nobody has to log in (BILLING_AUTH=none): whoever connects acts for any user");
     }
-    Ok(Started { server, reader, writer_tasks, errands })
+    Ok(Started { server, pages, reader, writer_tasks, errands })
+}
+
+/// The admin pages on their socket, which wants the addresses of those who try tokens.
+#[expect(clippy::disallowed_methods, reason = "sessions get their clock where the ledger does")]
+fn operated_on(
+    socket: TcpListener,
+    api: http::Api,
+    authentication: Arc<Authentication>,
+    language: Language,
+) -> Server {
+    let pages = pages::pages(api, authentication, language, Utc::now);
+    let server = Server::new(socket, pages, true, &[], pages::KEEP_ALIVE, Stopping::default());
+    server.with_connections(pages::CONNECTION_LIMIT)
+}
+
+/// Serves on both sockets until `stop` is ready, and what has arrived on each to its end.
+async fn both(server: Server, pages: Option<Server>, stop: impl Future<Output = ()>) {
+    let (serving, mut stopped) = watch::channel(());
+    let api = server.run(async {
+        stop.await;
+        drop(serving);
+    });
+    let pages = async {
+        if let Some(pages) = pages {
+            pages.run(async { drop(stopped.changed().await) }).await;
+        }
+    };
+    tokio::join!(api, pages);
 }
 
 /// What has the stores confirm purchases, and what takes what they push.

@@ -59,6 +59,12 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
 
+    /// Address and port of a socket of its own that serves the admin pages to a browser, for whoever logs in
+    /// with an operator's token; unset, there are none. Others than this machine reach it best through a proxy
+    /// with TLS or an SSH tunnel.
+    #[arg(long, env = "BILLING_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+
     /// Origins of web pages that may call the API from a browser, such as `https://app.example`, separated by
     /// commas.
     #[arg(long, env = "BILLING_CORS_ORIGINS", value_delimiter = ',')]
@@ -313,7 +319,12 @@ impl Config {
         }
         // Where nobody logs in, everyone is a backend already.
         let backend = backend.filter(|_| !matches!(users, UserLogins::None));
-        Ok(Authentication::new(users, backend, operator))
+        let authentication = Authentication::new(users, backend, operator);
+        if self.admin_listen.is_some() && !authentication.knows_operators() {
+            return Err("BILLING_ADMIN_LISTEN: nobody could log in to the pages; set BILLING_OPERATOR_TOKEN"
+                .to_owned());
+        }
+        Ok(authentication)
     }
 
     fn user_logins(&self) -> Result<UserLogins, String> {

@@ -33,6 +33,9 @@ pub(crate) enum StoreError {
     /// It does not let us ask; the sentence says what to set right.
     #[error("the store refuses us: {0}")]
     Refused(String),
+    /// It does not know the app, or our key, which is no fault until the app is released there.
+    #[error("the store does not know the app, as it must be until its first release")]
+    Unreleased,
     /// What proves the purchase can't be judged; a new root of the store's may be the reason.
     #[error("the certificates lead to no root that is known: {0}")]
     Chain(&'static str),
@@ -52,6 +55,7 @@ impl StoreError {
             Self::Limited => "limited",
             Self::Unknown => "unknown",
             Self::Refused(_) => "refused",
+            Self::Unreleased => "unreleased",
             Self::Chain(_) => "chain",
             Self::Unsupported(_) => "unsupported",
             Self::NotConfigured(_) => "not_configured",
@@ -267,16 +271,18 @@ impl Stores {
     }
 
     /// One page of the purchases that Google has taken back since `from`; the first, or the one that the page
-    /// before it named as its next. Google lists those of the last 30 days at most.
+    /// before it named as its next. Google lists those of the last 30 days at most. `was_read` says whether the list
+    /// could ever be read.
     ///
     /// # Errors
-    /// [`StoreError`] when there is no page.
+    /// [`StoreError`] when there is no page; [`StoreError::Unreleased`] only where it was never read.
     pub(crate) async fn voided_page(
         &self,
         from: DateTime<Utc>,
         page: Option<String>,
+        was_read: bool,
     ) -> Result<VoidedPage, StoreError> {
-        self.google.as_ref().ok_or(GOOGLE_IS_OFF)?.voided_page(from, page).await
+        self.google.as_ref().ok_or(GOOGLE_IS_OFF)?.voided_page(from, page, was_read).await
     }
 
     /// Tells Google, which asked, how much of an order was used, in thousandths of a percent.
@@ -294,18 +300,19 @@ impl Stores {
     }
 
     /// One page of the notifications that Apple has sent, each as it was signed; the first, or the one that the page
-    /// before it named as its next, of the same span.
+    /// before it named as its next, of the same span. `was_read` says whether the list could ever be read.
     ///
     /// # Errors
-    /// [`StoreError`] when there is no page.
+    /// [`StoreError`] when there is no page; [`StoreError::Unreleased`] only where it was never read.
     pub(crate) async fn apple_history_page(
         &self,
         environment: Environment,
         span: &Span,
         page: Option<String>,
+        was_read: bool,
     ) -> Result<HistoryPage, StoreError> {
         let apple = self.apple.as_ref().ok_or(APPLE_IS_OFF)?;
-        apple.history_page(environment, span, page).await
+        apple.history_page(environment, span, page, was_read).await
     }
 
     /// Tells Apple, which asked, whether a transaction was delivered, and how much of it was used, in thousandths of
@@ -354,9 +361,9 @@ mod tests {
         let (from, environment) = (DateTime::UNIX_EPOCH, Environment::Production);
         let span = Span { from, to: from, which: Sweep::Missed };
         for (error, name) in [
-            (stores.voided_page(from, None).await.err(), "google"),
+            (stores.voided_page(from, None, true).await.err(), "google"),
             (stores.review_answer("GPA.1", "token", 0).await.err(), "google"),
-            (stores.apple_history_page(environment, &span, None).await.err(), "apple"),
+            (stores.apple_history_page(environment, &span, None, true).await.err(), "apple"),
             (stores.consumption_answer(environment, "1", true, 0).await.err(), "apple"),
         ] {
             let Some(StoreError::NotConfigured(line)) = error else { panic!("{name}: {error:?}") };

@@ -10,6 +10,7 @@
 mod acceptance;
 mod account_reads;
 mod backup;
+mod bonus;
 mod business_rules;
 mod clocks;
 mod connections;
@@ -35,6 +36,7 @@ mod migrate_to;
 mod openapi;
 mod operators;
 mod other_writers;
+mod pages;
 mod postgres;
 mod pricing;
 mod probes;

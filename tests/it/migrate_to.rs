@@ -73,6 +73,7 @@ async fn books() -> Server {
     server.stop().await;
     let price = "UPDATE token_pricing SET price_per_m_token = 80 WHERE model_id = 'gemini-2.5-pro'";
     server.database().execute(price).await;
+    server.database().give("default_user", 30).await;
     server
 }
 
@@ -81,7 +82,7 @@ async fn everything_arrives_and_goes_on() {
     let finished = migrate(&source, &target).await;
     assert_eq!((finished.code, finished.stderr.len()), (Some(0), 0), "{finished:?}");
     let [done] = &finished.stdout[..] else { panic!("one line: {finished:?}") };
-    let counts = "1 user, 2 balances, 4 transactions, 1 idempotency key, checked";
+    let counts = "1 user, 2 balances, 5 transactions, 1 idempotency key, checked";
     assert!(done.starts_with("done: postgres://") && done.ends_with(counts), "{done}");
     let copied = rows(&source.database()).await;
     assert_eq!(rows(&target.database).await, copied);
@@ -98,6 +99,7 @@ async fn everything_arrives_and_goes_on() {
     assert!(client.add(1, "GPA\\N.1").await.is_replayed());
     client.add(1, "GPA.new").await.ok();
     client.allocate(&[("gemini-2.5-pro", 80)]).await.ok();
+    assert_eq!(client.get("/wallet").await.ok()["credits"], json!({"total": 51, "bonus": 0}));
     let history = client.get("/transactions").await.ok();
     let first = copied.iter().filter(|row| row.contains(" purchase ")).count();
     assert_eq!((first, &history[0]["type"]), (2, &json!("allocation")));
@@ -108,7 +110,7 @@ async fn everything_arrives_and_goes_on() {
         .filter_map(|transaction| transaction["id"].as_i64())
         .collect();
     assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
-    assert_eq!(ids.len(), 6);
+    assert_eq!(ids.len(), 7);
     let verified = server.home().launch().finish(server.directory(), &["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
@@ -137,7 +139,7 @@ async fn nothing_is_kept_of_books_that_do_not_balance() {
     source.database().execute("UPDATE credits SET credits = credits + 1").await;
     let finished = migrate(&source, fresh.home()).await;
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let found = "expected 100 credits, found 101";
+    let found = "expected 130 credits, found 131";
     assert!(finished.stdout.iter().any(|line| line.contains(found)), "{finished:?}");
     assert!(fresh.database().texts("SELECT type FROM transactions").await.is_empty());
     source.database().execute("UPDATE credits SET credits = credits - 1").await;

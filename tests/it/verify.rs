@@ -12,6 +12,8 @@ on_both_engines![
     a_new_database_is_ok,
     books_are_ok_at_every_moment_of_a_load,
     wrong_balances_are_found,
+    wrong_given_credits_are_found,
+    given_credits_that_come_back_wrongly_are_found,
     a_balance_without_any_transaction_is_found,
     negative_balances_are_found,
     sums_beyond_64_bits_are_found,
@@ -185,6 +187,54 @@ async fn wrong_balances_are_found(engine: Engine) {
     });
     let credits = "difference: user \"default_user\", expected 0 credits, found 100";
     check_found(&server, gone, 3, &[credits, &known[0], &known[1]]).await;
+}
+
+async fn wrong_given_credits_are_found(engine: Engine) {
+    let server = books(engine).await;
+    server.database().give("default_user", 30).await;
+    check_clean(server.home()).await;
+    let expected = "difference: user \"default_user\", expected 30 given credits, found";
+    for (sql, found) in [
+        ("UPDATE credits SET bonus = 0", "0"),
+        ("UPDATE credits SET bonus = 31", "31"),
+        ("UPDATE credits SET bonus = 4294967326", "4294967326"),
+        ("UPDATE credits SET bonus = -30", "-30"),
+    ] {
+        check_found(&server, sql, 1, &[&format!("{expected} {found}")]).await;
+    }
+    // More of an allocation than it spent, which leaves more than there are.
+    let sql = "UPDATE credits SET bonus = 131;
+        UPDATE transactions SET bonus_delta = 101 WHERE type = 'allocation' AND amount = 75";
+    let lines = [
+        "difference: user \"default_user\", expected no fewer than 0 given credits, and no more than \
+         credits, found 131",
+        "difference: user \"default_user\", model \"gemini-2.0-flash\", expected what a \
+         \"allocation\" of 75 changes by transaction 5, found -75 credits (101 of them given), \
+         1000000 tokens",
+    ];
+    check_found(&server, sql, 2, &lines).await;
+}
+
+async fn given_credits_that_come_back_wrongly_are_found(engine: Engine) {
+    let mut server = Server::start(engine);
+    let client = server.client();
+    client.add(40, "GPA.1").await.ok();
+    server.database().give("default_user", 60).await;
+    client.allocate(&[("gemini-2.0-flash", 100)]).await.ok();
+    client.consume("gemini-2.0-flash", 666_666, 0).await.ok();
+    let unused = serde_json::json!({"model_id": "gemini-2.0-flash"});
+    client.post("/credits/return", &unused).await.ok();
+    server.stop().await;
+    // ⌊100 × 666,667 ÷ 1,333,333⌋: 40 bought and 10 given ones.
+    for given in [9, 11] {
+        let sql = format!(
+            "UPDATE credits SET bonus = {given};
+             UPDATE transactions SET bonus_delta = {given} WHERE type = 'return'"
+        );
+        let line = "difference: user \"default_user\", model \"gemini-2.0-flash\", expected tokens \
+                    back, and credits at what was paid of transaction 3, found others";
+        check_found(&server, &sql, 1, &[line]).await;
+    }
 }
 
 async fn a_balance_without_any_transaction_is_found(engine: Engine) {

@@ -553,7 +553,7 @@ export interface components {
          * @description Why not, for programs; never changes.
          * @enum {string}
          */
-        Code: "not_reversible" | "transaction_not_found" | "hold_not_found" | "unauthorized" | "rate_limited" | "forbidden" | "reset_disabled" | "purchase_already_processed" | "invalid_receipt" | "invalid_idempotency_key" | "idempotency_key_reused" | "invalid_category";
+        Code: "not_reversible" | "transaction_not_found" | "user_not_found" | "hold_not_found" | "unauthorized" | "rate_limited" | "forbidden" | "reset_disabled" | "purchase_already_processed" | "invalid_receipt" | "invalid_idempotency_key" | "idempotency_key_reused" | "invalid_category";
         /** @description An error that programs tell by its code. */
         CodedError: {
             code: components["schemas"]["Code"];

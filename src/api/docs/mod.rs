@@ -110,7 +110,7 @@ async fn openapi(State(document): State<Document>, uri: Uri, headers: HeaderMap)
     let mut asked = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     // To whoever is no operator the parameter means nothing.
     let document = if asked.any(|(name, value)| name == "role" && value == "operator")
-        && admission.operator(&headers).await.is_some()
+        && admission.operator(&headers, &axum::http::Extensions::new()).await.is_some()
     {
         operators
     } else {

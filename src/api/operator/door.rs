@@ -45,7 +45,7 @@ pub(in crate::api) async fn door(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(name) = admission.operator(request.headers()).await else {
+    let Some(name) = admission.operator(request.headers(), request.extensions()).await else {
         let mut response = ApiError::NotFound.into_response();
         response.extensions_mut().insert(AsIfUnknown);
         return response;

@@ -19,8 +19,8 @@ const LOCK_LISTS: &str = "LOCK TABLE token_pricing, products IN SHARE ROW EXCLUS
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
 /// The rows are sorted before they are locked.
 const LOCK_CREDITS: &str = "
-    SELECT CASE WHEN frozen THEN 'frozen' ELSE 'credits' END AS source, user_id AS owner,
-        nullif(bonus, 0)::text AS name, credits AS amount
+    SELECT 'credits' AS source, user_id AS owner, CASE WHEN bonus <> 0 OR frozen
+         THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END AS name, credits AS amount
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
 /// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
@@ -56,7 +56,8 @@ const RESERVE: &str = "
 const READ: &str = concat!(
     besides_credits!(),
     " UNION ALL
-    SELECT CASE WHEN frozen THEN 'frozen' ELSE 'credits' END, user_id, nullif(bonus, 0)::text, credits
+    SELECT 'credits', user_id, CASE WHEN bonus <> 0 OR frozen
+        THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END, credits
     FROM credits WHERE user_id = ANY($1)"
 );
 

@@ -12,13 +12,20 @@ use crate::{
         DatabaseError,
         changes::StoreChanges,
         inbox::{self, MessageCounts, PurchaseAskedFor},
+        purchase_names::{BelievedPurchase, BelievedRow, believed},
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
             SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, PurchaseState, TrackedPurchase, UserId, Wanted},
+    domain::{
+        MessageId, ProductList, PurchaseKey, PurchaseName, PurchaseState, TrackedPurchase, UserId,
+        Wanted,
+    },
 };
+
+/// `$1` names.
+const BELIEVED: &str = believed!("= ANY($1)");
 
 /// `$1` keys. Locked in one order, whoever locks them, and after the accounts. With a purchase go the entries that
 /// took it back; they only change under the lock of its owner's account.
@@ -364,6 +371,21 @@ impl PostgresReader {
         let rows: Vec<inbox::CountRow> =
             self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let bound: Vec<&str> = names.iter().map(PurchaseName::as_str).collect();
+        let query = sqlx::query_as(BELIEVED).bind(bound);
+        let rows: Vec<BelievedRow> =
+            self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        BelievedPurchase::known_by(names, rows)
     }
 
     /// What there is to tell of a purchase, if it is known.

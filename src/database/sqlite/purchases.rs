@@ -11,13 +11,16 @@ use crate::{
     database::{
         changes::StoreChanges,
         inbox::{self, MessageCounts, PurchaseAskedFor},
+        purchase_names::{BelievedPurchase, believed},
         timestamp,
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
             SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, PurchaseState, TrackedPurchase, Wanted},
+    domain::{
+        MessageId, ProductList, PurchaseKey, PurchaseName, PurchaseState, TrackedPurchase, Wanted,
+    },
 };
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
@@ -111,6 +114,8 @@ static ONE: LazyLock<String> = LazyLock::new(|| {
     let members = members("bought", &COLUMNS);
     format!("SELECT json_object('id', bought.id, {members}) FROM purchases AS bought WHERE id = $1")
 });
+/// `$1` names, a JSON array.
+const BELIEVED: &str = believed!("IN (SELECT value FROM json_each($1))");
 
 /// `?` purchases and the time; keys. A new purchase has no id and gets one.
 static SAVE: LazyLock<String> = LazyLock::new(|| {
@@ -323,6 +328,19 @@ impl SqliteReader {
         let rows: Vec<inbox::CountRow> =
             sqlx::query_as(inbox::COUNTS).fetch_all(&mut *connection).await?;
         rows.into_iter().map(inbox::CountRow::into_counts).collect()
+    }
+
+    /// What was granted on a client's word for a purchase that has one of these names.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_purchase(
+        &self,
+        names: &[PurchaseName],
+    ) -> Result<Option<BelievedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let rows = sqlx::query_as(BELIEVED).bind(json(names)).fetch_all(&mut *connection).await?;
+        BelievedPurchase::known_by(names, rows)
     }
 
     /// What there is to tell of a purchase, if it is known.

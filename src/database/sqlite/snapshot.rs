@@ -36,8 +36,8 @@ pub(super) use hold_fact;
 macro_rules! snapshot_sql {
     () => {
         concat!(
-            "SELECT iif(c.frozen, 'frozen', 'credits') AS source, c.user_id AS owner,
-             CAST(nullif(c.bonus, 0) AS TEXT) AS name, c.credits AS amount
+            "SELECT 'credits' AS source, c.user_id AS owner, iif(c.bonus <> 0 OR c.frozen,
+                 c.bonus || iif(c.frozen, ' frozen', ''), NULL) AS name, c.credits AS amount
          FROM json_each($1) AS wanted CROSS JOIN credits AS c ON c.user_id = wanted.value
          UNION ALL
          SELECT 'tokens', b.user_id, b.model_id, b.allocated_tokens

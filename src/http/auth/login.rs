@@ -14,6 +14,8 @@ pub(crate) struct Login {
     actor: Option<Actor>,
     /// Who it is; a static token has no user of its own.
     user: Option<UserId>,
+    /// When its token ends, in seconds since 1970; a static one does not.
+    ends_at: Option<u64>,
 }
 
 /// Who is let in, and whose account it is about.
@@ -39,7 +41,7 @@ pub(crate) enum Denied {
 impl Login {
     /// Where nobody has to log in, everyone is a backend of whoever uses this machine.
     pub(super) fn of_anyone() -> Self {
-        Self { role: Role::Backend, actor: None, user: Some(UserId::default_user()) }
+        Self { role: Role::Backend, actor: None, user: Some(UserId::default_user()), ends_at: None }
     }
 
     /// By a token of this user with this `scope`.
@@ -47,12 +49,23 @@ impl Login {
         let granted = |name: &str| scope.split(' ').any(|granted| granted == name);
         let found = SCOPES.into_iter().find(|(name, _)| granted(name));
         let role = found.map_or(Role::App, |(_, role)| role);
-        Self { role, actor: role.actor(), user: Some(user) }
+        Self { role, actor: role.actor(), user: Some(user), ends_at: None }
     }
 
     /// By a static token.
-    pub(super) const fn of_role(role: Role) -> Self {
-        Self { role, actor: role.actor(), user: None }
+    pub(crate) const fn of_role(role: Role) -> Self {
+        Self { role, actor: role.actor(), user: None, ends_at: None }
+    }
+
+    /// The same, until its token ends, in seconds since 1970.
+    pub(crate) const fn until(mut self, seconds: u64) -> Self {
+        self.ends_at = Some(seconds);
+        self
+    }
+
+    /// When its token ends, in seconds since 1970.
+    pub(crate) const fn ends_at(&self) -> Option<u64> {
+        self.ends_at
     }
 
     /// What it is.
@@ -61,7 +74,7 @@ impl Login {
     }
 
     /// Who it is.
-    pub(in crate::http) const fn user(&self) -> Option<&UserId> {
+    pub(crate) const fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
@@ -70,7 +83,7 @@ impl Login {
         &self,
         named: Result<Option<UserId>, NoName>,
     ) -> Result<Admitted, Denied> {
-        let Self { role, actor, user: own } = self.clone();
+        let Self { role, actor, user: own, .. } = self.clone();
         let user = match (named.map_err(Denied::Unnamed)?, own) {
             (Some(named), own) if role >= Role::Backend || own.as_ref() == Some(&named) => named,
             (Some(_), _) => return Err(Denied::Forbidden),

@@ -127,6 +127,30 @@ impl Authentication {
         }
     }
 
+    /// Whether anybody can be an operator: by a static token, or by one that says so.
+    pub(crate) fn knows_operators(&self) -> bool {
+        let fixed = self.static_tokens.iter().any(|(role, _)| *role == Role::Operator);
+        fixed
+            || matches!(&self.users, UserLogins::KeySet(_))
+            || matches!(&self.users, UserLogins::Keys(keys) if !keys.is_empty())
+    }
+
+    /// The operator whose token this is, if it is one's.
+    ///
+    /// # Errors
+    /// [`Unidentified::LoginUnavailable`] when that can't be found out now.
+    pub(crate) async fn operator(&self, token: &str) -> Result<Option<Login>, Unidentified> {
+        let login = match (self.static_role(token), &self.users) {
+            (Some(role), _) => Some(Login::of_role(role)),
+            (None, UserLogins::None) => None,
+            (None, UserLogins::Keys(verifiers)) => {
+                verifiers.iter().find_map(|verifier| verifier.login(token))
+            }
+            (None, UserLogins::KeySet(issuer)) => issuer.login(token).await?,
+        };
+        Ok(login.filter(|login| login.role() == Role::Operator))
+    }
+
     /// Who sent these headers.
     pub(super) async fn login(&self, headers: &HeaderMap) -> Result<Login, Unidentified> {
         let token = bearer_token(headers);

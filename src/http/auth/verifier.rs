@@ -1,6 +1,8 @@
 //! One key, with what a token signed with it must say. Where keys come from, and which one is asked, is not
 //! known here.
 
+use std::time::Duration;
+
 use jsonwebtoken::{
     Algorithm, DecodingKey, Header, Validation, dangerous::insecure_decode, decode,
 };
@@ -34,6 +36,8 @@ pub(crate) struct Verifier {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    /// When it ends, in seconds since 1970; it may have decimals (RFC 7519).
+    exp: f64,
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Of any type: only a text says something.
@@ -67,7 +71,7 @@ pub(super) fn may_be_good(token: &str) -> bool {
     insecure_decode::<Claims>(token).is_ok_and(|token| login(&token.header, token.claims).is_some())
 }
 
-fn login(header: &Header, Claims { sub, kind, scope }: Claims) -> Option<Login> {
+fn login(header: &Header, Claims { sub, exp, kind, scope }: Claims) -> Option<Login> {
     // What `crit` names must be understood (RFC 7515), and we understand none of it; an unencoded payload
     // (`b64`, RFC 7797) is one such thing.
     let understood = header.crit.is_none() && !header.extras.inner().contains_key("b64");
@@ -76,7 +80,10 @@ fn login(header: &Header, Claims { sub, kind, scope }: Claims) -> Option<Login> 
         return None;
     }
     let scope = scope.and_then(|scope| serde_json::from_str::<String>(scope.get()).ok());
-    Some(Login::of_user(UserId::new(sub).ok()?, &scope.unwrap_or_default()))
+    let login = Login::of_user(UserId::new(sub).ok()?, &scope.unwrap_or_default());
+    // One that ends later than can be told ends with whatever else ends.
+    let ends = Duration::try_from_secs_f64(exp).map_or(u64::MAX, |end| end.as_secs());
+    Some(login.until(ends))
 }
 
 fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {

@@ -1,9 +1,9 @@
 //! The lists in which the stores tell what was missed: read to their end, kept message by message, and only then the
 //! time until which they were read is moved.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -17,6 +17,8 @@ use crate::{
 
 /// How long until it is looked again whether a list is due: at least, and at most.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How long a list waits whose turn can't be written down.
+const WAITS: TimeDelta = TimeDelta::minutes(1);
 /// Most pages of one list at a time. Google lets 6,000 be read a day.
 const PAGES_MAX: usize = 500;
 
@@ -31,17 +33,28 @@ enum Unread {
     TooLong,
 }
 
+/// What is read.
+struct Asked {
+    sweep: Sweep,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    /// Whether it could be read before.
+    was_read: bool,
+}
+
 impl Notifications {
-    /// Reads all lists, at the start and whenever one is due, for good.
+    /// Reads all lists, soon after the start and whenever one is due, for good.
     pub(super) async fn read_lists(self: &Arc<Self>) {
-        let mut at_start = true;
+        let mut since_start = BTreeSet::new();
         loop {
             let mut next = None;
             for list in self.lists() {
-                let due_at = self.read_if_due(list, at_start).await;
+                let due_at = self.read_if_due(list, !since_start.contains(&list)).await;
+                if due_at.is_none() {
+                    since_start.insert(list);
+                }
                 next = next.into_iter().chain(due_at).min();
             }
-            at_start = false;
             let (least, most) = LOOK_AGAIN;
             let until = next.map(|due_at| due_at.signed_duration_since(self.now()));
             let until = until.map(|until| until.to_std().unwrap_or(least));
@@ -69,24 +82,29 @@ impl Notifications {
         lists
     }
 
-    /// Tells when it is due next, if that is known.
+    /// Reads it, or tells when it is due.
     async fn read_if_due(&self, sweep: Sweep, at_start: bool) -> Option<DateTime<Utc>> {
         let list = sweep.name();
         let turn = match self.apply(&nobody(), TakeSweep { sweep, at_start }).await {
             Ok(applied) => applied.outcome,
             Err(error) => {
                 warn!(list, %error, "a list has to wait");
-                return None;
+                return self.now().checked_add_signed(WAITS);
             }
         };
-        let (from, until) = match turn {
+        let (asked, until) = match turn {
             SweepTurn::NotBefore(due_at) => return Some(due_at),
-            SweepTurn::Read { from, until } => (from, until),
+            SweepTurn::Read { from, until, was_read } => {
+                (Asked { sweep, from, until, was_read }, until)
+            }
         };
-        let read = self.read(sweep, from, until).await;
+        let read = self.read(&asked).await;
         match &read {
             Ok(0) => {}
             Ok(messages) => info!(list, messages, "a list told of what was missed"),
+            Err(Unread::Store(error @ StoreError::Unreleased)) => {
+                info!(list, %error, "a list can't be read yet");
+            }
             Err(error) => warn!(list, %error, "a list was not read to its end; it is read again"),
         }
         let until = read.is_ok().then_some(until);
@@ -97,15 +115,10 @@ impl Notifications {
     }
 
     /// Reads a list to its end; tells how many of its messages were not known.
-    async fn read(
-        &self,
-        sweep: Sweep,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<usize, Unread> {
+    async fn read(&self, asked: &Asked) -> Result<usize, Unread> {
         let (mut page, mut new, mut unproven) = (None, 0_usize, None);
         for _ in 0..PAGES_MAX {
-            let (messages, next) = self.page(sweep, from, until, page).await?;
+            let (messages, next) = self.page(asked, page).await?;
             for message in messages {
                 match message {
                     Ok(message) => {
@@ -126,14 +139,13 @@ impl Notifications {
 
     async fn page(
         &self,
-        sweep: Sweep,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
+        asked: &Asked,
         page: Option<String>,
     ) -> Result<(Vec<Result<Message, StoreError>>, Option<String>), StoreError> {
+        let Asked { sweep, from, until: to, was_read } = *asked;
         let (environment, which) = match sweep {
             Sweep::GoogleVoided => {
-                let page = self.stores.voided_page(from, page).await?;
+                let page = self.stores.voided_page(from, page, was_read).await?;
                 return Ok((page.messages.into_iter().map(Ok).collect(), page.next));
             }
             Sweep::AppleFailures(environment) => (environment, apple::Sweep::Missed),
@@ -141,7 +153,7 @@ impl Notifications {
             Sweep::AppleReversals(environment) => (environment, apple::Sweep::Reversals),
         };
         let span = apple::Span { from, to, which };
-        let found = self.stores.apple_history_page(environment, &span, page).await?;
+        let found = self.stores.apple_history_page(environment, &span, page, was_read).await?;
         let payloads = found.payloads.iter();
         let messages = payloads
             .filter_map(|payload| self.stores.apple_message(payload, self.now()).transpose());

@@ -4,6 +4,7 @@
 mod answers;
 mod lists;
 mod news;
+mod proofs;
 mod work;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tokio::sync::Notify;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     database::Reader,
@@ -24,12 +25,17 @@ use crate::{
     stores::{Stores, Unreadable},
 };
 
+use proofs::{Proofs, Turn};
+
 /// Why a message is not taken.
 #[derive(Debug, Error)]
 pub(crate) enum NotTaken {
     /// It is not proved, or can't be now, or is not expected.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// Too many come that prove nothing: it was not looked at.
+    #[error("too many prove nothing")]
+    Crowded,
     /// It could not be kept.
     #[error(transparent)]
     NotKept(#[from] LedgerError),
@@ -47,6 +53,8 @@ pub(crate) struct Notifications {
     sandbox: SandboxRule,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
+    /// What those cost who prove nothing.
+    proofs: [Proofs; 2],
     /// Tells the task that works on them that one came.
     came: Notify,
 }
@@ -61,7 +69,8 @@ impl Notifications {
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { ledger, reader, stores, sandbox, clock, metrics, came: Notify::new() }
+        let proofs = Store::ALL.map(|_| Proofs::new());
+        Self { ledger, reader, stores, sandbox, clock, metrics, proofs, came: Notify::new() }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -82,8 +91,9 @@ impl Notifications {
         authorization: Option<&str>,
         body: &[u8],
     ) -> Result<(), NotTaken> {
-        let read = self.stores.read_google_push(authorization, body, self.now()).await?;
-        self.take(read).await
+        let turn = self.turn(Store::Google).await?;
+        let read = self.stores.read_google_push(authorization, body, self.now()).await;
+        self.take(Store::Google, turn, read).await
     }
 
     /// Takes a notification of Apple's. What does not concern us is done with.
@@ -91,15 +101,52 @@ impl Notifications {
     /// # Errors
     /// [`NotTaken`] when it is not proved, or was not kept.
     pub(crate) async fn take_apple(&self, body: &[u8]) -> Result<(), NotTaken> {
-        let read = self.stores.read_apple_notification(body, self.now())?;
-        self.take(read).await
+        let turn = self.turn(Store::Apple).await?;
+        let read = self.stores.read_apple_notification(body, self.now());
+        self.take(Store::Apple, turn, read).await
     }
 
-    async fn take(&self, message: Option<Message>) -> Result<(), NotTaken> {
-        if let Some(message) = message {
-            self.keep(message, Way::Push).await?;
+    /// A turn to be judged.
+    async fn turn(&self, store: Store) -> Result<Turn<'_>, NotTaken> {
+        self.proofs(store).turn().await.ok_or(NotTaken::Crowded)
+    }
+
+    fn proofs(&self, store: Store) -> &Proofs {
+        let [google, apple] = &self.proofs;
+        match store {
+            Store::Google => google,
+            Store::Apple => apple,
         }
+    }
+
+    async fn take(
+        &self,
+        store: Store,
+        turn: Turn<'_>,
+        read: Result<Option<Message>, Unreadable>,
+    ) -> Result<(), NotTaken> {
+        if let Ok(Some(message)) = read {
+            drop(turn);
+            self.keep(message, Way::Push).await?;
+            return Ok(());
+        }
+        let is_told = self.proofs(store).failed();
+        if let (Err(error), true) = (&read, is_told) {
+            warn!(store = store.name(), %error, "a notification is not taken");
+        }
+        turn.end().await;
+        read?;
         Ok(())
+    }
+
+    /// Tells of those together that were not told one by one.
+    fn tell_untold(&self) {
+        for store in Store::ALL {
+            if let Some(notifications) = self.proofs(store).untold() {
+                let store = store.name();
+                warn!(store, notifications, "more notifications are not taken, or passed over");
+            }
+        }
     }
 
     /// Keeps a message, to be worked on afterwards. Returns whether it was not known.

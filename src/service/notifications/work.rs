@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{super::at_work::AtWork, Notifications, nobody, short_hash};
 use crate::{
     database::Chore,
-    domain::{EndTurn, Ended, MessageId, MessageTurn, StoreEvent, TakeMessage},
+    domain::{EndTurn, Ended, Message, MessageId, MessageTurn, NOTED, StoreEvent, TakeMessage},
 };
 
 /// How long until it is looked again whether something is due.
@@ -43,6 +43,7 @@ impl Notifications {
         let mut at_work = AtWork::new();
         loop {
             at_work.clear();
+            self.tell_untold();
             let room = usize::from(AT_ONCE).saturating_sub(at_work.len());
             let mut begins = false;
             if room > 0 {
@@ -75,18 +76,27 @@ impl Notifications {
                 return Took::Nothing;
             }
         };
-        let Some(MessageTurn { message, received_at }) = turn else {
-            return Took::Nothing;
+        let (message, received_at) = match turn {
+            MessageTurn::Work { message, received_at } => (message, received_at),
+            MessageTurn::Spoiled => {
+                error!(id = id.as_str(), "what is kept of a message can't be read; it stays");
+                return Took::Turn;
+            }
+            MessageTurn::NotDue => return Took::Nothing,
         };
         let purchase = short_hash(&message.event);
         let deadline = Instant::now().checked_add(WORK_LIMIT);
-        let working = self.come_to(&message.event, received_at);
+        let working = self.come_to(&message, received_at);
         let how = match deadline {
             Some(_) => timeout(WORK_LIMIT, working).await.unwrap_or(Ended::Again),
             None => working.await,
         };
         match how {
             Ended::Done(outcome) => info!(id = id.as_str(), purchase, outcome, "a message is done"),
+            Ended::Over => {
+                info!(id = id.as_str(), purchase, outcome = NOTED, "a message is done");
+                return Took::Turn;
+            }
             Ended::Again => warn!(id = id.as_str(), purchase, "a message is tried again later"),
         }
         if let Err(error) = self.apply(&nobody(), EndTurn { id: id.clone(), how }).await {
@@ -96,26 +106,27 @@ impl Notifications {
     }
 
     /// What a message comes to.
-    async fn come_to(
-        &self,
-        event: &StoreEvent,
-        received_at: chrono::DateTime<chrono::Utc>,
-    ) -> Ended {
-        match event {
+    async fn come_to(&self, message: &Message, received_at: DateTime<Utc>) -> Ended {
+        let id = &message.id;
+        match &message.event {
             StoreEvent::GoogleChange { token, product } => {
-                self.google_changed(token, product.as_ref()).await
+                self.google_changed(id, token, product.as_ref()).await
             }
             StoreEvent::GoogleVoid { token, order, refund } => {
-                self.google_voided(token, order.as_deref(), refund).await
+                self.google_voided(id, token, order.as_deref(), refund).await
             }
-            StoreEvent::GoogleReview { order, pending_refund_token } => {
-                self.answer_google(order, pending_refund_token, received_at).await
+            StoreEvent::GoogleReview { order, pending_refund_token, asked_at } => {
+                let asked_at = earlier(*asked_at, received_at);
+                self.answer_google(order, pending_refund_token, asked_at).await
             }
-            StoreEvent::AppleTransaction(told) => self.apple_told(told).await,
+            StoreEvent::AppleTransaction(told) => self.apple_told(told, Some(id)).await,
             StoreEvent::AppleConsumption(told) => {
-                let heard = self.apple_told(told).await;
+                let heard = self.apple_told(told, None).await;
                 match heard {
-                    Ended::Done(_) => self.answer_apple(told, received_at).await,
+                    Ended::Done(_) | Ended::Over => {
+                        let asked_at = earlier(told.notified_at, received_at);
+                        self.answer_apple(told, asked_at).await
+                    }
                     Ended::Again => Ended::Again,
                 }
             }
@@ -133,4 +144,9 @@ impl Notifications {
             sleep(FORGET_EVERY).await;
         }
     }
+}
+
+/// When a store asked, by its word, or by when that came: its clock may be ahead.
+fn earlier(told_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> DateTime<Utc> {
+    told_at.map_or(received_at, |told_at| told_at.min(received_at))
 }

@@ -34,6 +34,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const INVALID_TRANSACTION_ID: i64 = 4_000_006;
 /// Apple's number for a transaction that it does not know.
 const TRANSACTION_NOT_FOUND: i64 = 4_040_010;
+/// Apple's number for an app that it does not know.
+const APP_NOT_FOUND: i64 = 4_040_003;
 /// Apple's number for an app that has no address for notifications.
 const NO_NOTIFICATION_URL: i64 = 4_040_007;
 
@@ -83,6 +85,8 @@ pub(super) enum Refusal {
     Unknown,
     /// Our token is not taken, in this environment.
     Unidentified,
+    /// It does not know the app, in this environment.
+    NoApp,
     /// The app has no address for notifications.
     NoNotifications,
     /// It will never take this answer to its question; a constant sentence says why.
@@ -194,16 +198,23 @@ impl AppleApi {
         if environment == Some(Environment::Sandbox) {
             return found(self.look_up(id, Environment::Sandbox).await);
         }
-        let first = self.look_up(id, Environment::Production).await;
+        let asked_at = Instant::now();
+        let first = self.look_up_uncounted(id, Environment::Production).await;
+        let count = |outcome| self.count(StoreCall::AppleTransaction, outcome, asked_at);
+        let name = first.as_ref().err().map_or("ok", Refusal::name);
         let elsewhere = match &first {
             Err(Refusal::Unknown) => environment.is_none(),
             Err(Refusal::Unidentified) => true,
             _ => false,
         };
         if !elsewhere {
+            count(name);
             return found(first);
         }
-        match (first, self.look_up(id, Environment::Sandbox).await) {
+        let second = self.look_up(id, Environment::Sandbox).await;
+        let is_unreleased = first == Err(Refusal::Unidentified) && second.is_ok();
+        count(if is_unreleased { StoreError::Unreleased.name() } else { name });
+        match (first, second) {
             // The sandbox has no say in what production may know.
             (Err(Refusal::Unidentified), Err(Refusal::Unknown)) => {
                 found(Err(Refusal::Unidentified))
@@ -235,13 +246,25 @@ impl AppleApi {
     }
 
     async fn look_up(&self, id: &str, environment: Environment) -> Result<Found, Refusal> {
+        let asked_at = Instant::now();
+        let found = self.look_up_uncounted(id, environment).await;
+        let outcome = found.as_ref().err().map_or("ok", Refusal::name);
+        self.count(StoreCall::AppleTransaction, outcome, asked_at);
+        found
+    }
+
+    async fn look_up_uncounted(
+        &self,
+        id: &str,
+        environment: Environment,
+    ) -> Result<Found, Refusal> {
         let path = format!("/inApps/v1/transactions/{}", segment(id));
         let signed = |body: &[u8]| {
             let info: Option<TransactionInfo> = serde_json::from_slice(body).ok();
             let signed = info.and_then(|info| info.signed_transaction_info);
             signed.filter(|signed| !signed.is_empty()).map(Found::Signed)
         };
-        self.ask(StoreCall::AppleTransaction, environment, &path, Request::get, signed).await
+        self.send(StoreCall::AppleTransaction, environment, &path, Request::get, signed).await
     }
 
     async fn test_notification(&self, environment: Environment) -> Result<(), Refusal> {
@@ -263,20 +286,35 @@ impl AppleApi {
         request: impl FnOnce(reqwest::Url) -> Request,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, Refusal> {
+        let asked_at = Instant::now();
+        let asked = self.send(call, environment, path, request, read).await;
+        self.count(call, asked.as_ref().err().map_or("ok", Refusal::name), asked_at);
+        asked
+    }
+
+    pub(super) fn count(&self, call: StoreCall, outcome: &str, asked_at: Instant) {
+        counted(self.metrics.as_deref(), call, outcome, asked_at);
+    }
+
+    /// Asks without counting it.
+    pub(super) async fn send<T>(
+        &self,
+        call: StoreCall,
+        environment: Environment,
+        path: &str,
+        request: impl FnOnce(reqwest::Url) -> Request,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, Refusal> {
         let url = self.sites.of(environment).at(path).map_err(unreachable)?;
         let request = request(url).with(header::AUTHORIZATION, self.authorization()?);
         let is_list = call == StoreCall::AppleHistory;
         let time_limit = if is_list { LIST_TIMEOUT } else { REQUEST_TIMEOUT };
-        let asked_at = Instant::now();
-        let asked = match self.client.send(request.within(time_limit)).await {
+        match self.client.send(request.within(time_limit)).await {
             Err(reason) => Err(unreachable(reason)),
             Ok(reply) if !reply.status.is_success() => Err(Refusal::of(&reply)),
             Ok(reply) => read(&reply.body)
                 .ok_or_else(|| unreachable("it answered with what can't be read".to_owned())),
-        };
-        let outcome = asked.as_ref().err().map_or("ok", Refusal::name);
-        counted(self.metrics.as_deref(), call, outcome, asked_at);
-        asked
+        }
     }
 
     fn authorization(&self) -> Result<HeaderValue, Refusal> {
@@ -301,6 +339,7 @@ impl Refusal {
             (400, Some(INVALID_TRANSACTION_ID)) => Self::Malformed,
             (401, _) => Self::Unidentified,
             (404, Some(TRANSACTION_NOT_FOUND)) => Self::Unknown,
+            (404, Some(APP_NOT_FOUND)) => Self::NoApp,
             (404, Some(NO_NOTIFICATION_URL)) => Self::NoNotifications,
             (400, Some(code)) if let Some(why) = never_taken(code) => Self::NotTaken(why),
             // Its `Retry-After` is a point in time, in milliseconds, and not needed.
@@ -313,11 +352,12 @@ impl Refusal {
     }
 
     /// Its name in metrics.
-    const fn name(&self) -> &'static str {
+    pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Malformed | Self::NotTaken(_) => "never",
             Self::Unknown => "unknown",
             Self::Unidentified => "refused",
+            Self::NoApp => "unreachable",
             Self::NoNotifications => "other",
             Self::Error(error) => error.name(),
         }
@@ -328,6 +368,7 @@ impl Refusal {
             Self::Error(error) => error,
             Self::Unknown => StoreError::Unknown,
             Self::Unidentified => StoreError::Refused(UNIDENTIFIED.to_owned()),
+            Self::NoApp => StoreError::Unreachable("it knows no such app".to_owned()),
             Self::Malformed => StoreError::Unreachable("it does not take the id".to_owned()),
             Self::NoNotifications => {
                 StoreError::Unreachable("it has no address for notifications".to_owned())

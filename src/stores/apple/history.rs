@@ -1,6 +1,8 @@
 //! Apple's list of the notifications that it has sent, one page at a time. What is signed in them is verified, and
 //! read, elsewhere.
 
+use std::time::Instant;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,6 +11,7 @@ use tracing::warn;
 use super::api::{AppleApi, Refusal};
 use crate::{domain::Environment, metrics::StoreCall, outgoing::Request, stores::StoreError};
 
+const CALL: StoreCall = StoreCall::AppleHistory;
 const PATH: &str = "/inApps/v1/notifications/history";
 /// How far back Apple lists, which is 180 days, less one for the time until the last page.
 const LISTED_SPAN: TimeDelta = TimeDelta::days(179);
@@ -85,12 +88,14 @@ impl AppleApi {
     /// of the same span. An app that has no address for notifications was told nothing.
     ///
     /// # Errors
-    /// [`StoreError`] when there is no page.
+    /// [`StoreError`] when there is no page; [`StoreError::Unreleased`] where production knows neither the app nor the
+    /// key, and the sandbox does, unless the list `was_read` before.
     pub(crate) async fn history_page(
         &self,
         environment: Environment,
         span: &Span,
         page: Option<String>,
+        was_read: bool,
     ) -> Result<HistoryPage, StoreError> {
         let post = |mut url: reqwest::Url| {
             if let Some(page) = &page {
@@ -98,11 +103,28 @@ impl AppleApi {
             }
             Request::post(url, span.body()).of_type("application/json")
         };
-        match self.ask(StoreCall::AppleHistory, environment, PATH, post, read).await {
+        let asked_at = Instant::now();
+        let asked = self.send(CALL, environment, PATH, post, read).await;
+        let may_be_unreleased = matches!(asked, Err(Refusal::Unidentified | Refusal::NoApp))
+            && environment == Environment::Production
+            && !was_read;
+        if may_be_unreleased && self.sandbox_takes_the_key(span).await {
+            self.count(CALL, StoreError::Unreleased.name(), asked_at);
+            return Err(StoreError::Unreleased);
+        }
+        self.count(CALL, asked.as_ref().err().map_or("ok", Refusal::name), asked_at);
+        match asked {
             Ok(page) => Ok(page),
             Err(Refusal::NoNotifications) => Ok(HistoryPage { payloads: Vec::new(), next: None }),
             Err(refusal) => Err(refusal.into_error()),
         }
+    }
+
+    /// Until an app's first release only the sandbox takes its key.
+    async fn sandbox_takes_the_key(&self, span: &Span) -> bool {
+        let post = |url| Request::post(url, span.body()).of_type("application/json");
+        let asked = self.ask(CALL, Environment::Sandbox, PATH, post, read).await;
+        matches!(asked, Ok(_) | Err(Refusal::NoNotifications))
     }
 }
 

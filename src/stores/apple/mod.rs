@@ -74,8 +74,9 @@ impl Apple {
         environment: Environment,
         span: &Span,
         page: Option<String>,
+        was_read: bool,
     ) -> Result<HistoryPage, StoreError> {
-        self.keyed()?.history_page(environment, span, page).await
+        self.keyed()?.history_page(environment, span, page, was_read).await
     }
 
     /// Tells Apple how much of a transaction was used.

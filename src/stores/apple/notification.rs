@@ -39,6 +39,7 @@ struct Notification {
     kind: Option<String>,
     #[serde(rename = "notificationUUID")]
     id: Option<String>,
+    signed_date: Option<Value>,
     data: Option<Data>,
     summary: Option<Value>,
     app_data: Option<Value>,
@@ -91,14 +92,10 @@ impl Apple {
         body: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Option<Message>, Unreadable> {
-        let refused = |why: &'static str| {
-            warn!(store = Store::Apple.name(), why, "a notification is not taken");
-            Unreadable::Unproven(why)
-        };
-        let Body { signed_payload } =
-            serde_json::from_slice(body).map_err(|_| refused("it has no signedPayload"))?;
+        let Body { signed_payload } = serde_json::from_slice(body)
+            .map_err(|_| Unreadable::Unproven("it has no signedPayload"))?;
         self.message(&signed_payload, now).map_err(|unproven| {
-            refused(match unproven {
+            Unreadable::Unproven(match unproven {
                 Unproven::Forged(why) | Unproven::Strange(why) => why,
                 Unproven::Chain { reason, .. } => reason,
             })
@@ -152,7 +149,9 @@ impl Apple {
         };
         notification.id().ok_or(Unproven::Strange("it has no id"))?;
         let data = notification.data.as_ref().ok_or(Unproven::Strange("it has no data"))?;
-        self.told(data, now).map(event)
+        let notified_at = notification.signed_at();
+        let told = self.told(data, now)?;
+        Ok(event(AppleTold { notified_at, ..told }))
     }
 
     fn told(&self, data: &Data, now: DateTime<Utc>) -> Result<AppleTold, Untold> {
@@ -183,6 +182,14 @@ impl Apple {
 }
 
 impl Notification {
+    /// When Apple signed it. Where it comes again, that may be later than the first time.
+    fn signed_at(&self) -> Option<DateTime<Utc>> {
+        match &self.signed_date {
+            Some(Value::Number(ms)) => signed::time(ms),
+            _ => None,
+        }
+    }
+
     /// By which a notification is known that comes again.
     fn id(&self) -> Option<&str> {
         self.id.as_deref().filter(|id| {

@@ -74,8 +74,9 @@ fn what_concerns_us_is_read() {
         assert_eq!(told.environment(), Environment::Sandbox);
         assert_eq!(told.paid.store_id.as_deref(), Some("2000000999000001"));
         assert_eq!(told.paid.refund.milliunits, 0);
-        // The transaction's time, not the notification's.
+        // The transaction's time, and the notification's.
         assert_eq!(told.signed_at, now() - TimeDelta::minutes(1));
+        assert_eq!(told.notified_at.map(|time| time.timestamp()), Some(now().timestamp()));
         assert!(!told.paid.verified.contains("deviceVerification"));
     }
 }

@@ -115,9 +115,10 @@ async fn a_list_is_asked_for_in_its_environment_and_alike_for_each_page() {
             let more = r#"{"hasMore":true,"paginationToken":"a+/=&b","notificationHistory":[]}"#;
             asked.say(200, more);
             asked.say(200, "{}");
-            let first = apple.history_page(environment, &span, None).await.expect("a page");
+            let first = apple.history_page(environment, &span, None, true).await.expect("a page");
             assert_eq!(first.next.as_deref(), Some("a+/=&b"));
-            let last = apple.history_page(environment, &span, first.next).await.expect("a page");
+            let last =
+                apple.history_page(environment, &span, first.next, true).await.expect("a page");
             assert_eq!(last, HistoryPage { payloads: Vec::new(), next: None });
             let further = format!("{HISTORY}?paginationToken=a%2B%2F%3D%26b {body}");
             assert_eq!(asked.asked(), [format!("{HISTORY} {body}"), further]);
@@ -142,7 +143,8 @@ async fn a_page_holds_what_was_signed_and_leaves_out_what_can_not_be_read() {
     let body = json!({"hasMore": false, "paginationToken": "t", "notificationHistory": entries});
     production.say(200, body.to_string());
     let missed = span(Sweep::Missed, 1);
-    let page = apple.history_page(Environment::Production, &missed, None).await.expect("a page");
+    let page =
+        apple.history_page(Environment::Production, &missed, None, true).await.expect("a page");
     assert_eq!(
         (page.payloads.as_slice(), page.next.as_ref()),
         (&[large, "a.b.c".to_owned()][..], None)
@@ -162,7 +164,7 @@ async fn no_answer_is_taken_for_an_empty_list_that_is_none() {
     ];
     for (status, body) in empty {
         production.say(status, &*body);
-        let page = apple.history_page(Environment::Production, &missed, None).await;
+        let page = apple.history_page(Environment::Production, &missed, None, true).await;
         assert_eq!(page, Ok(HistoryPage { payloads: Vec::new(), next: None }), "{body}");
     }
     for (status, body, name) in [
@@ -181,7 +183,7 @@ async fn no_answer_is_taken_for_an_empty_list_that_is_none() {
         (302, String::new(), "unreachable"),
     ] {
         production.say(status, &*body);
-        let page = apple.history_page(Environment::Production, &missed, None).await;
+        let page = apple.history_page(Environment::Production, &missed, None, true).await;
         assert_eq!(page.expect_err("no page").name(), name, "{status} {body}");
     }
 }

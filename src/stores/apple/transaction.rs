@@ -101,6 +101,7 @@ impl Transaction {
         Ok(AppleTold {
             paid: Box::new(self.paid(environment)?),
             signed_at: signed_at.ok_or(Unpaid::Strange("it does not say when it was signed"))?,
+            notified_at: None,
         })
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Refusal {
     State,
     /// It knows no such thing, which may be our app.
     Missing,
+    /// It knows no app that is called so.
+    NoApp,
     /// The access token is not taken.
     Unidentified,
     /// Anything else, which may pass.
@@ -57,7 +59,7 @@ impl Refusal {
             (401, _) => Self::Unidentified,
             (403, Some("accessNotConfigured" | "SERVICE_DISABLED")) => refused(API_DISABLED),
             (403, _) => refused(RIGHTS_MISSING),
-            (404, Some("applicationNotFound")) => refused(APP_MISSING),
+            (404, Some("applicationNotFound")) => Self::NoApp,
             (404, Some("notFound")) => Self::Missing,
             (404, Some("purchaseTokenNotFound")) | (410, Some(_)) => Self::Unknown,
             (429, _) => Self::Error(StoreError::Limited),
@@ -73,10 +75,18 @@ impl Refusal {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Malformed => "never",
-            Self::OtherPackage | Self::Unidentified | Self::Missing => "refused",
+            Self::OtherPackage | Self::Unidentified | Self::Missing | Self::NoApp => "refused",
             Self::Unknown => "unknown",
             Self::State => "other",
             Self::Error(error) => error.name(),
+        }
+    }
+
+    /// The same, where Google may not know the app yet.
+    pub(super) fn name_before_release(&self) -> &'static str {
+        match self {
+            Self::NoApp => StoreError::Unreleased.name(),
+            refusal => refusal.name(),
         }
     }
 
@@ -87,7 +97,7 @@ impl Refusal {
             Self::Unknown => StoreError::Unknown,
             Self::OtherPackage => StoreError::Refused(OTHER_PACKAGE.to_owned()),
             Self::Unidentified => StoreError::Refused(UNIDENTIFIED.to_owned()),
-            Self::Missing => StoreError::Refused(APP_MISSING.to_owned()),
+            Self::Missing | Self::NoApp => StoreError::Refused(APP_MISSING.to_owned()),
             Self::Malformed => StoreError::Unreachable("it does not take the token".to_owned()),
             Self::State => {
                 StoreError::Unreachable("the purchase is not in a state for that".to_owned())

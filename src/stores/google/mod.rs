@@ -166,7 +166,7 @@ impl Google {
         lines.push(Ok("Google: it gives access tokens to the account".to_owned()));
         let now = (self.clock)();
         let from = now.checked_sub_signed(CHECKED_SPAN).unwrap_or(now);
-        lines.push(match self.voided_page(from, None).await {
+        lines.push(match self.voided_page(from, None, true).await {
             Ok(_) => Ok(format!(
                 "Google: the account may read the orders of {} (that it may acknowledge them, \"Manage orders \
                  and subscriptions\", can't be tried)",
@@ -213,6 +213,17 @@ impl Google {
         request: impl Fn() -> Request,
         read: impl Fn(&[u8]) -> Result<T, StoreError>,
     ) -> Result<T, Refusal> {
+        self.ask_naming(call, request, read, Refusal::name).await
+    }
+
+    /// The same; `name` is what a refusal is called in metrics.
+    async fn ask_naming<T>(
+        &self,
+        call: StoreCall,
+        request: impl Fn() -> Request,
+        read: impl Fn(&[u8]) -> Result<T, StoreError>,
+        name: fn(&Refusal) -> &'static str,
+    ) -> Result<T, Refusal> {
         let is_list = call == StoreCall::GoogleVoided;
         let time_limit = if is_list { LIST_TIMEOUT } else { REQUEST_TIMEOUT };
         for is_last in [false, true] {
@@ -220,7 +231,7 @@ impl Google {
             let request = request().within(time_limit);
             let asked_at = Instant::now();
             let asked = self.send(request.with(header::AUTHORIZATION, token.header()), &read).await;
-            let outcome = asked.as_ref().err().map_or("ok", Refusal::name);
+            let outcome = asked.as_ref().err().map_or("ok", name);
             counted(self.metrics.as_deref(), call, outcome, asked_at);
             match asked {
                 Err(Refusal::Unidentified) if is_last => self.tokens.resign(),

@@ -11,7 +11,7 @@ use base64::{
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{push_message, push_token::Pushers};
 use crate::{
@@ -83,9 +83,7 @@ impl Push {
         package: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<Message>, Unreadable> {
-        self.pushers.judge(authorization, now).await.inspect_err(|error| {
-            warn!(store = Store::Google.name(), %error, "a notification is not taken");
-        })?;
+        self.pushers.judge(authorization, now).await?;
         let Ok(pushed) = serde_json::from_slice::<Pushed>(body) else {
             passed_over("", "its body is no message of Pub/Sub's");
             return Ok(None);

@@ -3,7 +3,9 @@
 //!
 //! The fields are described at "Real-time developer notifications reference guide".
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::lenient::Whole;
 use crate::domain::{ProductId, PurchaseToken, StoreEvent, StoreRefund};
@@ -23,6 +25,7 @@ const TEXT_MAX_CHARS: usize = 2_048;
 #[serde(rename_all = "camelCase")]
 struct Told {
     package_name: Option<String>,
+    event_time_millis: Option<Value>,
     one_time_product_notification: Option<OneTime>,
     voided_purchase_notification: Option<Voided>,
     pending_refund_review_notification: Option<Review>,
@@ -71,7 +74,9 @@ pub(super) fn read(json: &[u8], package: &str) -> Result<StoreEvent, &'static st
     match told {
         Told { one_time_product_notification: Some(one_time), .. } => one_time.event(),
         Told { voided_purchase_notification: Some(voided), .. } => voided.event(),
-        Told { pending_refund_review_notification: Some(review), .. } => review.event(),
+        Told { pending_refund_review_notification: Some(review), event_time_millis, .. } => {
+            review.event(event_time_millis.as_ref().and_then(time))
+        }
         Told { subscription_notification: Some(_), .. } => Err("it is of a subscription"),
         Told { test_notification: Some(_), .. } => Err("it is a test"),
         _ => Err("it is of a kind that does not concern us"),
@@ -108,16 +113,22 @@ impl Voided {
 }
 
 impl Review {
-    fn event(self) -> Result<StoreEvent, &'static str> {
+    fn event(self, asked_at: Option<DateTime<Utc>>) -> Result<StoreEvent, &'static str> {
         let given = |text: Option<String>| text.filter(|text| is_plain(text));
         match (given(self.order_id), given(self.pending_refund_token)) {
             (Some(order), Some(pending_refund_token)) => {
-                Ok(StoreEvent::GoogleReview { order, pending_refund_token })
+                Ok(StoreEvent::GoogleReview { order, pending_refund_token, asked_at })
             }
             (None, _) => Err("it names no order"),
             _ => Err("it has no token to answer with"),
         }
     }
+}
+
+/// When something happened. A time that can't be read is none: what happened counts all the same.
+fn time(ms: &Value) -> Option<DateTime<Utc>> {
+    let ms = Whole::deserialize(ms).ok()?.0;
+    DateTime::from_timestamp_millis(ms).filter(|_| ms > 0)
 }
 
 fn token(text: Option<String>) -> Result<PurchaseToken, &'static str> {

@@ -327,9 +327,20 @@ fn what_concerns_us_is_read() {
     }
     let review =
         json!({"version": "1.0", "pendingRefundToken": "t", "orderId": ORDER, "refundReason": 7});
-    let pending_refund_token = "t".to_owned();
-    let event = StoreEvent::GoogleReview { order: ORDER.to_owned(), pending_refund_token };
-    assert_eq!(told(&of("pendingRefundReviewNotification", review)), Ok(event));
+    for (time, asked_at) in [
+        (json!(1_795_766_401_000_i64), DateTime::from_timestamp(1_795_766_401, 0)),
+        (json!("1795766401000"), DateTime::from_timestamp(1_795_766_401, 0)),
+        (json!(null), None),
+        (json!("yesterday"), None),
+        (json!(0), None),
+        (json!(i64::MAX), None),
+    ] {
+        let mut notification = of("pendingRefundReviewNotification", review.clone());
+        notification["eventTimeMillis"] = time;
+        let (order, pending_refund_token) = (ORDER.to_owned(), "t".to_owned());
+        let event = StoreEvent::GoogleReview { order, pending_refund_token, asked_at };
+        assert_eq!(told(&notification), Ok(event));
+    }
 }
 
 #[test]

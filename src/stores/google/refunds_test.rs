@@ -48,7 +48,7 @@ fn page_of(entries: &[Value]) -> (u16, String) {
 async fn read(answer: (u16, String)) -> Result<VoidedPage, StoreError> {
     let (google, stage) = google().await;
     stage.say([answer]);
-    google.voided_page(now(), None).await
+    google.voided_page(now(), None, true).await
 }
 
 /// What the only message of such an entry is.
@@ -78,7 +78,7 @@ async fn a_list_is_asked_for_since_a_time_that_google_still_lists() {
         (now() + TimeDelta::days(1), NOW),
     ] {
         stage.say([(200, "{}".to_owned())]);
-        let page = google.voided_page(from, None).await.expect("a page");
+        let page = google.voided_page(from, None, true).await.expect("a page");
         assert_eq!(page, VoidedPage { messages: Vec::new(), next: None });
         assert_eq!(stage.asked(), [format!("{LIST}startTime={asked_s}000{REST}")]);
     }
@@ -95,7 +95,8 @@ async fn a_further_page_is_asked_for_by_its_name_alone() {
     ] {
         let answer = json!({"tokenPagination": pagination, "voidedPurchases": [entry()]});
         stage.say([(200, answer.to_string())]);
-        let page = google.voided_page(now(), Some("a+b/c&d".to_owned())).await.expect("a page");
+        let page =
+            google.voided_page(now(), Some("a+b/c&d".to_owned()), true).await.expect("a page");
         assert_eq!((page.messages.len(), page.next.as_deref()), (1, next));
         assert_eq!(stage.asked(), [format!("{LIST}token=a%2Bb%2Fc%26d{REST}")]);
     }

@@ -64,11 +64,13 @@ impl Google {
     /// What can't be read of it is left out, with a warning.
     ///
     /// # Errors
-    /// [`StoreError`] when there is no page.
+    /// [`StoreError`] when there is no page. An app that Google does not know may be [`StoreError::Unreleased`], unless
+    /// the list `was_read` before.
     pub(crate) async fn voided_page(
         &self,
         from: DateTime<Utc>,
         page: Option<String>,
+        was_read: bool,
     ) -> Result<VoidedPage, StoreError> {
         let now = (self.clock)();
         let oldest = now.checked_sub_signed(LISTED_SPAN).unwrap_or(now);
@@ -85,7 +87,11 @@ impl Google {
             .append_pair("includeQuantityBasedPartialRefund", "true")
             .append_pair("maxResults", PAGE_ENTRIES);
         let request = || Request::get(url.clone());
-        self.ask(StoreCall::GoogleVoided, request, read).await.map_err(Refusal::into_error)
+        let name = if was_read { Refusal::name } else { Refusal::name_before_release };
+        match self.ask_naming(StoreCall::GoogleVoided, request, read, name).await {
+            Err(Refusal::NoApp) if !was_read => Err(StoreError::Unreleased),
+            asked => asked.map_err(Refusal::into_error),
+        }
     }
 }
 

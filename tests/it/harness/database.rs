@@ -190,6 +190,21 @@ impl Database {
         }
     }
 
+    /// Gives a user credits, as the operator does.
+    pub(crate) async fn give(&self, user: &str, credits: i64) {
+        let sql = format!(
+            "BEGIN;
+             INSERT INTO transactions (user_id, type, amount, reason, actor, credits_delta, bonus_delta,
+                 tokens_delta, created_at)
+             VALUES ('{user}', 'grant', {credits}, 'sorry', 'operator', {credits}, {credits}, 0,
+                 '2026-01-01T00:00:00.000000Z');
+             UPDATE credits SET credits = credits + {credits}, bonus = bonus + {credits}
+             WHERE user_id = '{user}';
+             COMMIT"
+        );
+        self.execute(&sql).await;
+    }
+
     /// Gives the sessions of a PostgreSQL database a setting, and ends those that have another.
     pub(crate) async fn set(&self, setting: &str) {
         match self {

@@ -9,6 +9,7 @@
 //!
 //! Nothing here sleeps: whoever waits, waits for the thing itself, with [`PATIENCE`] as the limit.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod cluster;
@@ -31,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use connection::Connection;

@@ -5,14 +5,18 @@ use serde_json::{Value, json};
 
 use super::{
     SMALL,
-    counter::{Counter, as_of},
+    counter::{Counter, as_of, tell},
     granted,
 };
 use crate::harness::{
     Engine,
     clock::Clock,
     on_both_engines,
-    stores::{Answer, Call, Market, pushes::play_notification},
+    stores::{
+        Answer, Call, GooglePurchase, Market,
+        pushes::{app_store_notification, play_notification},
+    },
+    token::now,
 };
 
 on_both_engines![
@@ -21,9 +25,14 @@ on_both_engines![
     apple_is_told_once_it_can_be,
     apple_is_not_told_when_it_is_too_late,
     google_is_told_of_what_is_under_review,
+    apple_waits_from_when_it_asked,
+    google_waits_from_when_it_asked,
+    google_is_not_told_when_it_is_too_late,
 ];
 
 const QUICK: &str = "gemini-2.0-flash";
+/// Google waits no longer, in seconds.
+const GOOGLE_WAITS: i64 = 86_400;
 /// Apple waits no longer in its sandbox, in seconds.
 const APPLE_WAITS: i64 = 300;
 
@@ -160,4 +169,74 @@ async fn google_is_told_of_what_is_under_review(engine: Engine) {
     assert_eq!(sent(first.order()), [answer("a-secret-of-0", 75_000)]);
     assert_eq!(sent(second.order()), [answer("a-secret-of-1", 0), answer("a-secret-of-1", 0)]);
     counter.has("ann", 375, &["granted 0 0", "granted 0 0"]).await;
+}
+
+/// What the messages came to, in the order of their ids.
+async fn outcomes(counter: &Counter) -> Vec<String> {
+    let sql = "SELECT outcome FROM inbox WHERE outcome IS NOT NULL ORDER BY message_id";
+    counter.shop.server.database().texts(sql).await
+}
+
+fn milliseconds_ago(seconds: i64) -> u64 {
+    now().saturating_add_signed(-seconds) * 1_000
+}
+
+/// A question of Apple's that took so many seconds to come.
+async fn ask_late(counter: &Counter, uuid: &str, id: &str, seconds: i64) {
+    let apple = &counter.shop.stores.apple;
+    let signed = apple.signed(&as_of(id, SMALL, -500, None));
+    let mut question = app_store_notification("CONSUMPTION_REQUEST", uuid, &signed);
+    question["signedDate"] = json!(milliseconds_ago(seconds));
+    let reply = tell(&counter.shop.anybody(), &apple.signed(&question)).await;
+    reply.expect("the service answers").is(200, &json!({}));
+}
+
+async fn apple_waits_from_when_it_asked(engine: Engine) {
+    let counter = Counter::open(engine);
+    consents(&counter, "ann", true).await;
+    sell(&counter, "ann", "1001", 300).await;
+    ask_late(&counter, "uuid-1", "1001", APPLE_WAITS).await;
+    // A clock of Apple's that is ahead wins no time.
+    ask_late(&counter, "uuid-2", "1001", APPLE_WAITS / 2).await;
+    ask_late(&counter, "uuid-3", "1001", -APPLE_WAITS).await;
+    counter.all_done().await;
+    assert_eq!(outcomes(&counter).await, ["too late to answer", "answered", "answered"]);
+    assert_eq!(told(&counter, "1001"), [used(0), used(0)]);
+}
+
+/// A question of Google's that took so many seconds to come.
+async fn review_late(counter: &Counter, id: &str, sold: &GooglePurchase, seconds: i64) {
+    counter.shop.stores.google.refunds.review(sold.order(), id);
+    let content = json!({
+        "version": "1.0", "pendingRefundToken": id, "orderId": sold.order(), "refundReason": 7,
+    });
+    let mut told = play_notification("pendingRefundReviewNotification", content);
+    told["eventTimeMillis"] = json!(milliseconds_ago(seconds).to_string());
+    counter.push(id, &told).await;
+}
+
+async fn google_waits_from_when_it_asked(engine: Engine) {
+    let counter = Counter::open(engine);
+    let late = counter.sell_to("ann", "late", SMALL, 1).await;
+    let soon = counter.sell_to("ann", "soon", SMALL, 1).await;
+    review_late(&counter, "1", &late, GOOGLE_WAITS).await;
+    review_late(&counter, "2", &soon, GOOGLE_WAITS / 2).await;
+    counter.all_done().await;
+    assert_eq!(outcomes(&counter).await, ["too late to answer", "answered"]);
+    assert_eq!(counter.shop.stores.on(Call::Review).of(late.order()).count(), 0);
+    assert_eq!(counter.shop.stores.on(Call::Review).of(soon.order()).count(), 1);
+}
+
+async fn google_is_not_told_when_it_is_too_late(engine: Engine) {
+    let clock = Clock::new();
+    let counter = Counter::open_with(engine, |launch| clock.given_to(launch));
+    let sold = counter.sell_to("ann", "a", SMALL, 1).await;
+    let down = Answer::google(503, "global", "backendError", "Try again.");
+    counter.shop.stores.on(Call::Review).always(down);
+    review_late(&counter, "1", &sold, 0).await;
+    counter.shop.server.wait_for_log("a message is tried again later");
+    clock.shift(GOOGLE_WAITS + 1);
+    counter.shop.stores.shift(GOOGLE_WAITS + 1);
+    counter.all_done().await;
+    assert_eq!(outcomes(&counter).await, ["too late to answer"]);
 }

@@ -93,6 +93,25 @@ pub(super) fn refunded_as_of(id: &str, product: &str, seconds: i64) -> Value {
     transaction
 }
 
+/// A client of the socket where the numbers are.
+pub(super) fn scraper(counter: &Counter) -> Client {
+    let line = counter.shop.server.wait_for_log("metrics=127.0.0.1:");
+    let (_, address) = line.rsplit_once("metrics=").expect("just looked for");
+    Client::new(address.trim().parse().expect("a socket address"))
+}
+
+/// What is told there of a series, if anything is.
+pub(super) async fn value(scraper: &Client, series: &str) -> Option<f64> {
+    let reply = Reply::to(scraper.request(reqwest::Method::GET, "/metrics")).await;
+    let prefix = format!("token_billing_{series} ");
+    reply.text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
+}
+
+/// Has a service tell its numbers.
+pub(super) fn with_metrics(launch: Launch) -> Launch {
+    launch.set("BILLING_METRICS_LISTEN", "127.0.0.1:0")
+}
+
 impl Counter {
     pub(super) fn open(engine: Engine) -> Self {
         Self::open_with(engine, |launch| launch)
@@ -171,10 +190,16 @@ impl Counter {
     /// Starts it again, so that it reads all lists, and waits until what they tell is done.
     pub(super) async fn start_again(&mut self) {
         self.shop.server.stop().await;
+        self.lists_are_due().await;
         let read = self.last_list().count();
         self.shop.server.start_again();
         self.lists_read(read).await;
         self.all_done().await;
+    }
+
+    /// As if it had been down for long: lists that were read just before are left alone.
+    pub(super) async fn lists_are_due(&self) {
+        self.shop.server.database().execute("UPDATE sweeps SET due_at = NULL").await;
     }
 
     /// The list that is read after all others.

@@ -4,7 +4,7 @@
 use super::{
     SMALL, bring,
     counter::{Counter, as_of, listed, now_ms, play_voided, refunded_as_of},
-    granted,
+    granted, repeated,
 };
 use crate::harness::{
     Engine,
@@ -19,6 +19,7 @@ on_both_engines![
     a_kill_while_a_message_is_worked_on_leaves_it_to_be_done,
     a_kill_at_any_moment_books_once,
     nothing_secret_is_left_of_what_is_done,
+    what_is_kept_and_spoiled_is_told_and_changes_nothing,
 ];
 
 const KEPT: &str = "SELECT message_id FROM inbox ORDER BY message_id";
@@ -129,6 +130,7 @@ async fn nothing_secret_is_left_of_what_is_done(engine: Engine) {
     counter.shop.stores.google.refunds.void(&listed(&early, now_ms() - HOUR_MS, Some(1)));
     counter.all_done().await;
     counter.shop.server.stop().await;
+    counter.lists_are_due().await;
     counter.shop.server.start_again();
     eventually("the list is read", async || {
         let kept = counter.shop.server.database().texts(KEPT).await;
@@ -149,4 +151,45 @@ async fn nothing_secret_is_left_of_what_is_done(engine: Engine) {
         let found: Vec<_> = texts.iter().filter(|text| text.contains(sold.token())).collect();
         assert!(found.is_empty(), "{found:?}");
     }
+}
+
+async fn what_is_kept_and_spoiled_is_told_and_changes_nothing(engine: Engine) {
+    let mut counter = Counter::open(engine);
+    let sold = counter.sell_to("ann", "a", SMALL, 2).await;
+    counter.shop.all_acknowledged().await;
+    counter.shop.stores.google.sell(sold.clone().refunded(1));
+    counter.push("1", &play_voided(sold.token(), sold.order(), false)).await;
+    counter.all_done().await;
+    counter.has("ann", 300, &["refunded 300 0"]).await;
+    let database = counter.shop.server.database();
+    let kept = database.texts("SELECT refund FROM purchases").await;
+    for (number, spoiled) in
+        ["", "{}", "[]", "null", "{\"whole\":", "{\"hole\":true}"].iter().enumerate()
+    {
+        database.execute(&format!("UPDATE purchases SET refund = '{spoiled}'")).await;
+        let id = format!("spoiled-{number}");
+        counter.push(&id, &play_voided(sold.token(), sold.order(), false)).await;
+        let log = counter.shop.server.wait_for_log("news of a purchase can't be booked");
+        assert!(log.contains("ERROR"), "{log}");
+        let again = format!("a message is tried again later id=google:push:{id} ");
+        counter.shop.server.wait_for_log(&again);
+        let open = format!(
+            "SELECT message_id FROM inbox WHERE message_id = 'google:push:{id}' AND outcome IS NULL"
+        );
+        assert_eq!(database.texts(&open).await.len(), 1);
+        assert_eq!(counter.user("ann").balance().await["credits"], 300, "{spoiled}");
+    }
+    database.execute(&format!("UPDATE purchases SET refund = '{}'", kept[0])).await;
+    let spoil = "UPDATE inbox SET content = '{\"of_tomorrow\":1}' WHERE message_id = 'google:push:spoiled-0'";
+    database.execute(spoil).await;
+    counter.shop.server.stop().await;
+    let due = "UPDATE inbox SET due_at = received_at WHERE due_at IS NOT NULL";
+    counter.shop.server.database().execute(due).await;
+    counter.shop.server.start_again();
+    let log = counter.shop.server.wait_for_log("what is kept of a message can't be read");
+    assert!(log.contains("ERROR") && log.contains("google:push:spoiled-0"), "{log}");
+    let others = "SELECT message_id FROM inbox WHERE due_at IS NOT NULL AND message_id <> 'google:push:spoiled-0'";
+    counter.shop.until_none(others).await;
+    repeated(&bring(&counter.user("ann"), sold.token()).await, 300);
+    counter.has("ann", 300, &["refunded 300 0"]).await;
 }

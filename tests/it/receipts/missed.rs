@@ -4,18 +4,23 @@
 use serde_json::json;
 
 use super::{
-    SMALL,
-    counter::{Counter, as_of, listed, now_ms, refunded_as_of},
+    SMALL, Shop,
+    counter::{Counter, as_of, listed, now_ms, refunded_as_of, scraper, value, with_metrics},
     granted,
 };
 use crate::harness::{
-    Engine, on_both_engines,
-    stores::{Answer, Call, GooglePurchase},
+    Engine, Home,
+    clock::Clock,
+    on_both_engines,
+    stores::{Answer, Call, GooglePurchase, Market, Notification, StandIn},
 };
 
 on_both_engines![
     a_list_is_read_page_by_page_from_a_day_before_the_last_time,
     a_list_that_breaks_off_is_read_again,
+    a_service_that_ends_again_and_again_reads_no_list_more_often,
+    what_was_only_listed_is_taken_and_given_back,
+    before_the_first_release_a_list_that_is_refused_is_no_fault,
 ];
 
 const HOUR_MS: u64 = 3_600_000;
@@ -46,6 +51,7 @@ async fn a_list_is_read_page_by_page_from_a_day_before_the_last_time(engine: Eng
     }
     counter.lists_read(0).await;
     counter.shop.server.stop().await;
+    counter.lists_are_due().await;
     let read = counter.last_list().count();
     // Meanwhile all of it is given back.
     counter.shop.stores.google.refunds.a_page_holds(2);
@@ -111,4 +117,90 @@ async fn a_list_that_breaks_off_is_read_again(engine: Engine) {
     let starts = starts(&counter);
     let [.., second, third] = starts[..] else { panic!("{starts:?}") };
     assert!(third - second < DAY_MS, "{starts:?}");
+}
+
+async fn a_service_that_ends_again_and_again_reads_no_list_more_often(engine: Engine) {
+    let clock = Clock::new();
+    let mut counter = Counter::open_with(engine, |launch| clock.given_to(launch));
+    counter.lists_read(0).await;
+    let started = "UPDATE sweeps SET due_at = due_at";
+    for _ in 0..3 {
+        counter.shop.server.kill();
+        counter.shop.server.start_again();
+        counter.shop.server.database().execute(started).await;
+    }
+    counter.shop.server.kill();
+    clock.shift(61);
+    counter.shop.stores.shift(61);
+    counter.shop.server.start_again();
+    counter.lists_read(1).await;
+    assert_eq!(counter.shop.stores.on(Call::Voided).count(), 2);
+    assert_eq!(counter.last_list().count(), 2);
+}
+
+async fn what_was_only_listed_is_taken_and_given_back(engine: Engine) {
+    let mut counter = Counter::open(engine);
+    granted(&counter.bring_signed("ann", &as_of("1001", SMALL, -60, None)).await, 300);
+    counter.lists_read(0).await;
+    let list = |kind: &'static str, id: &str, transaction, missed| {
+        let signed = counter.signed(kind, id, &transaction);
+        let sent = Notification { kind, sent_ms: now_ms() - HOUR_MS, missed, signed };
+        counter.shop.stores.apple.refunds.list(Market::Sandbox, sent);
+    };
+    list("REFUND", "uuid-1", refunded_as_of("1001", SMALL, -50), false);
+    // Of no list but that of what was missed.
+    list("REFUND_DECLINED", "uuid-2", as_of("1001", SMALL, -55, None), true);
+    counter.start_again().await;
+    counter.has("ann", 0, &["refunded 300 0"]).await;
+    let signed = counter.signed("REFUND_REVERSED", "uuid-3", &as_of("1001", SMALL, -40, None));
+    let kind = "REFUND_REVERSED";
+    let sent = Notification { kind, sent_ms: now_ms() - HOUR_MS, missed: false, signed };
+    counter.shop.stores.apple.refunds.list(Market::Sandbox, sent);
+    for _ in 0..2 {
+        counter.start_again().await;
+        counter.has("ann", 300, &["granted 0 0"]).await;
+    }
+    let kept = "SELECT message_id FROM inbox ORDER BY message_id";
+    let kept = counter.shop.server.database().texts(kept).await;
+    assert_eq!(kept, ["apple:uuid-1", "apple:uuid-2", "apple:uuid-3"]);
+    assert_eq!(counter.entries("ann", "reversal").await, [300]);
+}
+
+/// How often the stores' lists came to this, by the metrics.
+async fn outcomes(counter: &Counter, outcome: &str) -> [Option<f64>; 2] {
+    let scraper = scraper(counter);
+    let series = |store, call| {
+        format!("store_requests_total{{store=\"{store}\",call=\"{call}\",outcome=\"{outcome}\"}}")
+    };
+    let voided = value(&scraper, &series("google", "voided")).await;
+    [voided, value(&scraper, &series("apple", "history")).await]
+}
+
+async fn before_the_first_release_a_list_that_is_refused_is_no_fault(engine: Engine) {
+    let stores = StandIn::new();
+    let no_app = Answer::google(404, "global", "applicationNotFound", "No application was found.");
+    stores.on(Call::Voided).always(no_app);
+    stores.on(Call::History).always(Answer::empty(401));
+    let mut counter = Counter { shop: Shop::open_on(stores, Home::new(engine), with_metrics) };
+    // The sandbox is asked whether it takes the key, too.
+    counter.lists_read(1).await;
+    assert_eq!(outcomes(&counter, "unreleased").await, [Some(1.0), Some(3.0)]);
+    assert_eq!(outcomes(&counter, "refused").await, [Some(0.0), Some(0.0)]);
+    let lines = counter.shop.server.stop().await.join("\n");
+    assert!(!lines.contains("not read to its end"), "{lines}");
+    // Once they could be read it is one.
+    counter.shop.stores.on(Call::Voided).forget();
+    counter.shop.stores.on(Call::History).forget();
+    counter.shop.server.start_again();
+    counter.start_again().await;
+    counter.shop.server.stop().await;
+    let no_app = Answer::google(404, "global", "applicationNotFound", "No application was found.");
+    counter.shop.stores.on(Call::Voided).always(no_app);
+    counter.shop.stores.on(Call::History).always(Answer::empty(401));
+    counter.lists_are_due().await;
+    let read = counter.last_list().count();
+    counter.shop.server.start_again();
+    counter.lists_read(read).await;
+    assert_eq!(outcomes(&counter, "unreleased").await, [Some(0.0), Some(0.0)]);
+    assert_eq!(outcomes(&counter, "refused").await, [Some(1.0), Some(3.0)]);
 }

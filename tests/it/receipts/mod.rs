@@ -5,6 +5,7 @@ mod answers;
 mod apple_chains;
 mod apple_ids;
 mod apple_payloads;
+mod believed;
 mod books;
 mod checks;
 mod counter;

@@ -38,6 +38,7 @@ on_both_engines![
     nobody_logs_in_and_nobodys_budget_is_used,
     only_posts_are_messages,
     nothing_secret_is_in_the_log,
+    what_proves_nothing_is_told_together_and_keeps_nobody_out,
 ];
 
 const GOOGLE: &str = "/api/billing/notifications/google";
@@ -552,5 +553,41 @@ async fn nothing_secret_is_in_the_log(engine: Engine) {
     for line in came {
         let digits = digits(line).expect("it names the purchase");
         assert!(digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+    }
+}
+
+/// A window in which those that prove nothing are counted, in seconds; so many of them are told one by one.
+const WINDOW: i64 = 10;
+const TOLD_MAX: usize = 100;
+
+async fn what_proves_nothing_is_told_together_and_keeps_nobody_out(engine: Engine) {
+    let clock = Clock::new();
+    let mut door = Door::open_as(engine, clock.timing(Launch::new()));
+    let refund = door.refund();
+    // Neither a login nor a signature is missed as if nothing had come.
+    unproved(&door.push(None, void().to_string()).await);
+    door.server.wait_for_log("it has no token");
+    let forged = pushed("2", &play_void(&google_token("b"), ORDER)).to_string();
+    for _ in 0..3 {
+        let many = (0..TOLD_MAX).map(|_| async {
+            unproved(&door.tell("{}").await);
+            unproved(&door.push(Some("Bearer none"), forged.clone()).await);
+        });
+        let genuine = async {
+            taken_by_google(&door.push_good(&void()).await);
+            taken_by_apple(&door.tell_signed(&refund).await);
+        };
+        futures_util::future::join(futures_util::future::join_all(many), genuine).await;
+    }
+    clock.pass(WINDOW);
+    let line = door.server.wait_for_log("more notifications are not taken");
+    assert!(line.contains("notifications="), "{line}");
+    taken_by_apple(&door.tell_signed(&refund).await);
+    let log = door.server.stop().await;
+    for store in ["store=google", "store=apple"] {
+        let told =
+            |line: &&String| line.contains("a notification is not taken") && line.contains(store);
+        // It may have taken longer than a window.
+        assert!(log.iter().filter(told).count() <= 2 * TOLD_MAX, "{store}");
     }
 }

@@ -5,11 +5,14 @@ use serde_json::json;
 
 use super::{
     LARGE, LATER, REGULAR, SMALL, anothers, bring,
-    counter::{Counter, as_of, at, listed, now_ms, play_voided, refunded_as_of},
+    counter::{
+        Counter, as_of, at, listed, now_ms, play_voided, refunded_as_of, scraper, value,
+        with_metrics,
+    },
     granted, invalid, later, repeated,
 };
 use crate::harness::{
-    Client, Engine, Launch, Reply, eventually, on_both_engines,
+    Client, Engine, eventually, on_both_engines,
     stores::{
         Answer, Call, GooglePurchase,
         pushes::{play_notification, play_purchase},
@@ -27,6 +30,7 @@ on_both_engines![
     what_apple_refunds_counts_as_of_its_signature,
     a_share_is_rounded_half_up,
     unspent_credits_go_first_and_then_the_newest_tokens,
+    given_credits_are_taken_last_and_come_back_as_given_ones,
     what_is_used_up_is_missing_and_never_collected,
     a_whole_refund_before_the_grant_blocks_it,
     a_refund_in_part_before_the_grant_is_booked_with_it,
@@ -269,6 +273,40 @@ async fn unspent_credits_go_first_and_then_the_newest_tokens(engine: Engine) {
     assert_eq!(counter.entries("ann", "reversal").await.iter().sum::<i64>(), 262);
 }
 
+async fn given_credits_are_taken_last_and_come_back_as_given_ones(engine: Engine) {
+    let counter = Counter::open(engine);
+    let sold = |seconds, milliunits| as_of("1001", SMALL, seconds, milliunits);
+    granted(&counter.bring_signed("ann", &sold(-60, None)).await, 300);
+    granted(&counter.bring_signed("ann", &as_of("1002", SMALL, -60, None)).await, 600);
+    let ann = counter.user("ann");
+    let database = counter.shop.server.database();
+    // 100 given credits and 200 bought ones buy 400,000 tokens; what 375 bought ones buy is used up.
+    database.give("ann", 100).await;
+    ann.allocate(&[(THINK, 300)]).await.ok();
+    ann.allocate(&[(QUICK, 375)]).await.ok();
+    ann.consume(QUICK, 5_000_000, 0).await.ok();
+    database.give("ann", 10).await;
+    let has = async |total: i64, bonus: i64| {
+        let credits = ann.get("/wallet").await.ok()["credits"].clone();
+        assert_eq!(credits, json!({"total": total, "bonus": bonus}));
+    };
+    has(35, 10).await;
+    // 25 bought credits and the 10 given ones, then tokens that are worth 200 bought credits and 65 given ones.
+    counter.tell("REFUND", "uuid-1", &sold(-50, Some(100_000))).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 300 0", "granted 0 0"]).await;
+    assert_eq!(ann.balance().await["allocated_tokens"][THINK], 400_000 - 353_334);
+    has(0, 0).await;
+    counter.tell("REFUND", "uuid-2", &sold(-40, Some(50_000))).await;
+    counter.all_done().await;
+    has(150, 65).await;
+    counter.tell("REFUND_REVERSED", "uuid-3", &sold(-30, None)).await;
+    counter.all_done().await;
+    counter.has("ann", 300, &["granted 0 0", "granted 0 0"]).await;
+    has(300, 75).await;
+    assert_eq!(counter.entries("ann", "reversal").await, [150, 115, 35]);
+}
+
 async fn what_is_used_up_is_missing_and_never_collected(engine: Engine) {
     let counter = Counter::open(engine);
     let sold = |seconds, milliunits| as_of("1001", SMALL, seconds, milliunits);
@@ -417,23 +455,6 @@ async fn a_reversed_refund_grants_what_was_brought(engine: Engine) {
     granted(&counter.bring_signed("bob", &as_of("1002", SMALL, -60, None)).await, 300);
     repeated(&counter.bring_signed("ann", &as_of("1001", SMALL, -60, None)).await, 300);
     anothers(&counter.bring_signed("bob", &as_of("1001", SMALL, -60, None)).await);
-}
-
-/// A client of the socket where the numbers are.
-fn scraper(counter: &Counter) -> Client {
-    let line = counter.shop.server.wait_for_log("metrics=127.0.0.1:");
-    let (_, address) = line.rsplit_once("metrics=").expect("just looked for");
-    Client::new(address.trim().parse().expect("a socket address"))
-}
-
-async fn value(scraper: &Client, series: &str) -> Option<f64> {
-    let reply = Reply::to(scraper.request(reqwest::Method::GET, "/metrics")).await;
-    let prefix = format!("token_billing_{series} ");
-    reply.text.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
-}
-
-fn with_metrics(launch: Launch) -> Launch {
-    launch.set("BILLING_METRICS_LISTEN", "127.0.0.1:0")
 }
 
 async fn shows(scraper: &Client, series: &str, expected: f64) {
