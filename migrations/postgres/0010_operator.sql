@@ -72,3 +72,6 @@ EXECUTE FUNCTION token_pricing_changed();
 
 CREATE TRIGGER token_pricing_removed AFTER DELETE ON token_pricing
 FOR EACH ROW EXECUTE FUNCTION token_pricing_changed();
+
+-- The queue of those that a person has to look at, and whatever else is asked for by its state.
+CREATE INDEX purchases_by_state ON purchases (state, id);

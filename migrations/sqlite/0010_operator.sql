@@ -66,3 +66,6 @@ BEGIN
     INSERT INTO price_history (model_id, changed_at)
     VALUES (old.model_id, strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'));
 END;
+
+-- The queue of those that a person has to look at, and whatever else is asked for by its state.
+CREATE INDEX purchases_by_state ON purchases (state, id);

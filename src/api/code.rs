@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     database::DatabaseError,
-    domain::{Category, Credits, HoldStatus, ModelId, Refusal, Tokens},
+    domain::{Category, Credits, HoldStatus, ModelId, Price, PurchaseState, Refusal, Tokens},
     http::{self, Subject},
     ledger::LedgerError,
     service::ServiceError,
@@ -259,6 +259,35 @@ impl Entry {
                 "このユーザーは見つかりません",
                 "There is no such user",
             ),
+            Refusal::PurchaseNotFound => Self::person(
+                StatusCode::NOT_FOUND,
+                "この購入は見つかりません",
+                "There is no such purchase",
+            ),
+            Refusal::PurchaseState { state } => Self::person(
+                StatusCode::CONFLICT,
+                "この購入の今の状態では、この操作はできません",
+                "That is not done to a purchase in the state it is in now",
+            )
+            .with(fields! { "state": state.name() }),
+            Refusal::UnknownProduct => no(
+                "商品のクレジット数がわかりません。商品を登録するか、credits を指定してください",
+                "What the product is worth is not known; set the product, or send credits",
+            ),
+            Refusal::PriceJump { today } => no(
+                "今日の価格 {price_per_m_token} の5倍を超えるか、5分の1を下回ります。確かなら confirm を true にしてください",
+                "That is more than 5 times as much or as little as today's {price_per_m_token}; if it is meant, send confirm: true",
+            )
+            .with(fields! { "price_per_m_token": today }),
+            Refusal::PriceChanged { today } => Self::person(
+                StatusCode::CONFLICT,
+                "その間に価格が変更されました。今の価格を確かめてください",
+                "The price was changed meanwhile; look at today's",
+            )
+            .with(fields! {
+                "price_per_m_token": today.map(Price::price_per_m_token),
+                "category": today.map(Price::category),
+            }),
             Refusal::InsufficientCredits { required, available } => no(
                 "クレジット不足: 必要={required}, 残高={available}",
                 "Not enough credits: {required} required, {available} available",
@@ -446,6 +475,11 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         refused(Refusal::TooManyHolds { limit: 8 }),
         refused(Refusal::HoldNotFound),
         refused(Refusal::HoldClosed { status: HoldStatus::Released }),
+        refused(Refusal::PurchaseNotFound),
+        refused(Refusal::PurchaseState { state: PurchaseState::Granted }),
+        refused(Refusal::UnknownProduct),
+        refused(Refusal::PriceJump { today: 75 }),
+        refused(Refusal::PriceChanged { today: Price::new(90, Category::Quick).ok() }),
         http::Refusal::Unauthorized.into(),
         http::Refusal::TooManyRequests(Subject::User).into(),
         http::Refusal::TooManyRequests(Subject::Address).into(),

@@ -235,6 +235,20 @@ pub(super) struct OneOf<T: 'static> {
     pub(super) otherwise: &'static str,
 }
 
+impl<T: Copy> Kind for OneOf<T> {
+    type Value = T;
+
+    fn read(&self, field: Field<'_>) -> Result<T, Problems> {
+        let text: String =
+            serde_json::from_str(field.text()).map_err(|_| Problem::string_type(field.loc()))?;
+        Ok(self.parse(Cow::Owned(text), field.loc())?)
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        self.parameter_schema()
+    }
+}
+
 impl<T: Copy> Parsed for OneOf<T> {
     type Value = T;
 

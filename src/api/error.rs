@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     database::DatabaseError,
-    http::{self, Cause, Finish},
+    http::{self, AsIfUnknown, Cause, Finish},
     ledger::LedgerError,
     service::ServiceError,
 };
@@ -132,7 +132,12 @@ pub(super) fn finishing(default: Language) -> Finish {
 fn written(accepted: Option<&HeaderValue>, mut response: Response, default: Language) -> Response {
     let Some(entry) = response.extensions_mut().remove::<Entry>() else { return response };
     let language = Language::asked_for(accepted, default);
+    let is_unknown = response.extensions().get::<AsIfUnknown>().is_some();
     let headers = response.headers_mut();
+    if is_unknown {
+        // The router tells of the path's methods.
+        headers.remove(header::ALLOW);
+    }
     if entry.is_translated() {
         headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
         headers.append(header::VARY, HeaderValue::from_static("accept-language"));

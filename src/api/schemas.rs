@@ -169,6 +169,11 @@ fn refused(object: ObjectBuilder) -> RefOr<Schema> {
             number("Credits or tokens there are; tokens still free in a full category."),
         )
         .property("model_id", text)
+        .property(
+            "state",
+            text_schema().description(Some("The state of the purchase, for operators.")),
+        )
+        .property("price_per_m_token", number("Today's price, for operators."))
         .property("category", category)
         .property("status", status)
         .property("limit", number("Most tokens of the category, or most holds."))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::domain::{
     Account, Actor, Credits, Entry, EntryKind, EntryReason, Facts, Hold, HoldId, ModelId,
-    OperatorLine, PurchaseKey, PurchaseName, Recorded, Replay, StoreTransactionId, Tokens,
-    TrackedMessage, TrackedPurchase, TrackedSweep, UserId, UserKey,
+    OperatorLine, Price, ProductId, PurchaseKey, PurchaseName, Recorded, Replay,
+    StoreTransactionId, Tokens, TrackedMessage, TrackedPurchase, TrackedSweep, UserId, UserKey,
 };
 
 /// What is to be written.
@@ -36,14 +36,40 @@ pub(super) struct Changes<'a> {
 pub(super) struct OperatorChanges<'a> {
     /// Users who are frozen from now on, or no longer.
     pub(super) frozen: Vec<(&'a UserId, bool)>,
+    /// Prices from now on, and models that are taken off.
+    pub(super) prices: Vec<(&'a ModelId, i64, &'static str)>,
+    pub(super) unpriced: Vec<&'a ModelId>,
+    /// Products from now on: credits of one, and whether it is offered.
+    pub(super) products: Vec<(&'a ProductId, Credits, bool)>,
     /// Lines of their log.
     pub(super) log: Vec<&'a OperatorLine>,
 }
 
-impl OperatorChanges<'_> {
-    /// Whether nothing is to be written.
+impl<'a> OperatorChanges<'a> {
+    /// Whoever is frozen is among the accounts.
+    fn of(facts: &'a Facts) -> Self {
+        let priced = |(model, price): (&'a ModelId, &Option<Price>)| {
+            price.map(|price| (model, price.price_per_m_token(), price.category().name()))
+        };
+        let unpriced = facts.price_changes.iter().filter(|(_, price)| price.is_none());
+        let products = facts.product_changes.iter();
+        Self {
+            frozen: Vec::new(),
+            prices: facts.price_changes.iter().filter_map(priced).collect(),
+            unpriced: unpriced.map(|(model, _)| model).collect(),
+            products: products.map(|(id, it)| (id, it.credits, it.active)).collect(),
+            log: facts.log.iter().collect(),
+        }
+    }
+
+    /// Whether nothing is to be written: nothing is without a line in the log.
     pub(super) const fn is_empty(&self) -> bool {
-        self.frozen.is_empty() && self.log.is_empty()
+        self.log.is_empty()
+    }
+
+    /// Whether prices change.
+    pub(super) const fn change_prices(&self) -> bool {
+        !self.prices.is_empty() || !self.unpriced.is_empty()
     }
 }
 
@@ -130,7 +156,7 @@ impl<'a> Changes<'a> {
             names: facts.granted.new_ones().collect(),
             replays: facts.replays.new_ones().collect(),
             stores: StoreChanges::of(facts),
-            operators: OperatorChanges { log: facts.log.iter().collect(), ..Default::default() },
+            operators: OperatorChanges::of(facts),
             ..Self::default()
         };
         changes.names.sort_unstable();

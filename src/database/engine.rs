@@ -19,9 +19,9 @@ use super::{
 
 use crate::domain::{
     Account, Facts, FoundUser, FreshUsage, HistoryFilter, HistoryPage, HoldId, KeptSums, LedgerEnd,
-    LedgerLine, LogFilter, LogPage, MessageId, PriceList, ProductList, PurchaseKey, PurchaseLine,
-    PurchaseName, PurchaseState, Quarters, SummaryCounts, UnusedBalance, UsagePart, UserFilter,
-    UserId, UserPage, Wanted,
+    LedgerLine, LogFilter, LogPage, MessageId, ModelId, PriceList, PricePage, ProductList,
+    PurchaseKey, PurchaseLine, PurchaseName, PurchaseState, Quarters, SummaryCounts,
+    TrackedPurchase, UnusedBalance, UsagePart, UserFilter, UserId, UserPage, Wanted,
 };
 
 /// Most users who are told of because they, or their purchases, are called as it was asked. It is one, nearly always.
@@ -516,6 +516,52 @@ impl Reader {
             AnyReader::Postgres(reader) => reader.operator_log(filter).await,
         };
         page.map_err(DatabaseError::of_read)
+    }
+
+    /// A page of the changes of a model's price, newest first: at most `limit`, with ids below `before`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn price_history(
+        &self,
+        model: &ModelId,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<PricePage, DatabaseError> {
+        let page = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.price_history(model, limit, before).await,
+            AnyReader::Postgres(reader) => reader.price_history(model, limit, before).await,
+        };
+        page.map_err(DatabaseError::of_read)
+    }
+
+    /// Purchases, the newest first: at most `limit`, with ids below `before`, in a state if one is told.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchases(state, limit, before).await,
+            AnyReader::Postgres(reader) => reader.purchases(state, limit, before).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn purchase(&self, id: i64) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.purchase(id).await,
+            AnyReader::Postgres(reader) => reader.purchase(id).await,
+        };
+        found.map_err(DatabaseError::of_read)
     }
 
     /// Whether somebody has seen this user.

@@ -19,6 +19,7 @@ mod migrate_to;
 mod opening;
 mod operator_log;
 pub(crate) mod postgres;
+mod price_history;
 mod purchase_names;
 mod rows;
 pub(crate) mod sqlite;

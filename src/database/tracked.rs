@@ -103,6 +103,11 @@ pub(super) struct StoreFacts {
     entries: KeptEntries,
 }
 
+/// A purchase as a list shows it: JSON, without the entries that took it back.
+pub(super) fn listed(json: &str) -> Result<TrackedPurchase, DatabaseError> {
+    parsed("purchase", "a list", json)
+}
+
 impl StoreFacts {
     pub(super) fn take(&mut self, row: &StoreFactRow<'_>) -> Result<(), DatabaseError> {
         let StoreFactRow { source, name, value } = *row;

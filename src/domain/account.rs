@@ -14,6 +14,7 @@ use super::{
 
 /// A user's credits and tokens, with the changes made since it was loaded.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so, or not")]
 pub(crate) struct Account {
     user: UserId,
     /// Whether the user has been seen before.

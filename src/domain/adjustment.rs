@@ -4,15 +4,15 @@
 //! their category may hold more than its limit then. Nothing goes below zero, nor below what is held.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
-    Account, Applied, Credits, Delta, Entry, EntryReason, Facts, ModelId, Operation, PriceList,
-    Refusal, Tokens, UserId, Wanted,
+    Account, Applied, Credits, Delta, Entry, EntryReason, Facts, ModelId, Operation, OperatorAct,
+    PriceList, Refusal, Tokens, UserId, Wanted,
 };
 
 /// What is put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no route asks for one yet"))]
 pub(crate) enum Adjustment {
     Credits(Delta),
     Tokens { model: ModelId, delta: Delta },
@@ -73,6 +73,24 @@ impl Operation for Adjust {
         };
         let funds = account.funds();
         Ok(Applied::now(Adjusted { credits: funds.total(), bonus: funds.bonus(), tokens }))
+    }
+}
+
+impl OperatorAct for Adjust {
+    const ACTION: &'static str = "adjust";
+
+    fn state(&self, user: &UserId, facts: &Facts) -> Value {
+        let account = facts.accounts.get(user).expect("its account was asked for");
+        match &self.adjustment {
+            Adjustment::Credits(_) => {
+                let funds = account.funds();
+                json!({"credits": funds.total(), "bonus": funds.bonus()})
+            }
+            Adjustment::Tokens { model, .. } => {
+                let tokens = account.tokens().get(model).copied().unwrap_or_default();
+                json!({"model_id": model, "tokens": tokens})
+            }
+        }
     }
 }
 

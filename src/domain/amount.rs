@@ -109,7 +109,6 @@ pub(crate) struct Delta(i64);
 
 impl Delta {
     /// Takes `value` as a change, if it can be one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no route asks for one yet"))]
     pub(crate) const fn new(value: i64) -> Option<Self> {
         let is_one = value != 0 && value.unsigned_abs() <= MAX_EXACT_IN_JAVASCRIPT.unsigned_abs();
         if is_one { Some(Self(value)) } else { None }

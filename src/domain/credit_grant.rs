@@ -1,8 +1,9 @@
 //! Credits that the operator gives: a user gets them without having bought any. The grant of a purchase is in `grant`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Applied, Credits, Entry, EntryReason, Facts, Operation, Refusal, UserId};
+use super::{Applied, Credits, Entry, EntryReason, Facts, Operation, OperatorAct, Refusal, UserId};
 
 /// Gives credits to a user, who may be new.
 #[derive(Debug, Clone)]
@@ -30,5 +31,15 @@ impl Operation for GiveCredits {
         accounts.record(user, entry);
         let funds = accounts.of(user).funds();
         Ok(Applied::now(Given { credits: funds.total(), bonus: funds.bonus() }))
+    }
+}
+
+impl OperatorAct for GiveCredits {
+    const ACTION: &'static str = "grant";
+    const OPENS_ACCOUNTS: bool = true;
+
+    fn state(&self, user: &UserId, facts: &Facts) -> Value {
+        let funds = facts.accounts.get(user).expect("its account was asked for").funds();
+        json!({"credits": funds.total(), "bonus": funds.bonus()})
     }
 }

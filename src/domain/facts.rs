@@ -1,14 +1,14 @@
 //! What operations ask to know before they decide, and what they are told. A new fact is a field in
 //! each, and a statement an engine that reads it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    Account, Actor, CapacityLimits, Entry, HoldId, Inbox, KeptEntries, MessageId, OperatorLine,
-    PriceList, ProductList, PurchaseKey, PurchaseName, Recorded, Replays, Sweeps, TrackedPurchases,
-    UserId, UserKey,
+    Account, Actor, CapacityLimits, Entry, HoldId, Inbox, KeptEntries, MessageId, ModelId,
+    OperatorLine, Price, PriceList, Product, ProductId, ProductList, PurchaseKey, PurchaseName,
+    Recorded, Replays, Sweeps, TrackedPurchases, UserId, UserKey,
 };
 
 /// What has to be read.
@@ -49,6 +49,8 @@ pub(crate) struct Wanted {
     pub adds_tokens: bool,
     /// How many entries may be added.
     pub entries: usize,
+    /// Whether somebody changes prices or products.
+    pub changes_lists: bool,
     /// Whether an operator acts, which is seldom.
     pub by_operator: bool,
 }
@@ -126,6 +128,10 @@ pub(crate) struct Facts {
     pub entries: KeptEntries,
     /// Who lets Apple be told of consumption, or no longer does.
     pub consents: Vec<(UserId, bool)>,
+    /// Prices that change, or end.
+    pub price_changes: BTreeMap<ModelId, Option<Price>>,
+    /// Products that change, or are new.
+    pub product_changes: BTreeMap<ProductId, Product>,
     /// What operators did.
     pub log: Vec<OperatorLine>,
     /// When all of the batch happens.
@@ -148,6 +154,18 @@ impl Facts {
     pub(super) fn add_waiting(&mut self, user: &UserId) {
         let waiting = self.waiting.entry(user.clone()).or_default();
         *waiting = waiting.saturating_add(1);
+    }
+
+    /// Sets the price of a model, or takes it off.
+    pub(super) fn set_price(&mut self, model: &ModelId, price: Option<Price>) {
+        self.prices.set(model, price);
+        self.price_changes.insert(model.clone(), price);
+    }
+
+    /// Adds a product, or changes it.
+    pub(super) fn set_product(&mut self, id: &ProductId, product: Product) {
+        self.products.set(id, product);
+        self.product_changes.insert(id.clone(), product);
     }
 
     /// Adds a line to the operators' log.

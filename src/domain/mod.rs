@@ -36,9 +36,13 @@ mod notification;
 mod operation;
 mod operator_act;
 mod pause;
+mod price_act;
+mod price_line;
 mod pricing;
 mod product;
+mod product_act;
 mod purchase;
+mod purchase_act;
 mod purchase_key;
 mod purchase_state;
 mod quote;
@@ -106,16 +110,20 @@ pub(crate) use look_through::LookThrough;
 pub(crate) use lot::{Lot, Lots};
 pub(crate) use names::{
     ENTRY_REASON_MAX_CHARS, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
-    PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
+    PRODUCT_ID_MAX_CHARS, PURCHASE_TOKEN_MAX_CHARS, ProductId, PurchaseName, PurchaseToken,
     STORE_TRANSACTION_ID_MAX_CHARS, StoreTransactionId, USER_ID_MAX_CHARS, UserId, hash,
 };
 pub(crate) use news::{Hear, Heard, NOTED, News};
 pub(crate) use notification::{AppleTold, Message, MessageId, StoreEvent};
 pub(crate) use operation::{Applied, Operation};
 pub(crate) use operator_act::{ByOperator, Logged, OperatorAct, OperatorLine};
+pub(crate) use price_act::{RemovePrice, SetPrice};
+pub(crate) use price_line::{PriceLine, PricePage};
 pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
+pub(crate) use product_act::SetProduct;
 pub(crate) use purchase::{Purchase, PurchaseRecord};
+pub(crate) use purchase_act::{ActedOn, Approve, ChosenPurchase, RefundPurchase, Reject, Retry};
 pub(crate) use purchase_key::PurchaseKey;
 pub(crate) use purchase_state::{PurchaseState, Reason};
 pub(crate) use quote::{Asked, Limit, Quote, Quotes};

@@ -18,7 +18,7 @@ pub(crate) const PURCHASE_TOKEN_MAX_CHARS: usize = 16_384;
 /// Most bytes of a purchase's name that are kept as they are.
 const PURCHASE_NAME_MAX_BYTES: usize = 64;
 /// Most characters of a product's name in an app store.
-const PRODUCT_ID_MAX_CHARS: usize = 255;
+pub(crate) const PRODUCT_ID_MAX_CHARS: usize = 255;
 /// Most characters of a user's name.
 pub(crate) const USER_ID_MAX_CHARS: usize = 128;
 

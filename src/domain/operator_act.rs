@@ -66,9 +66,6 @@ impl<A: OperatorAct> Operation for Logged<A> {
 
     fn asks_of(&self, user: &UserId, wanted: &mut Wanted) {
         self.act.asks_of(user, wanted);
-        if A::OF_ACCOUNT {
-            wanted.user_ids.push(user.clone());
-        }
     }
 
     fn entries(&self) -> usize {
@@ -76,7 +73,7 @@ impl<A: OperatorAct> Operation for Logged<A> {
     }
 
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<A::Outcome>, Refusal> {
-        if A::OF_ACCOUNT && !A::OPENS_ACCOUNTS && !facts.knows(user) {
+        if A::OF_ACCOUNT && !A::OPENS_ACCOUNTS && !facts.accounts.of(user).is_known() {
             return Err(Refusal::UserNotFound);
         }
         let before = self.act.state(user, facts).to_string();

@@ -125,6 +125,20 @@ impl PriceList {
     pub(crate) fn get(&self, model: &ModelId) -> Option<Price> {
         self.0.get(model).copied()
     }
+
+    /// All of them, in the order of their models.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ModelId, Price)> {
+        self.0.iter().map(|(model, price)| (model, *price))
+    }
+
+    /// Sets the price of `model`, or takes it off.
+    pub(super) fn set(&mut self, model: &ModelId, price: Option<Price>) {
+        let prices = Arc::make_mut(&mut self.0);
+        match price {
+            Some(price) => drop(prices.insert(model.clone(), price)),
+            None => drop(prices.remove(model)),
+        }
+    }
 }
 
 impl FromIterator<(ModelId, Price)> for PriceList {

@@ -32,6 +32,21 @@ impl ProductList {
         self.0.get(product).map(|product| product.credits)
     }
 
+    /// A product, if it is in the list.
+    pub(crate) fn get(&self, product: &ProductId) -> Option<Product> {
+        self.0.get(product).copied()
+    }
+
+    /// All of them, in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProductId, &Product)> {
+        self.0.iter()
+    }
+
+    /// Adds a product, or changes it.
+    pub(super) fn set(&mut self, id: &ProductId, product: Product) {
+        Arc::make_mut(&mut self.0).insert(id.clone(), product);
+    }
+
     /// Those that are offered, in the order of their names.
     pub(crate) fn offered(&self) -> impl Iterator<Item = (&ProductId, Credits)> {
         let offered = self.0.iter().filter(|(_, product)| product.active);

@@ -1,7 +1,7 @@
 //! Why an operation is refused, with the numbers its reader needs. How a refusal looks on the wire
 //! is in `http`.
 
-use super::{Category, Credits, HoldStatus, ModelId, Tokens};
+use super::{Category, Credits, HoldStatus, ModelId, Price, PurchaseState, Tokens};
 
 /// A business rule said no; the account is as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,25 @@ pub(crate) enum Refusal {
     StoreNotConfigured,
     /// Nothing of the account may be spent or used.
     AccountFrozen,
+    /// There is no such purchase.
+    PurchaseNotFound,
+    /// The purchase has come to a state in which that is not done.
+    PurchaseState {
+        /// To which.
+        state: PurchaseState,
+    },
+    /// The purchase's products are not in the list, so it is not known what it is worth.
+    UnknownProduct,
+    /// A price would be far from today's, and nobody said that this is meant.
+    PriceJump {
+        /// Today's, in credits per million tokens.
+        today: i64,
+    },
+    /// The price is not what somebody took it for.
+    PriceChanged {
+        /// Today's, if the model has one.
+        today: Option<Price>,
+    },
     /// Nobody has seen this user.
     UserNotFound,
     /// An allocation costs more credits than the account has.
@@ -111,6 +130,11 @@ impl Refusal {
             Self::StoreNotConfigured => "store_not_configured",
             Self::AccountFrozen => "account_frozen",
             Self::UserNotFound => "user_not_found",
+            Self::PurchaseNotFound => "purchase_not_found",
+            Self::PurchaseState { .. } => "purchase_state",
+            Self::UnknownProduct => "unknown_product",
+            Self::PriceJump { .. } => "price_jump",
+            Self::PriceChanged { .. } => "price_changed",
             Self::InsufficientCredits { .. } => "insufficient_credits",
             Self::ModelNotPriced { .. } => "model_not_priced",
             Self::CapacityExceeded { .. } => "capacity_exceeded",

@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseState,
-    PurchaseToken, PurchasedItem, Reason, Store, StoreRefund, UserId, pause,
+    Credits, Environment, PaidPurchase, ProductId, ProductList, PurchaseKey, PurchaseName,
+    PurchaseRecord, PurchaseState, PurchaseToken, PurchasedItem, Reason, Store, StoreRefund,
+    StoreTransactionId, UserId, pause,
     store_refund::{self, GrantedItem},
 };
 
@@ -199,6 +200,21 @@ impl TrackedPurchase {
             shortfall_credits: Credits::ZERO,
             parts: Vec::new(),
         }
+    }
+
+    /// Its id for the history: the store's, or the hash of its token.
+    pub(crate) fn shown_id(&self) -> StoreTransactionId {
+        let key = self.key.as_str();
+        let id = self
+            .store_id
+            .as_deref()
+            .unwrap_or_else(|| key.rsplit_once("token:").map_or(key, |(_, hash)| hash));
+        StoreTransactionId::new(id).expect("a store's id is checked before it is kept")
+    }
+
+    /// What its entry is known by besides, as far as the client told it.
+    pub(crate) fn record_token_name(&self) -> Option<PurchaseName> {
+        PurchaseRecord::new(self.record.clone()?).token_name()
     }
 
     /// Until when anything can be put off from `now` on.

@@ -4,7 +4,6 @@
 mod accounts;
 mod allocations;
 mod at_work;
-mod balances;
 mod consumptions;
 mod holds;
 mod notifications;
@@ -30,6 +29,7 @@ use crate::{
 pub(crate) use holds::NewHold;
 pub(crate) use notifications::{NotTaken, Notifications};
 pub(crate) use operator::{Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications};
+pub(crate) use operators::PurchaseAct;
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.

@@ -5,12 +5,85 @@ use tracing::info;
 use super::{BillingService, ServiceError, code};
 use crate::{
     domain::{
-        Actor, Applied, ByOperator, Keyed, LogFilter, LogPage, Logged, OperatorAct, Refusal, UserId,
+        ActedOn, Actor, Applied, Approve, ByOperator, ChosenPurchase, Credits, Keyed, LogFilter,
+        LogPage, Logged, ModelId, OperatorAct, PricePage, PurchaseState, RefundPurchase, Refusal,
+        Reject, Retry, TrackedPurchase, UserId,
     },
     ledger::LedgerError,
 };
 
+/// What an operator decides about a purchase.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PurchaseAct {
+    /// To grant it, for so many credits if not for what it is worth.
+    Approve(Option<Credits>),
+    Reject,
+    Retry,
+    /// To take back what was granted, or so much of it.
+    Refund(Option<Credits>),
+}
+
 impl BillingService {
+    /// Purchases that the stores confirm, the newest first, and whether there are older ones: at most `limit`, with
+    /// ids below `before`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read.
+    pub(crate) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<(Vec<TrackedPurchase>, bool), ServiceError> {
+        // One more than asked for tells whether there are more.
+        let mut found = self.reader.purchases(state, limit.saturating_add(1), before).await?;
+        let more = found.len() > usize::from(limit);
+        found.truncate(limit.into());
+        Ok((found, more))
+    }
+
+    /// One purchase.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`] with [`Refusal::PurchaseNotFound`], and [`ServiceError::Database`] when the database
+    /// can't be read.
+    pub(crate) async fn purchase(&self, id: i64) -> Result<TrackedPurchase, ServiceError> {
+        let found = self.reader.purchase(id).await?;
+        found.ok_or_else(|| LedgerError::Refused(Refusal::PurchaseNotFound).into())
+    }
+
+    /// Has a decision about a purchase carried out, and tells what the purchase is then.
+    ///
+    /// # Errors
+    /// [`ServiceError::Ledger`], with a [`Refusal`] where a rule says no, and [`ServiceError::Database`] when the
+    /// database can't be read.
+    pub(crate) async fn decide_purchase(
+        &self,
+        by: ByOperator,
+        keyed: Option<Keyed>,
+        id: i64,
+        act: PurchaseAct,
+    ) -> Result<Applied<TrackedPurchase>, ServiceError> {
+        let known = self.purchase(id).await?;
+        let purchase = ChosenPurchase { id, key: known.key.clone() };
+        let user = known.user.clone().unwrap_or_else(UserId::operators);
+        let applied = match act {
+            PurchaseAct::Approve(credits) => {
+                let store_transaction_id = known.shown_id();
+                let token_name = known.record_token_name();
+                let act = Approve { purchase, store_transaction_id, token_name, credits };
+                self.operate(by, &user, keyed, act).await?
+            }
+            PurchaseAct::Reject => self.operate(by, &user, keyed, Reject(purchase)).await?,
+            PurchaseAct::Retry => self.operate(by, &user, keyed, Retry(purchase)).await?,
+            PurchaseAct::Refund(credits) => {
+                self.operate(by, &user, keyed, RefundPurchase { purchase, credits }).await?
+            }
+        };
+        let ActedOn(id) = applied.outcome;
+        Ok(Applied { outcome: self.purchase(id).await?, replayed: applied.replayed })
+    }
+
     /// Has an act carried out on a user's account, and written into the operators' log with it.
     ///
     /// # Errors
@@ -47,6 +120,19 @@ impl BillingService {
             self.check_known(user).await?;
         }
         Ok(self.reader.operator_log(filter).await?)
+    }
+
+    /// A page of the changes of a model's price, newest first: at most `limit`, with ids below `before`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read.
+    pub(crate) async fn price_history(
+        &self,
+        model: &ModelId,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<PricePage, ServiceError> {
+        Ok(self.reader.price_history(model, limit, before).await?)
     }
 
     /// Finds that somebody has seen this user.

@@ -99,6 +99,43 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
         get("/api/billing/health", Asks::None),
         post("/api/billing/operator/users/bob/freeze", json!({"reason": "why"}), Asks::Operator),
         post("/api/billing/operator/users/bob/unfreeze", json!({"reason": "why"}), Asks::Operator),
+        post(
+            "/api/billing/operator/users/bob/grants",
+            json!({"credits": 1, "reason": "why"}),
+            Asks::Operator,
+        ),
+        post(
+            "/api/billing/operator/users/bob/adjustments",
+            json!({"credits_delta": 1, "reason": "why"}),
+            Asks::Operator,
+        ),
+        get("/api/billing/operator/prices", Asks::Operator),
+        (
+            Method::PUT,
+            "/api/billing/operator/prices/some-model",
+            json!({"price_per_m_token": 75, "category": "quick", "reason": "why"}),
+            Asks::Operator,
+        ),
+        (
+            Method::DELETE,
+            "/api/billing/operator/prices/some-model",
+            json!({"reason": "why"}),
+            Asks::Operator,
+        ),
+        get("/api/billing/operator/prices/some-model/history", Asks::Operator),
+        get("/api/billing/operator/products", Asks::Operator),
+        (
+            Method::PUT,
+            "/api/billing/operator/products/some-product",
+            json!({"credits": 1, "active": false, "reason": "why"}),
+            Asks::Operator,
+        ),
+        get("/api/billing/operator/purchases", Asks::Operator),
+        get("/api/billing/operator/purchases/7", Asks::Operator),
+        post("/api/billing/operator/purchases/7/approve", json!({"reason": "why"}), Asks::Operator),
+        post("/api/billing/operator/purchases/7/reject", json!({"reason": "why"}), Asks::Operator),
+        post("/api/billing/operator/purchases/7/retry", json!({"reason": "why"}), Asks::Operator),
+        post("/api/billing/operator/purchases/7/refund", json!({"reason": "why"}), Asks::Operator),
         get("/api/billing/operator/log", Asks::Operator),
         get("/api/billing/operator/summary", Asks::Operator),
         get("/api/billing/operator/users", Asks::Operator),
@@ -229,6 +266,9 @@ async fn every_route_lets_in_whom_it_should(engine: Engine) {
                     (_, Fate::App) => (200, None),
                 };
                 let expected = match expected {
+                    (200, None) if path.contains("/purchases/7") => {
+                        (404, Some("purchase_not_found"))
+                    }
                     (200, None) if path.contains(HOLD) => (404, Some("hold_not_found")),
                     (200, None) if path.ends_with("/reverse") => {
                         (404, Some("transaction_not_found"))
@@ -267,7 +307,10 @@ async fn all_are_known(client: &Client) {
                 .replace("{category}", "quick")
                 .replace("{file}", "swagger-ui.css")
                 .replace("{hold_id}", HOLD)
-                .replace("{user_id}", "bob");
+                .replace("{user_id}", "bob")
+                .replace("{purchase_id}", "7")
+                .replace("{model_id}", "some-model")
+                .replace("{product_id}", "some-product");
             let methods = item.as_object().expect("an item").keys();
             methods.map(move |method| (method.to_uppercase(), path.clone()))
         })

@@ -2,12 +2,11 @@
 
 import type { Camel, CamelRequest } from "./case.js";
 import type { components } from "./openapi.js";
-import type { LaterCode } from "./wire.js";
 
 type Schemas = components["schemas"];
 
 /** Why not, for programs. */
-export type ErrorCode = Schemas["Code"] | Schemas["RefusalCode"] | Schemas["UnavailableCode"] | LaterCode;
+export type ErrorCode = Schemas["Code"] | Schemas["RefusalCode"] | Schemas["UnavailableCode"];
 /** What a model is for. */
 export type Category = Schemas["CategoryName"];
 

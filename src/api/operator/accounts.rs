@@ -5,27 +5,19 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    REASON,
+    Reasoned,
     door::{NamedUser, Operator},
 };
 use crate::{
     api::{
         body::read_json,
         code::refusals,
-        description::body,
         error::ApiError,
         idempotency::{RequestKey, answer},
         state::Service,
     },
-    domain::{EntryReason, Freeze, Unfreeze},
+    domain::{Freeze, Unfreeze},
 };
-
-body! {
-    /// Why it is done.
-    Reasoned {
-        reason: EntryReason = REASON,
-    }
-}
 
 #[derive(Serialize, ToSchema)]
 struct Frozen {

@@ -11,8 +11,15 @@ use axum::{
 };
 
 use crate::{
-    api::error::ApiError,
-    domain::{ByOperator, EntryReason, Refusal, UserId},
+    api::{
+        description::{Parsed, Text},
+        error::ApiError,
+        problem::Step,
+    },
+    domain::{
+        ByOperator, EntryReason, IdentifierError, MODEL_ID_MAX_CHARS, ModelId,
+        PRODUCT_ID_MAX_CHARS, ProductId, Refusal, UserId,
+    },
     http::{Admission, AsIfUnknown, RequestId},
     ledger::LedgerError,
     service::ServiceError,
@@ -68,6 +75,50 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedUser {
         let name = Path::<String>::from_request_parts(parts, state).await;
         let user = name.ok().and_then(|Path(name)| UserId::new(name).ok());
         user.map(Self).ok_or_else(unknown_user)
+    }
+}
+
+/// What the path names besides users: what can't be one is malformed.
+#[derive(Debug)]
+pub(super) struct InPath<T>(pub(super) T);
+
+/// What a path may name.
+pub(super) trait Named: Sized {
+    /// How the document calls it.
+    const NAME: &'static str;
+    const MAX_CHARS: usize;
+
+    fn named(text: String) -> Result<Self, IdentifierError>;
+}
+
+impl Named for ModelId {
+    const NAME: &'static str = "model_id";
+    const MAX_CHARS: usize = MODEL_ID_MAX_CHARS;
+
+    fn named(text: String) -> Result<Self, IdentifierError> {
+        Self::new(text)
+    }
+}
+
+impl Named for ProductId {
+    const NAME: &'static str = "product_id";
+    const MAX_CHARS: usize = PRODUCT_ID_MAX_CHARS;
+
+    fn named(text: String) -> Result<Self, IdentifierError> {
+        Self::new(text)
+    }
+}
+
+impl<S: Send + Sync, T: Named> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = text.map_err(|_| ApiError::NotFound)?;
+        let loc = || vec![Step::from("path"), Step::from(T::NAME)];
+        let kind = Text { max_chars: T::MAX_CHARS, make: T::named };
+        let named = kind.parse(text.into(), loc());
+        named.map(Self).map_err(|problem| ApiError::Unprocessable(problem.into()))
     }
 }
 

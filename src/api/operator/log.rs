@@ -1,16 +1,11 @@
 //! The log of what operators did, in pages.
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderValue, Uri, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::Uri, response::Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::door::Operator;
+use super::{door::Operator, paged};
 use crate::{
     api::{
         code::refusals,
@@ -114,22 +109,6 @@ pub(super) async fn log(
     let last = lines.last().map(|line| line.id).filter(|_| more);
     let items = lines.into_iter().map(LogItem::try_from).collect::<Result<_, _>>();
     let items = items.map_err(|error| ApiError::Internal(format!("the log: {error}")))?;
-    let mut response = Json(OperatorLog { items }).into_response();
-    if let Some(last) = last {
-        let link = format!("<{}?{}>; rel=\"next\"", uri.path(), next_page(&filter, last));
-        let link = HeaderValue::try_from(link).expect("a path and a percent-encoded query");
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
-}
-
-/// The query that leads to the page after one that ended with `last_id`.
-fn next_page(filter: &LogFilter, last_id: i64) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("limit", &filter.limit.to_string());
-    if let Some(user) = &filter.user {
-        query.append_pair("user_id", user.as_str());
-    }
-    query.append_pair("before", &last_id.to_string());
-    query.finish()
+    let user = filter.user.as_ref().map(|user| ("user_id", user.as_str()));
+    Ok(paged(&OperatorLog { items }, &uri, filter.limit, user.as_slice(), last))
 }

@@ -13,6 +13,9 @@ use crate::{
     domain::{Facts, PurchaseName, Replays, UserId, UserKey, Wanted},
 };
 
+/// Whoever reads prices and products goes on; whoever changes them waits.
+const LOCK_LISTS: &str = "LOCK TABLE token_pricing, products IN SHARE ROW EXCLUSIVE MODE";
+
 /// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
 /// The rows are sorted before they are locked.
 const LOCK_CREDITS: &str = "
@@ -92,6 +95,9 @@ pub(super) async fn lock(
 ) -> Result<Locked, DatabaseError> {
     let mut found = Found::default();
     let mut users = HashSet::new();
+    if wanted.changes_lists {
+        sqlx::raw_sql(LOCK_LISTS).execute(&mut *connection).await?;
+    }
     let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
     for row in query.fetch_all(&mut *connection).await? {
         found.take(&FactRow::from_row(&row)?)?;

@@ -10,14 +10,37 @@ use crate::{
         DatabaseError,
         changes::OperatorChanges,
         operator_log::{LogRow, bounds, page, select_log},
+        price_history::{PriceRow, price_page, select_prices},
     },
-    domain::{LogFilter, LogPage, UserId},
+    domain::{LogFilter, LogPage, ModelId, PricePage, UserId},
 };
 
 /// `$1` the time, `$2` users, each with whether frozen.
 const FREEZE: &str = "
     UPDATE credits SET frozen = (said.value ->> 1)::boolean, updated_at = $1
     FROM jsonb_array_elements($2::jsonb) AS said (value) WHERE credits.user_id = said.value ->> 0";
+
+/// `$1` the time, `$2` prices.
+const SET_PRICES: &str = "
+    INSERT INTO token_pricing
+        (updated_at, model_id, price_per_m_token, category, exchange_rate, margin_percent)
+    SELECT $1, said.value ->> 0, (said.value ->> 1)::bigint, said.value ->> 2, 0, 0
+    FROM jsonb_array_elements($2::jsonb) AS said (value)
+    ON CONFLICT (model_id) DO UPDATE SET price_per_m_token = excluded.price_per_m_token,
+        category = excluded.category, updated_at = excluded.updated_at";
+
+/// `$1` models.
+const REMOVE_PRICES: &str = "
+    DELETE FROM token_pricing
+    WHERE model_id IN (SELECT jsonb_array_elements_text($1::jsonb))";
+
+/// `$1` the time, `$2` products.
+const SET_PRODUCTS: &str = "
+    INSERT INTO products (updated_at, product_id, credits, active)
+    SELECT $1, said.value ->> 0, (said.value ->> 1)::bigint, (said.value ->> 2)::boolean
+    FROM jsonb_array_elements($2::jsonb) AS said (value)
+    ON CONFLICT (product_id) DO UPDATE SET credits = excluded.credits, active = excluded.active,
+        updated_at = excluded.updated_at";
 
 /// `$1` the time, `$2` lines.
 const LOG: &str = "
@@ -40,6 +63,9 @@ const READ_LOG_OF: &str = select_log!(
     "AND log.account = (SELECT id FROM users WHERE user_id = $3)"
 );
 
+const READ_PRICES: &str =
+    select_prices!("to_char(changed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+
 const KNOWS: &str = "SELECT EXISTS (SELECT FROM users WHERE user_id = $1)";
 
 /// Writes what operators did in the open transaction, after everything else: users it names are there then. Returns
@@ -49,13 +75,22 @@ pub(super) async fn save(
     changes: &OperatorChanges<'_>,
     now: DateTime<Utc>,
 ) -> Result<bool, DatabaseError> {
-    let OperatorChanges { frozen, log } = changes;
+    let OperatorChanges { frozen, prices, unpriced, products, log } = changes;
     if !frozen.is_empty() {
         let query = sqlx::query(FREEZE).bind(now).bind(json(frozen));
         let changed = query.execute(&mut *connection).await?.rows_affected();
         if usize::try_from(changed) != Ok(frozen.len()) {
             return Ok(false);
         }
+    }
+    if !prices.is_empty() {
+        sqlx::query(SET_PRICES).bind(now).bind(json(prices)).execute(&mut *connection).await?;
+    }
+    if !unpriced.is_empty() {
+        sqlx::query(REMOVE_PRICES).bind(json(unpriced)).execute(&mut *connection).await?;
+    }
+    if !products.is_empty() {
+        sqlx::query(SET_PRODUCTS).bind(now).bind(json(products)).execute(&mut *connection).await?;
     }
     sqlx::query(LOG).bind(now).bind(json(log)).execute(connection).await?;
     Ok(true)
@@ -85,6 +120,25 @@ impl PostgresReader {
         let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
         let rows: Vec<LogRow> = rows;
         Ok(page(rows, filter))
+    }
+
+    /// A page of the changes of a model's price, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn price_history(
+        &self,
+        model: &ModelId,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<PricePage, DatabaseError> {
+        let query = sqlx::query_as(READ_PRICES)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit).saturating_add(1))
+            .bind(model.as_str());
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let rows: Vec<PriceRow> = rows;
+        price_page(rows, limit)
     }
 
     /// Whether somebody has seen this user.

@@ -15,10 +15,13 @@ use crate::{
         purchase_names::{BelievedPurchase, BelievedRow, believed},
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, PurchaseName, TrackedPurchase, UserId, Wanted},
+    domain::{
+        MessageId, ProductList, PurchaseKey, PurchaseName, PurchaseState, TrackedPurchase, UserId,
+        Wanted,
+    },
 };
 
 /// `$1` names.
@@ -50,6 +53,16 @@ const BESIDES: &str = "
     UNION ALL
     SELECT 'waiting', user_id, count(*)::text FROM purchases
     WHERE user_id = ANY($3) AND state IN ('received', 'pending') GROUP BY user_id";
+
+/// `$1` ids below this one, `$2` how many, newest first; `$3` a state.
+const LIST: &str = "
+    SELECT to_jsonb(bought)::text FROM purchases AS bought
+    WHERE id < $1 ORDER BY id DESC LIMIT $2";
+const LIST_OF_STATE: &str = "
+    SELECT to_jsonb(bought)::text FROM purchases AS bought
+    WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
+/// `$1` an id.
+const ONE: &str = "SELECT to_jsonb(bought)::text FROM purchases AS bought WHERE id = $1";
 
 /// `$1` ids. Locked like purchases.
 const LOCK_MESSAGES: &str = "
@@ -258,6 +271,42 @@ fn json<T: Serialize>(rows: &[T]) -> String {
 }
 
 impl PostgresReader {
+    /// Purchases, the newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let sql = if state.is_some() { LIST_OF_STATE } else { LIST };
+        let query = sqlx::query_scalar(sql).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+        let query = match state {
+            Some(state) => query.bind(state.name()),
+            None => query,
+        };
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let rows: Vec<String> = rows;
+        rows.iter().map(|row| listed(row)).collect()
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase(
+        &self,
+        id: i64,
+    ) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let query = sqlx::query_scalar(ONE).bind(id);
+        let row =
+            self.read_on(async |connection| Ok(query.fetch_optional(connection).await?)).await?;
+        let row: Option<String> = row;
+        row.map(|row| listed(&row)).transpose()
+    }
+
     /// The products, those too that are not offered.
     ///
     /// # Errors

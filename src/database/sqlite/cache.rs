@@ -103,6 +103,11 @@ impl Recent {
         self.holds = 0;
     }
 
+    /// Forgets the prices, which have changed.
+    pub(super) fn forget_prices(&mut self) {
+        self.prices = None;
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         let entry_ids = self.entry_ids.clone();

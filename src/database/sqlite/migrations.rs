@@ -59,6 +59,9 @@ const SEED: i64 = 2;
 const SEEDED: &str = "SELECT EXISTS (SELECT * FROM token_pricing)
     OR EXISTS (SELECT * FROM transactions WHERE type = 'allocation')";
 
+/// The same, of a database that keeps what prices were.
+const SEEDED_BEFORE: &str = "SELECT EXISTS (SELECT * FROM price_history)";
+
 impl SqliteDatabase {
     /// A connection to write on, to a database whose tables are as this version makes them.
     pub(super) async fn migrated(
@@ -169,7 +172,9 @@ async fn flaw(connection: &mut SqliteConnection) -> Result<Option<String>, Migra
     if let Some((kind, name, _)) = expected.iter().find(|made| !found.contains(made)) {
         return Ok(Some(format!("the {kind} '{name}' is missing or not as it was made")));
     }
-    let seeded = version < SEED || sqlx::query_scalar(SEEDED).fetch_one(&mut *moment).await?;
+    let has_history = found.iter().any(|(_, name, _)| name == "price_history");
+    let seeded = if has_history { SEEDED_BEFORE } else { SEEDED };
+    let seeded = version < SEED || sqlx::query_scalar(seeded).fetch_one(&mut *moment).await?;
     Ok((!seeded).then(|| "there are no prices".to_owned()))
 }
 

@@ -9,14 +9,29 @@ use crate::{
     database::{
         changes::OperatorChanges,
         operator_log::{LogRow, bounds, page, select_log},
+        price_history::{PriceRow, price_page, select_prices},
     },
-    domain::{LogFilter, LogPage, UserId},
+    domain::{LogFilter, LogPage, ModelId, PricePage, UserId},
 };
 
-/// `?` the time and users, each with whether frozen; the time and lines of the log. Lists are JSON arrays.
+/// `?` the time and users, each with whether frozen; the time and prices; models without one; the time and products;
+/// the time and lines of the log. Lists are JSON arrays.
 const SAVE: &str = "
     UPDATE credits SET frozen = said.value ->> 1, updated_at = ?
     FROM json_each(?) AS said WHERE credits.user_id = said.value ->> 0;
+
+    INSERT INTO token_pricing
+        (updated_at, model_id, price_per_m_token, category, exchange_rate, margin_percent)
+    SELECT ?, value ->> 0, value ->> 1, value ->> 2, 0, 0 FROM json_each(?) WHERE true
+    ON CONFLICT (model_id) DO UPDATE SET price_per_m_token = excluded.price_per_m_token,
+        category = excluded.category, updated_at = excluded.updated_at;
+
+    DELETE FROM token_pricing WHERE model_id IN (SELECT value FROM json_each(?));
+
+    INSERT INTO products (updated_at, product_id, credits, active)
+    SELECT ?, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true
+    ON CONFLICT (product_id) DO UPDATE SET credits = excluded.credits, active = excluded.active,
+        updated_at = excluded.updated_at;
 
     INSERT INTO operator_log
         (created_at, actor, action, account, before, after, reason, request_id)
@@ -29,6 +44,8 @@ const READ_LOG: &str = select_log!("log.created_at", "");
 const READ_LOG_OF: &str =
     select_log!("log.created_at", "AND log.account = (SELECT id FROM users WHERE user_id = $3)");
 
+const READ_PRICES: &str = select_prices!("changed_at");
+
 const KNOWS: &str = "SELECT EXISTS (SELECT * FROM users WHERE user_id = $1)";
 
 /// Writes what operators did in the open transaction, after everything else.
@@ -40,10 +57,15 @@ pub(super) async fn save(
     if changes.is_empty() {
         return Ok(());
     }
-    let OperatorChanges { frozen, log } = changes;
+    let OperatorChanges { frozen, prices, unpriced, products, log } = changes;
     let query = sqlx::query(SAVE)
         .bind(Arc::clone(now))
         .bind(json(frozen))
+        .bind(Arc::clone(now))
+        .bind(json(prices))
+        .bind(json(unpriced))
+        .bind(Arc::clone(now))
+        .bind(json(products))
         .bind(Arc::clone(now))
         .bind(json(log));
     query.execute(connection).await?;
@@ -70,6 +92,25 @@ impl SqliteReader {
         };
         let rows: Vec<LogRow> = query.fetch_all(&mut *connection).await?;
         Ok(page(rows, filter))
+    }
+
+    /// A page of the changes of a model's price, newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn price_history(
+        &self,
+        model: &ModelId,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<PricePage, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_as(READ_PRICES)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit).saturating_add(1))
+            .bind(model.as_str().to_owned());
+        let rows: Vec<PriceRow> = query.fetch_all(&mut *connection).await?;
+        price_page(rows, limit)
     }
 
     /// Whether somebody has seen this user.

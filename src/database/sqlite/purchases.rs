@@ -15,10 +15,12 @@ use crate::{
         timestamp,
         tracked::{
             COLUMNS, COUNTS, CountRow, DUE, DuePurchase, DueRow, INBOX_COLUMNS, PurchaseCounts,
-            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, may_come_back,
+            SWEEP_COLUMNS, StoreFactRow, StoreFacts, bonus_of_part, listed, may_come_back,
         },
     },
-    domain::{MessageId, ProductList, PurchaseKey, PurchaseName, TrackedPurchase, Wanted},
+    domain::{
+        MessageId, ProductList, PurchaseKey, PurchaseName, PurchaseState, TrackedPurchase, Wanted,
+    },
 };
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
@@ -97,6 +99,21 @@ const ENTRIES: &str = "
         )) AS value
     FROM json_each($1) AS wanted CROSS JOIN transactions AS entry ON entry.id = wanted.value";
 
+/// `$1` ids below this one, `$2` how many, newest first; `$3` a state, if one is asked for.
+static LIST: LazyLock<[String; 2]> = LazyLock::new(|| {
+    ["", "AND bought.state = $3"].map(|which| {
+        format!(
+            "SELECT json_object('id', bought.id, {}) FROM purchases AS bought
+             WHERE bought.id < $1 {which} ORDER BY bought.id DESC LIMIT $2",
+            members("bought", &COLUMNS)
+        )
+    })
+});
+/// `$1` an id.
+static ONE: LazyLock<String> = LazyLock::new(|| {
+    let members = members("bought", &COLUMNS);
+    format!("SELECT json_object('id', bought.id, {members}) FROM purchases AS bought WHERE id = $1")
+});
 /// `$1` names, a JSON array.
 const BELIEVED: &str = believed!("IN (SELECT value FROM json_each($1))");
 
@@ -218,6 +235,42 @@ impl SqliteReader {
         let mut connection = self.connection().await?;
         let wanted = Wanted { products: true, ..Wanted::default() };
         Ok(read(&mut connection, &wanted).await?.into_products())
+    }
+
+    /// Purchases, the newest first.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchases(
+        &self,
+        state: Option<PurchaseState>,
+        limit: u16,
+        before: Option<i64>,
+    ) -> Result<Vec<TrackedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let [all, of_state] = &*LIST;
+        let sql = if state.is_some() { of_state } else { all };
+        let query = sqlx::query_scalar(sql.as_str()).bind(before.unwrap_or(i64::MAX)).bind(limit);
+        let query = match state {
+            Some(state) => query.bind(state.name()),
+            None => query,
+        };
+        let rows: Vec<String> = query.fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| listed(row)).collect()
+    }
+
+    /// A purchase, if there is one of this id.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn purchase(
+        &self,
+        id: i64,
+    ) -> Result<Option<TrackedPurchase>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_scalar(ONE.as_str()).bind(id);
+        let row: Option<String> = query.fetch_optional(&mut *connection).await?;
+        row.map(|row| listed(&row)).transpose()
     }
 
     /// Purchases whose store is to be asked or told by now, at most `limit`.

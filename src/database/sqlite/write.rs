@@ -224,6 +224,9 @@ impl Held {
         if !changes.resets.is_empty() {
             self.keys.note_all_indexed();
         }
+        if changes.operators.change_prices() {
+            self.recent.forget_prices();
+        }
         self.keys.note_saved(changes.replays.iter().map(|(key, _)| key.digest()));
     }
 

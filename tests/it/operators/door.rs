@@ -39,7 +39,12 @@ async fn calls(client: &Client) -> Vec<(Method, String)> {
     let paths = document["paths"].as_object().expect("paths").keys();
     let paths: Vec<String> = paths
         .filter(|path| path.starts_with("/api/billing/operator/"))
-        .map(|path| path.replace("{user_id}", "ann").replace("{model_id}", "gemini-2.0-flash"))
+        .map(|path| {
+            path.replace("{user_id}", "ann")
+                .replace("{model_id}", "gemini-2.0-flash")
+                .replace("{purchase_id}", "7")
+                .replace("{product_id}", "p")
+        })
         .collect();
     assert!(paths.len() > 2, "{paths:?}");
     let more =

@@ -1,7 +1,9 @@
 //! What operators may do, and that to everybody else none of it is there.
 
+mod balances;
 mod door;
 mod freezes;
+mod prices;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -9,6 +9,7 @@ mod believed;
 mod books;
 mod checks;
 mod counter;
+mod decisions;
 mod google_answers;
 mod grants;
 mod kills;
