@@ -32,9 +32,14 @@ const service = await startService(binary, directory, {
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 const found = [];
 
+/** What Chromium says of a form that comes back, of which the status is 422. */
+const SENT_BACK = /^Failed to load resource: .* 422 /;
+
 /** Follows what a page does that it must not. */
 function watch(page) {
-  page.on("console", (line) => ["error", "warning"].includes(line.type()) && found.push(`console: ${line.text()}`));
+  page.on("console", (line) => {
+    if (["error", "warning"].includes(line.type()) && !SENT_BACK.test(line.text())) found.push(`console: ${line.text()}`);
+  });
   page.on("pageerror", (error) => found.push(`script: ${error.message}`));
   page.on("request", (request) => {
     const url = request.url();
@@ -89,8 +94,8 @@ async function work(page) {
   // Find a user, and give credits.
   await page.getByRole("link", { name: "Users" }).click();
   await page.getByRole("searchbox").fill("ali");
-  await page.getByRole("link", { name: "alice", exact: true }).waitFor();
-  assert.equal(await page.getByRole("link", { name: "bob" }).count(), 0, "the list follows what is typed");
+  // The list follows what is typed.
+  await page.getByRole("link", { name: "bob" }).waitFor({ state: "detached" });
   await page.getByRole("link", { name: "alice", exact: true }).click();
   const before = await told("GET", "/wallet", undefined, "alice");
   await page.getByRole("link", { name: "Grant credits" }).click();
@@ -136,7 +141,7 @@ async function work(page) {
   await page.getByRole("link", { name: "Prices and products" }).click();
   await page.getByRole("link", { name: `Edit ${MODELS[0]}` }).click();
   await page.getByLabel("Credits per million tokens").fill("8000");
-  await page.locator("#preview").getByText("8,000", { exact: true }).waitFor();
+  await page.locator("#preview").getByText("After: 8,000").waitFor();
   await doIt(page, { Reason: "dearer" });
   await page.getByText(/more than five times/).waitFor();
   await told("PUT", `/operator/prices/${MODELS[0]}`, { price_per_m_token: 77, category: "quick", reason: "somebody else" });
