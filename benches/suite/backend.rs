@@ -192,7 +192,8 @@ async fn download(service: &Service) -> Result<(f64, f64)> {
     for number in 1_usize.. {
         let count = stream.read(&mut buffer).await?;
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
-        rows += read.iter().filter(|byte| **byte == b'\n').count();
+        let lines = read.split(|byte| *byte == b'\n').skip(1).count();
+        rows = lines.saturating_add(rows);
         end.extend_from_slice(read);
         end.drain(..end.len().saturating_sub(END.len()));
         if number.is_multiple_of(LOOK_EVERY) {

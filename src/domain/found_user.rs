@@ -38,12 +38,19 @@ pub(crate) struct UserPage {
 impl UserPage {
     /// Those who are called as it was asked, which are told on the first page, and of `page` as many as fit, and none
     /// twice. In `page` there is one more than fits, if there are more.
-    pub(crate) fn of(called: Vec<FoundUser>, page: Vec<FoundUser>, filter: &UserFilter) -> Self {
+    pub(crate) fn of(
+        mut called: Vec<FoundUser>,
+        page: Vec<FoundUser>,
+        filter: &UserFilter,
+    ) -> Self {
         let limit = usize::from(filter.limit);
         let is_called = |user: &FoundUser| called.iter().any(|other| other.number == user.number);
         let others: Vec<_> = page.into_iter().filter(|user| !is_called(user)).collect();
-        let mut users = if filter.before.is_none() { called.clone() } else { Vec::new() };
-        users.truncate(limit);
+        if filter.before.is_some() {
+            called.clear();
+        }
+        called.truncate(limit);
+        let mut users = called;
         let room = limit.saturating_sub(users.len());
         let more = others.len() > room;
         let last = others.get(room.saturating_sub(1)).or_else(|| others.first());

@@ -143,7 +143,7 @@ impl Chatter {
     /// What the account is when so many steps were carried out.
     async fn check(&self, client: &Client) {
         let chats = i64::try_from(self.done / STEPS).expect("few");
-        let spent = if self.done % STEPS == 0 { 0 } else { SPENT };
+        let spent = if self.done.is_multiple_of(STEPS) { 0 } else { SPENT };
         let held = if self.done % STEPS == 2 { 1_000 } else { 0 };
         let tokens = match self.done % STEPS {
             0 => 0,

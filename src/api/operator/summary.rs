@@ -200,6 +200,7 @@ impl From<SummaryTold> for Whole {
 )]
 pub(super) async fn summary(State(service): Service, uri: Uri) -> Result<Json<Whole>, ApiError> {
     let SummaryQuery { days, timezone } = SummaryQuery::read(uri.query().unwrap_or_default())?;
-    let told = service.summary(days.unwrap_or(DAYS_DEFAULT), timezone.unwrap_or(Tz::UTC)).await?;
+    let told = service.summary(days.unwrap_or(DAYS_DEFAULT), timezone.unwrap_or(Tz::UTC));
+    let told = Box::pin(told).await?;
     Ok(Json(told.into()))
 }

@@ -31,7 +31,7 @@ const LOOK_SOON: Duration = Duration::from_millis(500);
 const COUNT_SHARE: u32 = 100;
 const COUNT_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How old they may be to be told; older ones are made again first.
-const COUNTS_LAST: Duration = Duration::from_secs(60);
+const COUNTS_LAST: Duration = Duration::from_mins(1);
 
 /// What the whole comes to, and what holds it.
 #[derive(Debug, Clone)]

@@ -55,7 +55,7 @@ async fn one_of_many_ends_wins() {
         let id = id_of(&hold(&clients[round % 2], 1_000).await.ok());
         let ends = (0..8).map(async |number: usize| {
             let client = &clients[number % 2];
-            if (number / 2 + round) % 2 == 0 {
+            if (number / 2 + round).is_multiple_of(2) {
                 release(client, &id).await
             } else {
                 settle(client, &id, 700).await
