@@ -553,7 +553,7 @@ export interface components {
          * @description Why not, for programs; never changes.
          * @enum {string}
          */
-        Code: "not_reversible" | "transaction_not_found" | "user_not_found" | "hold_not_found" | "unauthorized" | "rate_limited" | "forbidden" | "reset_disabled" | "purchase_already_processed" | "invalid_receipt" | "invalid_idempotency_key" | "idempotency_key_reused" | "invalid_category";
+        Code: "not_reversible" | "transaction_not_found" | "user_not_found" | "hold_not_found" | "purchase_not_found" | "unknown_product" | "unauthorized" | "rate_limited" | "forbidden" | "account_frozen" | "reset_disabled" | "purchase_already_processed" | "invalid_receipt" | "invalid_idempotency_key" | "idempotency_key_reused" | "invalid_category";
         /** @description An error that programs tell by its code. */
         CodedError: {
             code: components["schemas"]["Code"];
@@ -748,7 +748,7 @@ export interface components {
          * @description Which rule.
          * @enum {string}
          */
-        RefusalCode: "insufficient_credits" | "model_not_priced" | "capacity_exceeded" | "allocation_too_small" | "no_token_balance" | "insufficient_tokens" | "return_too_small" | "already_reversed" | "too_many_holds" | "hold_closed";
+        RefusalCode: "insufficient_credits" | "model_not_priced" | "capacity_exceeded" | "allocation_too_small" | "no_token_balance" | "insufficient_tokens" | "return_too_small" | "already_reversed" | "too_many_holds" | "hold_closed" | "purchase_state" | "price_jump" | "price_changed";
         /** @description A rule says no; `detail` is a sentence for the user. */
         Refused: {
             /**
@@ -772,6 +772,11 @@ export interface components {
             model_id?: string | null;
             /**
              * Format: int64
+             * @description Today's price, for operators.
+             */
+            price_per_m_token?: number | null;
+            /**
+             * Format: int64
              * @description Credits or tokens asked for.
              */
             required?: number | null;
@@ -780,6 +785,8 @@ export interface components {
              * @description Tokens of the consumption that may still be reversed.
              */
             reversible_tokens?: number | null;
+            /** @description The state of the purchase, for operators. */
+            state?: string;
             status?: components["schemas"]["HoldStatusName"] | null;
         };
         ReleasedHold: {
@@ -1538,7 +1545,19 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            /** @description The account is frozen or another's, or this kind of login is not enough. */
+            403: {
+                headers: {
+                    /** @description The language of a text that a person may read */
+                    "Content-Language"?: "ja" | "en";
+                    /** @description The request's id: the client's own where it may stand in a log, else a new one */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedError"];
+                };
+            };
             405: components["responses"]["MethodNotAllowed"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1819,7 +1838,19 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            /** @description The account is frozen or another's, or this kind of login is not enough. */
+            403: {
+                headers: {
+                    /** @description The language of a text that a person may read */
+                    "Content-Language"?: "ja" | "en";
+                    /** @description The request's id: the client's own where it may stand in a log, else a new one */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedError"];
+                };
+            };
             405: components["responses"]["MethodNotAllowed"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -2473,7 +2504,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
-            /** @description It is switched off, or the account is another's. */
+            /** @description It is switched off, or the account is frozen or another's. */
             403: {
                 headers: {
                     /** @description The language of a text that a person may read */
@@ -2565,7 +2596,19 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            /** @description The account is frozen or another's, or this kind of login is not enough. */
+            403: {
+                headers: {
+                    /** @description The language of a text that a person may read */
+                    "Content-Language"?: "ja" | "en";
+                    /** @description The request's id: the client's own where it may stand in a log, else a new one */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedError"];
+                };
+            };
             405: components["responses"]["MethodNotAllowed"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];

@@ -107,7 +107,6 @@ async fn purchases_arrive_on_another_engine() {
     assert!(copied.len() > 5, "{copied:?}");
     assert_eq!(target.database.texts(kept).await, copied);
 
-    shop.stores.google.sell(GooglePurchase::paid(&google_token("slow"), SMALL));
     let server =
         Server::start_at(target, with_login(shop.stores.known_to(crate::harness::Launch::new())));
     let ann = server.client().of("ann");
@@ -115,6 +114,7 @@ async fn purchases_arrive_on_another_engine() {
         &bring(&ann, &google_token("paid")).await,
         ann.balance().await["credits"].as_i64().expect("credits"),
     );
+    shop.stores.google.sell(GooglePurchase::paid(&google_token("slow"), SMALL));
     // What was waiting is granted by whoever is first, the task or the app.
     let bought = ann.post("/credits/add", &receipt(&google_token("slow"))).await;
     assert_eq!(bought.ok()["new_balance"], 600);
