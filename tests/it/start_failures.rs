@@ -129,7 +129,7 @@ async fn a_database_that_is_not_what_its_migrations_make() {
             "DROP INDEX transactions_allocations",
             "the index 'transactions_allocations' is missing",
         ),
-        (newest, "DELETE FROM token_pricing", "there are no prices"),
+        (newest, "DELETE FROM token_pricing; DELETE FROM price_history", "there are no prices"),
         (2, "DROP TABLE token_balances", "the table 'token_balances' is missing"),
         (1, "DELETE FROM _sqlx_migrations", "there are tables of which no migration tells"),
     ] {
