@@ -105,7 +105,7 @@ macro_rules! next_to_sum {
 }
 pub(super) use next_to_sum;
 
-/// `$1` a user, `$2` what is to be added, as [`Added::json`] has it, in the brackets where the engines differ: the
+/// `$1` a user, `$2` what is to be added, as [`json_to_add`] has it, in the brackets where the engines differ: the
 /// list of `value`s.
 macro_rules! add_to_sums {
     ($values:literal) => {
