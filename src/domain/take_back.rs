@@ -1,10 +1,11 @@
 //! What is taken from an account, or given back to it, so that what was booked for a purchase's refunds is what is
 //! refunded by now. Repetitions book nothing, and the order of what a store tells does not matter.
 //!
-//! Taken are unspent credits first, of them the bought ones before the given ones, then tokens of the newest allocations that are neither used nor held, at what was
-//! paid for them. What is missing then is the purchase's shortfall, which is never collected later. When a refund is
-//! reversed, the shortfall shrinks first; the rest comes back as credits, what was taken last first, so that it is as if
-//! no more had ever been refunded: given credits, which were taken last, come back as given ones.
+//! Taken are unspent credits first, of them the bought ones before the given ones; then tokens of the newest allocations
+//! that are neither used nor held, at what was paid for them. What is missing then is the purchase's shortfall, which is
+//! never collected later. When a refund is reversed, the shortfall shrinks first; the rest comes back as credits, what was
+//! taken last first, so that it is as if no more had ever been refunded: given credits, which were taken last, come back
+//! as given ones.
 
 use chrono::{DateTime, Utc};
 

@@ -8,7 +8,6 @@ mod consumptions;
 mod holds;
 mod notifications;
 mod operator;
-mod operators;
 mod purchases;
 mod receipts;
 mod taking_back;
@@ -28,8 +27,9 @@ use crate::{
 
 pub(crate) use holds::NewHold;
 pub(crate) use notifications::{NotTaken, Notifications};
-pub(crate) use operator::{Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications};
-pub(crate) use operators::PurchaseAct;
+pub(crate) use operator::{
+    PurchaseAct, Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications,
+};
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
 /// Why a call has no result.

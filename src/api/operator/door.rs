@@ -51,7 +51,7 @@ pub(in crate::api) async fn door(
         return response;
     };
     let request_id = request.extensions().get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
-    let request_id = request_id.unwrap_or_default();
+    let request_id = request_id.expect("every request gets an id before it is routed");
     request.extensions_mut().insert(Operator { name, request_id });
     next.run(request).await
 }

@@ -1,11 +1,13 @@
-//! What the person who runs the service sees: the whole, users, what was not used, and whether the books are as they
-//! must be. What an operator changes is elsewhere.
+//! What the person who runs the service does and sees: acts, the whole, users, what was not used, and whether the books
+//! are as they must be.
 
+mod acts;
 mod summary;
 mod unused_balance;
 mod users;
 mod verification;
 
+pub(crate) use acts::PurchaseAct;
 pub(crate) use summary::{Summaries, SummaryTold};
 pub(crate) use unused_balance::Reports;
 pub(crate) use users::UserSeen;

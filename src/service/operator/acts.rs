@@ -1,8 +1,8 @@
-//! What operators do and read. What an act means is `domain`'s.
+//! What an operator changes, each with its line in the log, and that log. What an act means is `domain`'s.
 
 use tracing::info;
 
-use super::{BillingService, ServiceError, code};
+use super::super::{BillingService, ServiceError, code};
 use crate::{
     domain::{
         ActedOn, Actor, Applied, Approve, ByOperator, ChosenPurchase, Credits, Keyed, LogFilter,
