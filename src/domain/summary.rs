@@ -36,6 +36,18 @@ pub(crate) struct AlikeEntries {
 }
 
 impl SummaryTotals {
+    /// Each by what it is the sum of.
+    pub(crate) const fn named(&self) -> [(&'static str, i64); 6] {
+        [
+            ("credits sold", self.credits_sold),
+            ("credits given", self.credits_given),
+            ("credits allocated", self.credits_allocated),
+            ("credits refunded", self.credits_refunded),
+            ("tokens consumed", self.tokens_consumed),
+            ("tokens short", self.tokens_shortfall),
+        ]
+    }
+
     /// Adds entries, or takes them out again if `by` is -1. `None` where a sum is too large.
     #[must_use]
     pub(crate) fn changed_by(mut self, entries: &AlikeEntries, by: i64) -> Option<Self> {

@@ -207,26 +207,31 @@ async fn wrong_sums_of_the_whole_are_found(engine: Engine) {
     ann.buy_tokens(FLASH, 75).await;
     ann.consume(FLASH, 1, 1).await.ok();
     whole(&server, "").await;
-    for (wrong, right) in [
+    for (wrong, right, told) in [
         (
             "UPDATE summary_state SET credits_sold = credits_sold + 1",
             "UPDATE summary_state SET credits_sold = credits_sold - 1",
+            "difference: expected all credits sold of 75, found 76",
         ),
         (
             "UPDATE summary_tokens SET tokens = tokens + 1",
             "UPDATE summary_tokens SET tokens = tokens - 1",
+            " of 2, found 3",
         ),
         (
             "UPDATE summary_quarters SET credits_sold = credits_sold + 1",
             "UPDATE summary_quarters SET credits_sold = credits_sold - 1",
+            " of 75 credits sold, users come [1], found 76 credits sold, users come [1]",
         ),
         (
             "UPDATE summary_quarters SET arrivals = '[2]' WHERE arrivals = '[1]'",
             "UPDATE summary_quarters SET arrivals = '[1]' WHERE arrivals = '[2]'",
+            "found 75 credits sold, users come [2]",
         ),
         (
             "UPDATE summary_active SET user_number = user_number + 9",
             "UPDATE summary_active SET user_number = user_number - 9",
+            "expected active days of user number ",
         ),
     ] {
         server.database().execute(wrong).await;
@@ -236,6 +241,7 @@ async fn wrong_sums_of_the_whole_are_found(engine: Engine) {
             format!("{verified:?}").contains("sums of the whole are those of all entries: "),
             "{verified:?}"
         );
+        assert!(verified.stdout.iter().any(|line| line.contains(told)), "{told}: {verified:?}");
         server.database().execute(right).await;
         check_clean(server.home()).await;
     }
