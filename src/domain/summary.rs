@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{Arrivals, DateRange, EntryKind, Periods, PurchaseState, UsageBy};
+use super::{Arrivals, DateRange, EntryKind, Periods, PurchaseState, Store, UsageBy};
 
 /// Sums of entries, each of amounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,6 +154,12 @@ pub(crate) struct SummaryCounts {
     pub purchases: Vec<(PurchaseState, u64)>,
     /// When the oldest purchase came that waits for its store's word, or for somebody to look.
     pub oldest_waiting_at: Option<DateTime<Utc>>,
+    /// Granted purchases whose store was not told yet that they were delivered.
+    pub acknowledgements_due: u64,
+    /// When the oldest of those was granted.
+    pub oldest_acknowledgement_at: Option<DateTime<Utc>>,
+    /// Purchases that their store did not confirm the last time it was asked, of each store.
+    pub unconfirmed: Vec<(Store, u64)>,
     /// Credits of refunds that could not be taken.
     pub credits_shortfall: i64,
 }
