@@ -517,11 +517,15 @@ impl Real {
         user: &'static str,
         adjustment: Adjustment,
     ) -> Result<(i128, i128, Option<i128>), Refusal> {
+        let model = match &adjustment {
+            Adjustment::Credits(_) => None,
+            Adjustment::Tokens { model, .. } => Some(model.clone()),
+        };
         let reason = EntryReason::new("wrong").expect("a reason");
         let result = self.decide(user, &Adjust { adjustment, reason });
         result.map(|Applied { outcome, replayed }| {
             assert!(!replayed, "nothing was repeated");
-            let tokens = outcome.tokens.map(|tokens| i128::from(tokens.get()));
+            let tokens = model.map(|model| outcome.tokens[&model].allocated.get().into());
             (outcome.credits.get().into(), outcome.bonus.get().into(), tokens)
         })
     }
