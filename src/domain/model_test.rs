@@ -852,7 +852,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// ends all the time.
 fn steps_of_holds() -> impl Strategy<Value = Vec<Step>> {
     let (user, model) = ("ann", "quick-a");
-    let first = [
+    let first = vec![
         Step::Purchase { user, credits: 100, names: Vec::new() },
         Step::Allocate { user, items: vec![(model, 15)] },
     ];
@@ -861,28 +861,34 @@ fn steps_of_holds() -> impl Strategy<Value = Vec<Step>> {
     let min = prop::option::of(prop::sample::select(vec![1_i64, 20_000, 80_000]));
     let span = || prop::sample::select(vec![10_i64, 20, 30]);
     let hold = || 0_usize..8;
+    let settle =
+        move |hold, (input, output): (i64, i64)| Step::Settle { user, hold, input, output };
     let step = prop_oneof![
         6 => (held, min, span()).prop_map(move |(tokens, min, seconds)| {
             let min = min.map(|min| min.min(tokens));
-            Step::Hold { user, model, tokens, min, seconds }
+            vec![Step::Hold { user, model, tokens, min, seconds }]
         }),
-        6 => (hold(), amount(), amount())
-            .prop_map(move |(hold, input, output)| Step::Settle { user, hold, input, output }),
-        3 => hold().prop_map(move |hold| Step::Release { user, hold }),
-        2 => span().prop_map(|seconds| Step::Pass { seconds }),
+        5 => (hold(), amount(), amount())
+            .prop_map(move |(hold, input, output)| vec![settle(hold, (input, output))]),
+        // The sum alone is not the same.
+        2 => (hold(), amount(), amount()).prop_map(move |(hold, input, output)| {
+            vec![settle(hold, (input, output)), settle(hold, (output, input))]
+        }),
+        3 => hold().prop_map(move |hold| vec![Step::Release { user, hold }]),
+        2 => span().prop_map(|seconds| vec![Step::Pass { seconds }]),
         2 => (amount(), amount())
-            .prop_map(move |(input, output)| Step::Consume { user, model, input, output }),
-        1 => (0_usize..3).prop_map(move |place| Step::Reverse { user, place, tokens: None }),
-        1 => Just(Step::Return { user, model }),
+            .prop_map(move |(input, output)| vec![Step::Consume { user, model, input, output }]),
+        1 => (0_usize..3).prop_map(move |place| vec![Step::Reverse { user, place, tokens: None }]),
+        1 => Just(vec![Step::Return { user, model }]),
         1 => (1_i64..15).prop_map(move |spent| {
-            Step::Allocate { user, items: vec![(model, spent)] }
+            vec![Step::Allocate { user, items: vec![(model, spent)] }]
         }),
-        1 => Just(Step::Freeze { user, frozen: true }),
-        2 => Just(Step::Freeze { user, frozen: false }),
-        1 => Just(Step::AdjustTokens { user, model, delta: -20_000 }),
+        1 => Just(vec![Step::Freeze { user, frozen: true }]),
+        2 => Just(vec![Step::Freeze { user, frozen: false }]),
+        1 => Just(vec![Step::AdjustTokens { user, model, delta: -20_000 }]),
     ];
     prop::collection::vec(step, 1..40)
-        .prop_map(move |steps| first.clone().into_iter().chain(steps).collect())
+        .prop_map(move |steps| first.iter().cloned().chain(steps.into_iter().flatten()).collect())
 }
 
 proptest! {
