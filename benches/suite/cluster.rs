@@ -96,6 +96,87 @@ impl Cluster {
     }
 }
 
+/// What the sessions of the service at a database have done so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) on_processor: Duration,
+    /// That wrote, of the whole server.
+    pub(crate) transactions: u64,
+}
+
+impl Cluster {
+    /// What instances at a database had the server do, as the kernel counts it.
+    pub(crate) async fn work_of_service(&self, url: &str) -> Result<Work> {
+        let mut connection = PgConnection::connect(url).await?;
+        let sessions = "SELECT pid FROM pg_stat_activity
+            WHERE application_name = 'token-billing' AND datname = current_database()";
+        let sessions: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(&mut connection).await?;
+        let next = "SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)";
+        let next: i64 = sqlx::query_scalar(next).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        let mut nanoseconds = 0_u64;
+        for session in sessions {
+            let told = fs::read_to_string(format!("/proc/{session}/schedstat"))?;
+            let spent = told.split(' ').next().context("the time on a processor")?;
+            nanoseconds = nanoseconds.saturating_add(spent.parse()?);
+        }
+        let on_processor = Duration::from_nanos(nanoseconds);
+        Ok(Work { on_processor, transactions: u64::try_from(next)? })
+    }
+
+    /// A pooler before it that gives a session for a transaction at a time; none where it is not installed.
+    pub(crate) async fn pooler(&self) -> Result<Option<Pooler>> {
+        let Some(program) = on_path("pgbouncer") else { return Ok(None) };
+        let directory = given_away(tempfile::tempdir_in("/tmp")?)?;
+        let (here, server) = (directory.path().display(), self.socket.path().display());
+        let settings = format!(
+            "[databases]\n* = host={server} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
+             auth_type = any\nlisten_port = 6432\nunix_socket_dir = {here}\nmax_client_conn = 200\n"
+        );
+        let file = directory.path().join("pgbouncer.ini");
+        fs::write(&file, settings)?;
+        let process = as_nobody(guarded(program)?, directory.path())
+            .args(["--quiet".as_ref(), file.as_os_str()])
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pooler = Pooler { process, directory };
+        let started = Instant::now();
+        while PgConnection::connect(&pooler.url("postgres")).await.is_err() {
+            ensure!(started.elapsed() < PATIENCE, "PgBouncer does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Some(pooler))
+    }
+}
+
+/// `PgBouncer`, ended with this value.
+pub(crate) struct Pooler {
+    process: Child,
+    /// Of its socket.
+    directory: TempDir,
+}
+
+impl Pooler {
+    pub(crate) fn url(&self, database: &str) -> String {
+        let directory = self.directory.path().display();
+        format!("postgres://postgres@localhost:6432/{database}?host={directory}")
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(program)).find(|program| program.is_file())
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Both fail when it has ended already.

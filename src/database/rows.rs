@@ -49,8 +49,8 @@ row! {
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
         /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
-        owner: &'r str,
-        name: Option<&'r str>,
+        pub(super) owner: &'r str,
+        pub(super) name: Option<&'r str>,
         pub(super) amount: i64,
     }
 }

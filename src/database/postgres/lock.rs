@@ -1,110 +1,146 @@
 //! What a batch or a reader needs to know, as statements find it.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashMap};
 
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row, SqlStr};
 
-use super::purchases;
+use super::{
+    purchases,
+    statement::{Message, Place, Remembered, Statement, Value, row},
+};
 use crate::{
     database::{
         DatabaseError,
         rows::{FactRow, Found, ReplayRow},
     },
-    domain::{Facts, PurchaseName, Replays, UserId, UserKey, Wanted},
+    domain::{Facts, ModelId, PurchaseName, Replays, UserId, UserKey, Wanted},
 };
 
 /// Whoever reads prices and products goes on; whoever changes them waits.
 const LOCK_LISTS: &str = "LOCK TABLE token_pricing, products IN SHARE ROW EXCLUSIVE MODE";
 
-/// `$1` users. Locked in one order, whoever locks them: two who wait for each other would wait for ever.
-/// The rows are sorted before they are locked.
-const LOCK_CREDITS: &str = "
+/// Users follow.
+const CREDITS: &str = "
     SELECT 'credits' AS source, user_id AS owner, CASE WHEN bonus <> 0 OR frozen
-         THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END AS name, credits AS amount
-    FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
+        THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END AS name, credits AS amount
+    FROM credits WHERE user_id = ANY(";
+/// Locked in one order, whoever locks them: two who wait for each other would wait for ever. The rows are sorted before
+/// they are locked.
+const FOR_UPDATE: &str = ") ORDER BY user_id FOR UPDATE";
 
-/// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
-/// `$5` by when holds count or NULL, `$6` ids of holds. Ids are given
-/// under the lock, so that a user's entries go in their order, whichever instance writes them.
-macro_rules! besides_credits {
-    () => {
-        "SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
-         FROM token_balances WHERE user_id = ANY($1)
-         UNION ALL
-         SELECT 'price', category, model_id, price_per_m_token FROM token_pricing WHERE $2
-         UNION ALL
-         SELECT 'granted', user_id, name, 0 FROM purchase_names WHERE name = ANY($3)
-         UNION ALL
-         SELECT 'entry_id', '', NULL, nextval(pg_get_serial_sequence('transactions', 'id'))
-         FROM generate_series(1, $4)
-         UNION ALL
-         SELECT 'hold', user_id, to_jsonb(holds)::text, held_tokens FROM holds
-         WHERE user_id = ANY($1) AND status = 'held' AND expires_at > $5
-         UNION ALL
-         SELECT 'hold', user_id, to_jsonb(holds)::text, held_tokens FROM holds
-         WHERE hold_id = ANY($6) AND user_id = ANY($1)"
-    };
-}
-
-/// `$1` how many ids of entries.
-const RESERVE: &str = "
+/// What is found besides, part by part. Users follow.
+const TOKENS: &str = "
+    SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
+    FROM token_balances WHERE user_id = ANY(";
+const PRICES: &str = "
+    SELECT 'price' AS source, category AS owner, model_id AS name, price_per_m_token AS amount
+    FROM token_pricing";
+/// Names follow.
+const GRANTED: &str = "
+    SELECT 'granted' AS source, user_id AS owner, name, 0::bigint AS amount
+    FROM purchase_names WHERE name = ANY(";
+/// Their number follows. Ids are given under the lock, so that a user's entries go in their order, whichever instance
+/// writes them.
+const ENTRY_IDS: &str = "
     SELECT 'entry_id' AS source, '' AS owner, NULL AS name,
-        nextval(pg_get_serial_sequence('transactions', 'id')) AS amount
-    FROM generate_series(1, $1)";
+        nextval((SELECT pg_get_serial_sequence('transactions', 'id')::regclass)) AS amount
+    FROM generate_series(1, ";
+/// Users follow, and a time or ids.
+const HOLDS: &str = "
+    SELECT 'hold' AS source, user_id AS owner, to_jsonb(holds)::text AS name, held_tokens AS amount
+    FROM holds WHERE user_id = ANY(";
+const OPEN_AT: &str = ") AND status = 'held' AND expires_at > ";
+const SO_CALLED: &str = ") AND hold_id = ANY(";
 
-/// In one statement, which sees one moment.
-const READ: &str = concat!(
-    besides_credits!(),
-    " UNION ALL
-    SELECT 'credits', user_id, CASE WHEN bonus <> 0 OR frozen
-        THEN concat(bonus, CASE WHEN frozen THEN ' frozen' END) END, credits
-    FROM credits WHERE user_id = ANY($1)"
-);
+/// Users and keys follow, in pairs.
+const REPLAYS: &str = "
+    SELECT user_id, key, fingerprint, outcome::text AS outcome FROM unnest(";
+const KEPT_REPLAYS: &str = ") AS wanted (its_user, its_key)
+    JOIN idempotency_keys ON user_id = ANY(ARRAY[its_user]) AND key = ANY(ARRAY[its_key])";
 
-/// `$1` users and `$2` keys, in pairs.
-const FIND_REPLAYS: &str = "
-    SELECT user_id, key, fingerprint, outcome::text AS outcome
-    FROM unnest($1::text[], $2::text[]) AS wanted (user_id, key)
-    JOIN idempotency_keys USING (user_id, key)";
-
-/// What the accounts come to, without locking anything.
+/// What the accounts come to, without locking anything, as of one moment.
 pub(super) async fn read(
     connection: &mut PgConnection,
     wanted: &Wanted,
 ) -> Result<Facts, DatabaseError> {
     let mut found = Found::default();
-    find(connection, READ, &names(&wanted.users), wanted, &mut found).await?;
+    let mut facts = FactQuery::of(&wanted.users);
+    facts.ask_of_users(CREDITS);
+    facts.ask_besides_credits(wanted);
+    if facts.parts > 0 {
+        for fact in facts.statement.fetch(connection).await? {
+            found.take(&row(&fact)?)?;
+        }
+    }
     Ok(found.into_facts(&wanted.users))
 }
 
 /// What was found under locks that last until the end of the transaction.
 pub(super) struct Locked {
     pub(super) facts: Facts,
-    /// The users who have an account; the others have nothing that could be locked.
-    pub(super) users: HashSet<String>,
+    pub(super) accounts: LockedAccounts,
 }
 
-/// Locks the accounts wanted and reads them.
+/// The users who have an account, each with the models that it has a balance of. The others have nothing that
+/// could be locked.
+#[derive(Debug, Default)]
+pub(super) struct LockedAccounts(HashMap<String, Vec<String>>);
+
+impl LockedAccounts {
+    pub(super) fn has(&self, user: &UserId) -> bool {
+        self.0.contains_key(user.as_str())
+    }
+
+    pub(super) fn has_balance(&self, user: &UserId, model: &ModelId) -> bool {
+        let models = self.0.get(user.as_str());
+        models.is_some_and(|models| models.iter().any(|it| it == model.as_str()))
+    }
+
+    /// Takes note of a row. Returns whether it is to be believed: what belongs to an account that was not there when
+    /// accounts were locked may be in somebody's hands.
+    fn note(&mut self, row: &FactRow<'_>) -> bool {
+        match row.source {
+            "credits" => {
+                self.0.insert(row.owner.to_owned(), Vec::new());
+                true
+            }
+            "tokens" => match self.0.get_mut(row.owner) {
+                Some(models) => {
+                    models.extend(row.name.map(str::to_owned));
+                    true
+                }
+                None => false,
+            },
+            "hold" => self.0.contains_key(row.owner),
+            _ => true,
+        }
+    }
+}
+
+/// Begins a transaction, locks the accounts wanted and reads them: in one trip, but for what is about stores.
 ///
-/// That takes two statements: what one sees besides the rows it locks is of the moment it began, before it
+/// That takes several statements: what one sees besides the rows it locks is of the moment it began, before it
 /// had to wait for a lock. An account that is opened between the two is not locked, so it is not read:
 /// whoever asks came before it.
 pub(super) async fn lock(
     connection: &mut PgConnection,
+    begin: &SqlStr,
+    remembered: &mut Remembered,
     wanted: &Wanted,
 ) -> Result<Locked, DatabaseError> {
-    let mut found = Found::default();
-    let mut users = HashSet::new();
-    if wanted.changes_lists {
-        sqlx::raw_sql(LOCK_LISTS).execute(&mut *connection).await?;
+    let (mut found, mut accounts) = (Found::default(), LockedAccounts::default());
+    let mut replays = Replays::default();
+    for it in message(begin, remembered, wanted).fetch(&mut *connection).await? {
+        if it.try_column("fingerprint").is_ok() {
+            let (key, replay) = row::<ReplayRow<'_>>(&it)?.into_replay()?;
+            replays.insert_kept(key, replay);
+            continue;
+        }
+        let fact = row(&it)?;
+        if accounts.note(&fact) {
+            found.take(&fact)?;
+        }
     }
-    let query = sqlx::query(LOCK_CREDITS).bind(names(&wanted.users));
-    for row in query.fetch_all(&mut *connection).await? {
-        found.take(&FactRow::from_row(&row)?)?;
-        users.insert(row.try_get("owner")?);
-    }
-    let locked: Vec<&str> = users.iter().map(String::as_str).collect();
-    find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
     let about_stores = if wanted.is_about_stores() {
         let about_stores = purchases::lock(connection, wanted).await?;
         reserve(connection, about_stores.entries(wanted), &mut found).await?;
@@ -116,14 +152,34 @@ pub(super) async fn lock(
     if let Some(about_stores) = about_stores {
         about_stores.add_to(&mut facts, &wanted.lots_of);
     }
-    if facts.tell_of_unread_accounts(|user| users.contains(user.as_str())) {
+    if facts.tell_of_unread_accounts(|user| accounts.has(user)) {
         let reason = "an account was opened after it was looked for".to_owned();
         return Err(DatabaseError::Retry(reason));
     }
-    if !wanted.keys.is_empty() {
-        facts.replays = replays(connection, &wanted.keys).await?;
+    facts.replays = replays;
+    Ok(Locked { facts, accounts })
+}
+
+fn message(begin: &SqlStr, remembered: &mut Remembered, wanted: &Wanted) -> Message {
+    let mut message = Message::default();
+    message.add(begin.as_str());
+    if wanted.changes_lists {
+        message.add(LOCK_LISTS);
     }
-    Ok(Locked { facts, users })
+    if !wanted.users.is_empty() {
+        let mut lock = Statement::default();
+        lock.push(CREDITS).bind(names(&wanted.users)).push(FOR_UPDATE);
+        remembered.add(&lock, &mut message);
+    }
+    let mut besides = FactQuery::of(&wanted.users);
+    besides.ask_besides_credits(wanted);
+    if besides.parts > 0 {
+        remembered.add(&besides.statement, &mut message);
+    }
+    if !wanted.keys.is_empty() {
+        remembered.add(&replays(&wanted.keys), &mut message);
+    }
+    message
 }
 
 /// Ids for entries that are there because of what was read.
@@ -132,54 +188,85 @@ async fn reserve(
     entries: usize,
     found: &mut Found,
 ) -> Result<(), DatabaseError> {
-    if entries > 0 {
-        let query = sqlx::query(RESERVE).bind(number(entries));
-        for row in query.fetch_all(connection).await? {
-            found.take(&FactRow::from_row(&row)?)?;
+    let mut ids = FactQuery::of(&[]);
+    ids.ask_for_ids(entries);
+    if ids.parts > 0 {
+        for id in ids.statement.fetch(connection).await? {
+            found.take(&row(&id)?)?;
         }
     }
     Ok(())
 }
 
-fn number(entries: usize) -> i64 {
-    i64::try_from(entries).unwrap_or(i64::MAX)
+/// A statement that finds facts of several kinds. It has a part only for what is asked for.
+struct FactQuery<'a> {
+    statement: Statement<'a>,
+    /// Who they are about, if anybody.
+    users: Option<Place>,
+    parts: usize,
 }
 
-async fn find(
-    connection: &mut PgConnection,
-    sql: &'static str,
-    users: &[&str],
-    wanted: &Wanted,
-    found: &mut Found,
-) -> Result<(), DatabaseError> {
-    let purchases = wanted.purchase_names.iter().map(PurchaseName::as_str);
-    let query = sqlx::query(sql)
-        .bind(users)
-        .bind(wanted.prices)
-        .bind(purchases.collect::<Vec<_>>())
-        .bind(number(wanted.entries))
-        .bind(wanted.holds_at)
-        .bind(wanted.holds.iter().map(|(_, hold)| hold.to_string()).collect::<Vec<_>>());
-    for row in query.fetch_all(connection).await? {
-        found.take(&FactRow::from_row(&row)?)?;
+impl<'a> FactQuery<'a> {
+    /// About these users, and what else is asked for.
+    fn of(users: &'a [UserId]) -> Self {
+        let mut statement = Statement::default();
+        let users = (!users.is_empty()).then(|| statement.keep(names(users)));
+        Self { statement, users, parts: 0 }
     }
-    Ok(())
-}
 
-async fn replays(
-    connection: &mut PgConnection,
-    keys: &[UserKey],
-) -> Result<Replays, DatabaseError> {
-    let (users, keys): (Vec<&str>, Vec<&str>) =
-        keys.iter().map(|key| (key.user().as_str(), key.key().as_str())).unzip();
-    let mut replays = Replays::default();
-    for row in sqlx::query(FIND_REPLAYS).bind(users).bind(keys).fetch_all(connection).await? {
-        let (key, replay) = ReplayRow::from_row(&row)?.into_replay()?;
-        replays.insert_kept(key, replay);
+    fn part(&mut self, sql: &'static str) -> &mut Statement<'a> {
+        if self.parts > 0 {
+            self.statement.push(" UNION ALL ");
+        }
+        self.parts = self.parts.saturating_add(1);
+        self.statement.push(sql)
     }
-    Ok(replays)
+
+    fn ask_of_users(&mut self, sql: &'static str) {
+        if let Some(users) = self.users {
+            self.part(sql).use_kept(users).push(")");
+        }
+    }
+
+    fn ask_for_ids(&mut self, entries: usize) {
+        if entries > 0 {
+            let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+            self.part(ENTRY_IDS).bind(Value::Number(entries)).push(")");
+        }
+    }
+
+    fn ask_besides_credits(&mut self, wanted: &'a Wanted) {
+        self.ask_of_users(TOKENS);
+        if wanted.prices {
+            self.part(PRICES);
+        }
+        if !wanted.purchase_names.is_empty() {
+            let names = Value::texts(wanted.purchase_names.iter().map(PurchaseName::as_str));
+            self.part(GRANTED).bind(names).push(")");
+        }
+        self.ask_for_ids(wanted.entries);
+        let Some(users) = self.users else { return };
+        if let Some(at) = wanted.holds_at {
+            self.part(HOLDS).use_kept(users).push(OPEN_AT).bind(Value::Time(at));
+        }
+        if !wanted.holds.is_empty() {
+            let holds = Value::texts(wanted.holds.iter().map(|(_, hold)| hold.to_string()));
+            self.part(HOLDS).use_kept(users).push(SO_CALLED).bind(holds).push(")");
+        }
+    }
 }
 
-fn names(users: &[UserId]) -> Vec<&str> {
-    users.iter().map(UserId::as_str).collect()
+fn replays(keys: &[UserKey]) -> Statement<'_> {
+    let mut statement = Statement::default();
+    statement
+        .push(REPLAYS)
+        .bind(Value::texts(keys.iter().map(|key| key.user().as_str())))
+        .push(", ")
+        .bind(Value::texts(keys.iter().map(|key| key.key().as_str())))
+        .push(KEPT_REPLAYS);
+    statement
+}
+
+fn names(users: &[UserId]) -> Value<'_> {
+    Value::Texts(users.iter().map(|user| Some(Cow::Borrowed(user.as_str()))).collect())
 }

@@ -18,7 +18,8 @@ use crate::{
 /// `$1` the time, `$2` users, each with whether frozen.
 const FREEZE: &str = "
     UPDATE credits SET frozen = (said.value ->> 1)::boolean, updated_at = $1
-    FROM jsonb_array_elements($2::jsonb) AS said (value) WHERE credits.user_id = said.value ->> 0";
+    FROM jsonb_array_elements($2::jsonb) AS said (value)
+    WHERE credits.user_id = ANY(ARRAY[said.value ->> 0])";
 
 /// `$1` the time, `$2` prices.
 const SET_PRICES: &str = "
@@ -51,7 +52,7 @@ const LOG: &str = "
     FROM jsonb_to_recordset($2::jsonb) AS line (
         actor text, action text, account text, before text, after text, reason text,
         request_id text)
-    LEFT JOIN users ON users.user_id = line.account";
+    LEFT JOIN users ON users.user_id = ANY(ARRAY[line.account])";
 
 /// As [`crate::database::timestamp`] writes it.
 const READ_LOG: &str = select_log!(

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, postgres::PgArguments, query::Query};
 
 use super::PostgresReader;
 use crate::{
@@ -40,19 +40,19 @@ const LOCK: &str = concat!(
         FROM transactions AS part
         WHERE part.reverses = bought.entry_id AND bought.taken_credits > 0
     )))::text AS value
-    FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
-    WHERE keys.key = ANY($1) ORDER BY bought.id FOR UPDATE OF bought"
+    FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = ANY(ARRAY[keys.purchase_id])
+    WHERE keys.key = ANY($1) ORDER BY bought.id + 0 FOR UPDATE OF bought"
 );
 
-/// `$1` whether products are wanted, `$2` names of users, `$3` users whose waiting purchases are counted.
-const BESIDES: &str = "
+/// What is found besides, part by part.
+const PRODUCTS: &str = "
     SELECT 'product' AS source, product_id AS name, jsonb_build_array(credits, active)::text AS value
-    FROM products WHERE $1
-    UNION ALL
-    SELECT 'user', user_id, '' FROM users WHERE user_id = ANY($2)
-    UNION ALL
-    SELECT 'waiting', user_id, count(*)::text FROM purchases
-    WHERE user_id = ANY($3) AND state IN ('received', 'pending') GROUP BY user_id";
+    FROM products";
+const USERS: &str = "
+    SELECT 'user' AS source, user_id AS name, '' AS value FROM users WHERE user_id = ANY(";
+const WAITING: &str = "
+    SELECT 'waiting' AS source, user_id AS name, count(*)::text AS value FROM purchases
+    WHERE state IN ('received', 'pending') AND user_id = ANY(";
 
 /// `$1` ids below this one, `$2` how many, newest first; `$3` a state.
 const LIST: &str = "
@@ -93,7 +93,8 @@ const LOTS: &str = "
         ) AS allocations
     ) AS lots
     JOIN token_balances USING (user_id, model_id)
-    WHERE coalesce(newer, 0) < allocated_tokens + $2 AND tokens_back < tokens";
+    WHERE token_balances.user_id = ANY($1)
+        AND coalesce(newer, 0) < allocated_tokens + $2 AND tokens_back < tokens";
 
 /// `$1` ids. Each is told with how much of it was reversed, which only changes under the lock of its account.
 const ENTRIES: &str = "
@@ -119,13 +120,13 @@ static SAVE: LazyLock<String> = LazyLock::new(|| {
              ON CONFLICT (key) DO NOTHING RETURNING id, key
          ), changed AS (
              UPDATE purchases SET ({columns}, updated_at) = ({given}, $2)
-             FROM given WHERE purchases.id = given.id RETURNING 1
+             FROM given WHERE purchases.id = ANY(ARRAY[given.id]) RETURNING 1
          ), keys AS (
              INSERT INTO purchase_keys (key, purchase_id)
              SELECT wanted.key, coalesce(new.id, kept.id)
              FROM unnest($3::text[], $4::text[]) AS wanted (key, first)
              LEFT JOIN new ON new.key = wanted.first
-             LEFT JOIN purchases AS kept ON kept.key = wanted.first
+             LEFT JOIN purchases AS kept ON kept.key = ANY(ARRAY[wanted.first])
              WHERE coalesce(new.id, kept.id) IS NOT NULL
              ORDER BY wanted.key
              ON CONFLICT (key) DO NOTHING RETURNING 1
@@ -188,12 +189,7 @@ pub(super) async fn lock(
         let query = sqlx::query(LOCK_SWEEPS).bind(&wanted.sweeps[..]);
         take_all(connection, &mut found, query).await?;
     }
-    if wanted.products || !wanted.user_ids.is_empty() || wanted.waiting {
-        let waiting = if wanted.waiting { texts(&wanted.users) } else { Vec::new() };
-        let query =
-            sqlx::query(BESIDES).bind(wanted.products).bind(texts(&wanted.user_ids)).bind(waiting);
-        take_all(connection, &mut found, query).await?;
-    }
+    take_besides(connection, &mut found, wanted).await?;
     if !wanted.lots_of.is_empty() {
         let query = sqlx::query(LOTS).bind(texts(&wanted.lots_of)).bind(may_come_back(wanted));
         take_all(connection, &mut found, query).await?;
@@ -203,6 +199,35 @@ pub(super) async fn lock(
         take_all(connection, &mut found, query).await?;
     }
     Ok(found)
+}
+
+/// In one statement, which has a part only for what is asked for.
+async fn take_besides(
+    connection: &mut PgConnection,
+    found: &mut StoreFacts,
+    wanted: &Wanted,
+) -> Result<(), DatabaseError> {
+    let names = |users: &'_ [UserId]| -> Vec<String> {
+        users.iter().map(|user| user.as_str().to_owned()).collect()
+    };
+    let mut query = QueryBuilder::new("");
+    let mut parts = query.separated(" UNION ALL ");
+    if wanted.products {
+        parts.push(PRODUCTS);
+    }
+    if !wanted.user_ids.is_empty() {
+        parts.push(USERS).push_bind_unseparated(names(&wanted.user_ids)).push_unseparated(")");
+    }
+    if wanted.waiting && !wanted.users.is_empty() {
+        parts
+            .push(WAITING)
+            .push_bind_unseparated(names(&wanted.users))
+            .push_unseparated(") GROUP BY user_id");
+    }
+    if query.sql().as_str().is_empty() {
+        return Ok(());
+    }
+    take_all(connection, found, query.build()).await
 }
 
 async fn take_all(

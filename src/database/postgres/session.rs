@@ -18,7 +18,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::address::Address;
+use super::{address::Address, plans::PLANS};
 
 /// How long it may take to connect, to all hosts together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -145,6 +145,11 @@ impl Session {
         Ok(marked)
     }
 
+    /// Whether statements that a session was told to remember are there the next time.
+    pub(super) fn keeps_statements(&self) -> bool {
+        self.pooler == Pooler::None
+    }
+
     /// The trip that begins a transaction on a connection that serves, with all the limits it needs.
     pub(super) fn begin(&self) -> SqlStr {
         self.begin.clone()
@@ -191,6 +196,7 @@ impl Session {
             // Of the connection to the pooler's machine, where there is one.
             all.push(format!("{set} tcp_user_timeout = {}", USER_TIMEOUT.as_millis()));
         }
+        all.extend(PLANS.map(|(name, value)| format!("{set} {name} = {value}")));
         all.push(lasting.config(DURABLE));
         self.common(lasting, all)
     }

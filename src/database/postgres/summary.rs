@@ -53,15 +53,15 @@ const ACTIVE_OF_USERS: &str = active_users!(
 /// `$1` users and `$2` days, in pairs.
 const DAYS: &str = "
     SELECT day, user_number, morning, evening
-    FROM unnest($1::bigint[], $2::bigint[]) AS wanted (user_number, day)
-    JOIN summary_active USING (day, user_number)";
+    FROM unnest($1::bigint[], $2::bigint[]) AS wanted (its_user, its_day)
+    JOIN summary_active ON day = ANY(ARRAY[its_day]) AND user_number = ANY(ARRAY[its_user])";
 const QUARTERS: &str =
     "SELECT quarter, credits_sold, arrivals FROM summary_quarters WHERE quarter = ANY($1)";
 /// `$1` quarters and `$2` models, in pairs.
 const TOKENS: &str = "
     SELECT quarter, model_id, tokens
-    FROM unnest($1::bigint[], $2::text[]) AS wanted (quarter, model_id)
-    JOIN summary_tokens USING (quarter, model_id)";
+    FROM unnest($1::bigint[], $2::text[]) AS wanted (its_quarter, its_model)
+    JOIN summary_tokens ON quarter = ANY(ARRAY[its_quarter]) AND model_id = ANY(ARRAY[its_model])";
 
 const SAVE_ROWS: [&str; 3] = [
     save_quarters!("jsonb_array_elements(CAST($1 AS jsonb)) AS list (value)"),

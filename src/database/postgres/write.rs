@@ -1,19 +1,20 @@
-//! Batches of writes on a lane's own connection, each a transaction: one trip begins, one or two lock the
-//! accounts and read the facts, one writes, one commits.
+//! Batches of writes on a lane's own connection, each a transaction: one trip begins, locks
+//! the accounts and reads the facts, one writes, one commits.
 //!
 //! Whoever works with the connection takes it out of the lane, and puts it back when all went well.
 //! Otherwise it is dropped, and the server undoes what was not committed.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    lock::{Locked, lock},
+    lock::{Locked, LockedAccounts, lock},
     save::save,
     session::{STATEMENT_TIMEOUT, Session},
+    statement::Remembered,
     summary,
     unsettled::Unsettled,
     usage,
@@ -39,20 +40,21 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_s
 /// `$1` a time, `$2` how many of the oldest keys, which have the lowest ids, to look at. Those that
 /// another lane is just forgetting are left to it.
 const FORGET_KEYS: &str = "
-    DELETE FROM idempotency_keys WHERE id IN (
+    DELETE FROM idempotency_keys WHERE id = ANY(ARRAY(
         SELECT id FROM idempotency_keys
-        WHERE id IN (SELECT id FROM idempotency_keys ORDER BY id LIMIT $2) AND created_at < $1
-        FOR UPDATE SKIP LOCKED)";
+        WHERE id = ANY(ARRAY(SELECT id FROM idempotency_keys ORDER BY id LIMIT $2))
+            AND created_at < $1
+        FOR UPDATE SKIP LOCKED))";
 /// Most idempotency keys that are forgotten at once.
 const FORGOTTEN_AT_ONCE: i64 = 256;
 
 /// [`holds::FORGET`], but for those that another lane is just forgetting or closing.
 const FORGET_HOLDS: &str = "
-    DELETE FROM holds WHERE hold_id IN (
+    DELETE FROM holds WHERE hold_id = ANY(ARRAY(
         SELECT hold_id FROM holds
-        WHERE hold_id IN (SELECT hold_id FROM holds ORDER BY hold_id LIMIT $2)
+        WHERE hold_id = ANY(ARRAY(SELECT hold_id FROM holds ORDER BY hold_id LIMIT $2))
             AND coalesce(closed_at, expires_at) < $1
-        FOR UPDATE SKIP LOCKED)";
+        FOR UPDATE SKIP LOCKED))";
 
 /// Under a name that no user can have; nobody sees the row.
 const TRY_WRITE: &str = r"
@@ -66,6 +68,8 @@ pub(crate) struct PostgresLane {
     session: Session,
     /// `None` while somebody works with it, and after a failure until it is needed again.
     connection: Option<PgConnection>,
+    /// What the connection's session was told.
+    remembered: Remembered,
     /// One whose commit is still waited for.
     unsettled: Unsettled,
     reconnecting: Reconnecting,
@@ -78,14 +82,15 @@ pub(crate) struct PostgresTransaction<'lane> {
     connection: PgConnection,
     /// When the batch has to be done.
     deadline: Instant,
-    /// Whose accounts are locked by it.
-    locked: HashSet<String>,
+    /// The accounts that are locked by it.
+    locked: LockedAccounts,
 }
 
 impl PostgresLane {
     pub(super) fn new(session: Session, connection: PgConnection) -> Self {
         let (unsettled, reconnecting) = (Unsettled::default(), Reconnecting::default());
-        Self { session, connection: Some(connection), unsettled, reconnecting }
+        let remembered = Remembered::new(session.keeps_statements());
+        Self { session, connection: Some(connection), remembered, unsettled, reconnecting }
     }
 
     /// Takes the connection out, made anew where needed.
@@ -93,6 +98,7 @@ impl PostgresLane {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
+        self.remembered.forget();
         match self.unsettled.settle(&self.session).await? {
             Some(connection) => Ok(connection),
             None => self.reconnecting.connect(&self.session).await,
@@ -104,8 +110,8 @@ impl PostgresLane {
         wanted: &Wanted,
     ) -> Result<(Locked, PgConnection), DatabaseError> {
         let mut connection = self.take().await?;
-        sqlx::raw_sql(self.session.begin()).execute(&mut connection).await?;
-        let locked = lock(&mut connection, wanted).await?;
+        let begin = self.session.begin();
+        let locked = lock(&mut connection, &begin, &mut self.remembered, wanted).await?;
         Ok((locked, connection))
     }
 
@@ -193,7 +199,8 @@ impl Transaction for PostgresTransaction<'_> {
             self.roll_back().await;
             return Ok(());
         }
-        let writing = save(&mut self.connection, &changes, &self.locked, facts.now);
+        let remembered = &self.lane.remembered;
+        let writing = save(&mut self.connection, remembered, &changes, &self.locked, facts.now);
         match timeout_at(self.deadline, writing).await.unwrap_or_else(|_| Err(late())) {
             Ok(()) => {}
             Err(error @ DatabaseError::Retry(_)) => {
@@ -216,7 +223,7 @@ impl Lane for PostgresLane {
         let deadline = in_time(BATCH_TIMEOUT);
         let begun = timeout_at(deadline, self.try_begin(wanted)).await;
         let (locked, connection) = begun.unwrap_or_else(|_| Err(late()))?;
-        let Locked { facts, users: locked } = locked;
+        let Locked { facts, accounts: locked } = locked;
         Ok((facts, PostgresTransaction { lane: self, connection, deadline, locked }))
     }
 

@@ -9,6 +9,7 @@ mod instances;
 mod lanes;
 mod lost_connections;
 mod passwords;
+mod plans;
 mod poolers;
 mod restarts;
 mod surroundings;
