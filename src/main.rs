@@ -143,7 +143,13 @@ fn answer(text: &str) -> ExitCode {
 fn failure(config: &Config, error: &anyhow::Error) -> ExitCode {
     program::complain(&format!("{error:#}"));
     match &config.task {
-        _ if matches!(error.downcast_ref(), Some(OpenError::Url(_))) => ExitCode::from(EXIT_USAGE),
+        _ if matches!(
+            error.downcast_ref(),
+            Some(OpenError::Url(_) | OpenError::MigrationUrl(_))
+        ) =>
+        {
+            ExitCode::from(EXIT_USAGE)
+        }
         None | Some(Task::Serve) => ExitCode::FAILURE,
         Some(_) if error.is::<Differs>() => ExitCode::FAILURE,
         Some(_) => ExitCode::from(EXIT_NOT_DONE),
@@ -155,7 +161,8 @@ fn migration_target(url: &str, config: &Config) -> Result<PostgresDatabase, Stri
     match Database::from_url(url, config.engine_settings()) {
         Ok(Database::Postgres(target)) => Ok(target),
         Ok(Database::Sqlite(_)) => Err("migrate-to: must begin with postgres://".to_owned()),
-        Err(error) => Err(error.to_string().replace("DATABASE_URL", "migrate-to")),
+        Err(OpenError::Url(reason)) => Err(format!("migrate-to: {reason}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -131,7 +131,8 @@ impl Cluster {
         let (here, server) = (directory.path().display(), self.socket.path().display());
         let settings = format!(
             "[databases]\n* = host={server} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
-             auth_type = any\nlisten_port = 6432\nunix_socket_dir = {here}\nmax_client_conn = 200\n"
+             auth_type = any\nlisten_port = 6432\nunix_socket_dir = {here}\nmax_client_conn = 200\n\
+             ignore_startup_parameters = extra_float_digits\n"
         );
         let file = directory.path().join("pgbouncer.ini");
         fs::write(&file, settings)?;

@@ -29,7 +29,6 @@ const CALLED_MAX: i64 = 8;
 
 /// A database that may not exist yet.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a process has one or two of them")]
 pub(crate) enum Database {
     /// A file on this machine.
     Sqlite(SqliteDatabase),
@@ -39,19 +38,21 @@ pub(crate) enum Database {
 
 /// What only one of the engines cares about.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EngineSettings {
+pub(crate) struct EngineSettings<'a> {
     /// Most bytes of an SQLite file.
     pub max_bytes: Option<u64>,
     /// Connections that write to a PostgreSQL database at the same time.
     pub postgres_lanes: u16,
     /// What stands between the service and a PostgreSQL server.
     pub postgres_pooler: Pooler,
+    /// Where else a PostgreSQL database can be reached to be migrated.
+    pub postgres_migration_url: Option<&'a str>,
 }
 
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// What is written in. Operations of one user must all go to the same lane.
+    /// What is written in. Operations of one user go to the same lane, or wait for each other in the database.
     pub lanes: Vec<AnyLane>,
     /// What reads from it.
     pub reader: Reader,
@@ -62,13 +63,18 @@ impl Database {
     /// Nothing is opened yet.
     ///
     /// # Errors
-    /// [`OpenError::Url`] when it names none.
-    pub(crate) fn from_url(url: &str, settings: EngineSettings) -> Result<Self, OpenError> {
+    /// [`OpenError::Url`] when it names none, [`OpenError::MigrationUrl`] when that for migrations does not.
+    pub(crate) fn from_url(url: &str, settings: EngineSettings<'_>) -> Result<Self, OpenError> {
         if url.starts_with("sqlite:") {
             SqliteDatabase::from_url(url, settings.max_bytes).map(Self::Sqlite)
         } else if PostgresDatabase::is_named_by(url) {
             let (lanes, pooler) = (settings.postgres_lanes, settings.postgres_pooler);
-            PostgresDatabase::from_url(url, lanes, pooler).map(Self::Postgres)
+            let database = PostgresDatabase::from_url(url, lanes, pooler)?;
+            match settings.postgres_migration_url {
+                Some(over) => database.migrated_over(over, pooler),
+                None => Ok(database),
+            }
+            .map(Self::Postgres)
         } else {
             Err(OpenError::Url("must begin with sqlite:// or postgres://".to_owned()))
         }

@@ -12,6 +12,9 @@ pub(crate) enum OpenError {
     /// The URL names no database.
     #[error("DATABASE_URL: {0}")]
     Url(String),
+    /// The URL that migrations are to be run over names no PostgreSQL database.
+    #[error("BILLING_MIGRATION_DATABASE_URL: {0}")]
+    MigrationUrl(String),
     /// Made by a version of this program that knew more.
     #[error(
         "the database '{database}' was made by a newer version of token-billing (it has migration \

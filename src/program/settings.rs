@@ -159,6 +159,16 @@ pub(crate) struct Config {
     #[arg(long, env = "BILLING_PG_POOLER", default_value = "none", value_parser = pooler)]
     pub pg_pooler: Pooler,
 
+    /// The same PostgreSQL database by another way, which migrations take: directly to the server where
+    /// `DATABASE_URL` leads through a pooler, or as the owner of the tables. `migrate-to` makes its tables by it, too.
+    #[arg(
+        long,
+        env = "BILLING_MIGRATION_DATABASE_URL",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub migration_database_url: Option<String>,
+
     /// Most bytes an SQLite file may grow to, without its write-ahead log; purchases and chats are answered with 503 beyond.
     /// Unset, only the disk limits it.
     #[arg(long, env = "BILLING_DATABASE_MAX_BYTES")]
@@ -447,11 +457,12 @@ impl Config {
 
     /// What only one of the engines cares about.
     #[must_use]
-    pub(crate) const fn engine_settings(&self) -> EngineSettings {
+    pub(crate) fn engine_settings(&self) -> EngineSettings<'_> {
         EngineSettings {
             max_bytes: self.database_max_bytes,
             postgres_lanes: self.pg_lanes,
             postgres_pooler: self.pg_pooler,
+            postgres_migration_url: self.migration_database_url.as_deref(),
         }
     }
 

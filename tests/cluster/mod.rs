@@ -59,7 +59,7 @@ if ! [ -e "$directory/data" ]; then
     "$programs/initdb" --pgdata="$directory/data" --auth=trust --username=postgres \
         --encoding=UTF8 --no-locale --no-sync >/dev/null || exit
     printf '%s\n' "$roles" | "$programs/postgres" --single -D "$directory/data" postgres >/dev/null || exit
-    printf '%s\n' 'local all secured scram-sha-256' 'local all all trust' \
+    printf '%s\n' 'local all secured scram-sha-256' 'local all,replication all trust' \
         >"$directory/data/pg_hba.conf"
 fi
 "$programs/postgres" -D "$directory/data" "$@" &
@@ -104,7 +104,7 @@ CREATE ROLE secured LOGIN PASSWORD 'a-secret-password' IN ROLE billing";
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) directory: PathBuf,
-    options: Vec<&'static str>,
+    pub(crate) options: Vec<&'static str>,
     /// While it runs, and is not shared by a run of tests.
     pub(crate) keeper: Option<Child>,
 }
@@ -143,10 +143,7 @@ impl Cluster {
     /// A new server with options such as `fsync=on`.
     pub(crate) fn start_with(options: &[&'static str]) -> Self {
         let options = OPTIONS.iter().chain(options).copied().collect();
-        let directory = tempfile::Builder::new().prefix("billing-").tempdir_in(base());
-        let directory = directory.expect("a temporary directory can be made").keep();
-        give_away(&directory);
-        let mut cluster = Self { directory, options, keeper: None };
+        let mut cluster = Self { directory: new_directory(), options, keeper: None };
         cluster.keeper = Some(cluster.keep("", Stdio::piped()));
         cluster
     }
@@ -202,6 +199,14 @@ fn wait_until_ready(log: impl Read + Send + 'static) {
     thread::spawn(move || log.lines().map_while(Result::ok).for_each(drop));
 }
 
+/// A directory for a server.
+pub(crate) fn new_directory() -> PathBuf {
+    let directory = tempfile::Builder::new().prefix("billing-").tempdir_in(base());
+    let directory = directory.expect("a temporary directory can be made").keep();
+    give_away(&directory);
+    directory
+}
+
 /// A name for a database that none has yet.
 pub(crate) fn new_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -238,7 +243,7 @@ pub(crate) fn is_here() -> bool {
 }
 
 /// The folder of `initdb` and `postgres`. Says so when there is none, where nobody captures it.
-fn programs() -> Option<&'static Path> {
+pub(crate) fn programs() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND
         .get_or_init(|| {

@@ -42,6 +42,35 @@ pub(super) async fn migrate(
     Ok(())
 }
 
+/// Whether two connections lead to the same database: a lock that one of them takes, of its
+/// session's own number, is seen by the other.
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn is_same_database(
+    one: &mut PgConnection,
+    other: &mut PgConnection,
+    session: &Session,
+) -> Result<bool, sqlx::Error> {
+    let begin = session.begin_work(LOCK_PATIENCE);
+    sqlx::raw_sql(begin.clone()).execute(&mut *one).await?;
+    let mark =
+        format!("SELECT pid FROM pg_backend_pid() AS pid, pg_advisory_xact_lock({LOCK_KEY}, pid)");
+    let marked: i32 = sqlx::query_scalar(AssertSqlSafe(mark)).fetch_one(&mut *one).await?;
+    sqlx::raw_sql(begin).execute(&mut *other).await?;
+    let sees_mark = format!(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+             AND classid = {LOCK_KEY} AND CAST(objid AS bigint) = $1
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    );
+    let sees_mark = sqlx::query_scalar(AssertSqlSafe(sees_mark)).bind(i64::from(marked));
+    let seen = sees_mark.fetch_one(&mut *other).await?;
+    for connection in [one, other] {
+        sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+    }
+    Ok(seen)
+}
+
 async fn carry_out(
     connection: &mut PgConnection,
     migration: &Migration,

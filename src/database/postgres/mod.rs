@@ -65,6 +65,8 @@ pub(crate) struct PostgresDatabase {
     session: Session,
     name: String,
     lanes: u16,
+    /// By which way it is migrated, where that is another.
+    migrated_over: Option<Session>,
 }
 
 impl PostgresDatabase {
@@ -80,7 +82,20 @@ impl PostgresDatabase {
     /// [`OpenError::Url`] when it names none; it repeats nothing of the URL that may be a password.
     pub(crate) fn from_url(url: &str, lanes: u16, pooler: Pooler) -> Result<Self, OpenError> {
         let address = Address::of_url(url).map_err(OpenError::Url)?;
-        Ok(Self { session: Session::new(&address, pooler), name: address.name, lanes })
+        let session = Session::new(&address, pooler);
+        Ok(Self { session, name: address.name, lanes, migrated_over: None })
+    }
+
+    /// The same, migrated over another URL, which has to lead to it.
+    ///
+    /// # Errors
+    /// [`OpenError::MigrationUrl`] when that names none.
+    pub(crate) fn migrated_over(self, url: &str, pooler: Pooler) -> Result<Self, OpenError> {
+        if !Self::is_named_by(url) {
+            return Err(OpenError::MigrationUrl("must begin with postgres://".to_owned()));
+        }
+        let address = Address::of_url(url).map_err(OpenError::MigrationUrl)?;
+        Ok(Self { migrated_over: Some(Session::new(&address, pooler)), ..self })
     }
 
     /// What people call it, without user and password.
@@ -121,12 +136,37 @@ impl PostgresDatabase {
         self.check(&found)?;
         let session = self.session.in_schema(&found.schema);
         if !found.is_current() {
-            let migrated = migrating::migrate(&mut connection, &session).await;
-            migrated.map_err(|error| self.failed(&error))?;
+            self.migrate(&mut connection, &session).await?;
         }
         let named = naming::name_purchases(&mut connection, &session).await;
         named.map_err(|error| self.failed(&error))?;
         Ok((connection, session))
+    }
+
+    /// Migrates it, on this connection or on one of the other way to it.
+    async fn migrate(
+        &self,
+        connection: &mut PgConnection,
+        session: &Session,
+    ) -> Result<(), OpenError> {
+        let Some(over) = &self.migrated_over else {
+            let migrated = migrating::migrate(connection, session).await;
+            return migrated.map_err(|error| self.failed(&error));
+        };
+        let of_way = |error: sqlx::Error| {
+            self.refused(&format!("over BILLING_MIGRATION_DATABASE_URL: {}", describe(&error)))
+        };
+        let mut other = over.connect_to_work().await.map_err(of_way)?;
+        let same = migrating::is_same_database(&mut other, connection, session).await;
+        if !same.map_err(of_way)? {
+            return Err(self.refused(
+                "BILLING_MIGRATION_DATABASE_URL leads to another database than this one; nothing was changed",
+            ));
+        }
+        migrating::migrate(&mut other, &over.in_schema_of(session)).await.map_err(of_way)?;
+        // The server finds out by itself, too.
+        let _ = other.close().await;
+        Ok(())
     }
 
     /// A transaction that may take as long as it needs, on a connection as of [`Self::open_to_fill`].

@@ -99,6 +99,11 @@ impl Session {
         Self::at(Arc::clone(&self.hosts), self.pooler, Some(quoted.to_owned()))
     }
 
+    /// The same for tables that are where another has them.
+    pub(super) fn in_schema_of(&self, other: &Self) -> Self {
+        Self::at(Arc::clone(&self.hosts), self.pooler, other.schema.clone())
+    }
+
     fn at(hosts: Arc<Hosts>, pooler: Pooler, schema: Option<String>) -> Self {
         let first = SqlStr::from_static("");
         let mut session = Self { hosts, pooler, schema, begin: first.clone(), first };

@@ -76,10 +76,12 @@ const NEED_NOT_LAST: &str = "SET LOCAL synchronous_commit = off";
 const LAST_GIVEN: &str = "
     SELECT coalesce(pg_sequence_last_value(
         CAST(pg_get_serial_sequence('transactions', 'id') AS regclass)), 0)";
-/// Transactions that have taken ids and may not have written their entries: they hold this lock until they end.
+/// Transactions that have taken ids and may not have written their entries: they hold this lock until they end. So does
+/// whoever has just read the last id, where a read is a transaction.
 const WHO_TOOK_IDS: &str = "
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+        AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND relation = CAST(CAST(
             pg_get_serial_sequence('transactions', 'id') AS regclass) AS oid)";

@@ -1,12 +1,14 @@
 //! The throw-away PostgreSQL server, as these tests use it: stopped and started, with databases.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
+use rustix::process::geteuid;
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Connection, Database, to_the_end};
@@ -14,8 +16,8 @@ use super::{Connection, Database, to_the_end};
 #[path = "../../cluster/mod.rs"]
 mod server;
 
-use server::SOCKET;
 pub(crate) use server::{Cluster, NOBODY, OWNER, USER, is_here, new_name};
+use server::{SOCKET, new_directory, programs};
 
 /// A user who may do what the ordinary one may, but has to say the [`PASSWORD`].
 pub(crate) const SECURED: &str = "secured";
@@ -25,6 +27,36 @@ impl Cluster {
     /// A new server.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
+    }
+
+    /// A new server that follows another one. None where the program that copies a server is missing, and says so.
+    pub(crate) fn standby_of(primary: &Self) -> Option<Self> {
+        let real = programs().expect("looked for before").join("postgres").canonicalize();
+        let real = real.expect("it is there").with_file_name("pg_basebackup");
+        let path = env::var_os("PATH").unwrap_or_default();
+        let on_path = env::split_paths(&path).map(|folder| folder.join("pg_basebackup"));
+        let Some(program) = [real].into_iter().chain(on_path).find(|program| program.is_file())
+        else {
+            let _ = writeln!(std::io::stderr(), "\n!!! SKIPPED: there is no pg_basebackup !!!\n");
+            return None;
+        };
+        let directory = new_directory();
+        let mut copying = Command::new(program);
+        copying
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username", OWNER])
+            .arg("--host")
+            .arg(&primary.directory)
+            .arg("--pgdata")
+            .arg(directory.join("data"))
+            .current_dir(&directory);
+        if geteuid().is_root() {
+            copying.uid(NOBODY).gid(NOBODY);
+        }
+        let copied = copying.output().expect("pg_basebackup starts");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let mut cluster = Self { directory, options: primary.options.clone(), keeper: None };
+        cluster.start_again();
+        Some(cluster)
     }
 
     /// Starts the stopped server again, and waits until it takes connections.

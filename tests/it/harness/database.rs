@@ -12,7 +12,7 @@ use sqlx::{
 };
 use url::form_urlencoded;
 
-use super::{Connection, Engine, PATIENCE, Sessions, cluster, eventually};
+use super::{Cluster, Connection, Engine, PATIENCE, Sessions, cluster, eventually};
 
 /// Queries that find nothing in a sound database.
 const VIOLATIONS: [(&str, &str); 9] = [
@@ -150,6 +150,12 @@ impl Database {
             query.append_pair("port", &port.to_string());
         }
         format!("postgres://{user}@localhost/{}?{}", name(options), query.finish())
+    }
+
+    /// The one of the same name at another server.
+    pub(crate) fn on(&self, cluster: &Cluster) -> Self {
+        let Self::Postgres(options) = self else { panic!("SQLite has no servers") };
+        Self::Postgres(Box::new(options.as_ref().clone().socket(cluster.directory())))
     }
 
     /// What it is called; only a server's databases are called something.

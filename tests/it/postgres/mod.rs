@@ -4,6 +4,7 @@
 //! What holds on both engines is tested beside this folder.
 
 mod failed_starts;
+mod failover;
 mod holds;
 mod instances;
 mod lanes;
@@ -11,5 +12,6 @@ mod lost_connections;
 mod passwords;
 mod plans;
 mod poolers;
+mod quoting;
 mod restarts;
 mod surroundings;

@@ -5,13 +5,17 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Cluster, Home, Launch, Pooler, Reply, eventually, on_postgres, token::SECRET,
+    Client, Cluster, Engine, Home, Launch, Pooler, Reply, Server, eventually, on_postgres,
+    token::SECRET,
 };
 
 on_postgres![
     in_transaction_mode_two_instances_do_as_one,
     a_pooler_in_transaction_mode_that_nobody_told_of_is_refused,
     in_session_mode_limits_are_kept,
+    an_sqlite_database_is_moved_behind_a_pooler,
+    migrations_take_the_way_they_are_given,
+    migrations_are_not_run_on_another_database,
     a_start_without_a_session_says_so_and_stops_when_told,
 ];
 
@@ -111,6 +115,84 @@ async fn in_session_mode_limits_are_kept() {
     holder.close().await;
     client.add(1, "GPA.2").await.ok();
     drop(running);
+}
+
+async fn an_sqlite_database_is_moved_behind_a_pooler() {
+    if !Pooler::is_here() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "transaction", 20);
+    let home = Home::at(&cluster);
+    let mut source = Server::start(Engine::Sqlite);
+    source.client().add(100, "GPA.1").await.ok();
+    source.client().allocate(&[(MODEL, 40)]).await.ok();
+    let balance = source.client().balance().await;
+    source.stop().await;
+    let arguments = ["migrate-to", &pooler.url(&home.database)];
+    let untold = Launch::new().finish(source.directory(), &arguments).await;
+    assert_eq!((untold.code, untold.stderr.len()), (Some(3), 1), "{untold:?}");
+    assert!(untold.stderr[0].contains("BILLING_PG_POOLER=transaction"), "{untold:?}");
+    let told = Launch::new().set("BILLING_PG_POOLER", "transaction");
+    let moved = told.finish(source.directory(), &arguments).await;
+    assert_eq!((moved.code, moved.stderr.len()), (Some(0), 0), "{moved:?}");
+    let launch = pooler.given_to(&home.database, Launch::new());
+    let running = launch.start(home.directory.path());
+    assert_eq!(Client::new(running.address).balance().await, balance);
+    drop(running);
+}
+
+/// Who makes the tables, and lets the service have what it needs.
+const MOVER: &str = "
+    CREATE ROLE mover LOGIN;
+    GRANT USAGE, CREATE ON SCHEMA public TO mover;
+    ALTER DEFAULT PRIVILEGES FOR ROLE mover
+        GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO billing;
+    ALTER DEFAULT PRIVILEGES FOR ROLE mover GRANT USAGE, SELECT ON SEQUENCES TO billing";
+const OWNERS: &str = "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public'";
+
+async fn migrations_take_the_way_they_are_given() {
+    if !Pooler::is_here() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pooler = Pooler::start(&cluster, "transaction", 20);
+    let home = Home::at(&cluster);
+    let mut owner = home.database.connect_as_superuser().await;
+    owner.execute(MOVER).await;
+    owner.close().await;
+    let over = home.database.url().replace("postgres://billing@", "postgres://mover@");
+    let launch = pooler.given_to(&home.database, launch());
+    let launch = launch.set("BILLING_MIGRATION_DATABASE_URL", over);
+    for number in [1, 2] {
+        let running = launch.start(home.directory.path());
+        let client = Client::new(running.address).of("ann");
+        client.add(1, &format!("GPA.{number}")).await.ok();
+        assert_eq!(client.balance().await["credits"], number);
+        drop(running);
+    }
+    assert_eq!(home.database.texts(OWNERS).await, ["mover"]);
+}
+
+async fn migrations_are_not_run_on_another_database() {
+    let cluster = Cluster::start();
+    let (home, other) = (Home::at(&cluster), Home::at(&cluster));
+    let launch = home.launch().set("BILLING_MIGRATION_DATABASE_URL", other.database.url());
+    let failed = launch.fail_to_start(home.directory.path());
+    assert_eq!((failed.code, failed.stderr.len()), (Some(1), 1), "{failed:?}");
+    assert!(
+        failed.stderr[0].contains("BILLING_MIGRATION_DATABASE_URL leads to another"),
+        "{failed:?}"
+    );
+    for database in [&home.database, &other.database] {
+        assert!(database.texts(OWNERS).await.is_empty());
+    }
+    for url in ["sqlite://billing.db", "postgres://localhost:port/billing"] {
+        let launch = home.launch().set("BILLING_MIGRATION_DATABASE_URL", url);
+        let failed = launch.fail_to_start(home.directory.path());
+        assert_eq!((failed.code, failed.stderr.len()), (Some(2), 1), "{failed:?}");
+        assert!(failed.stderr[0].contains("BILLING_MIGRATION_DATABASE_URL"), "{failed:?}");
+    }
 }
 
 async fn a_start_without_a_session_says_so_and_stops_when_told() {
