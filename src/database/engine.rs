@@ -52,7 +52,7 @@ pub(crate) struct EngineSettings<'a> {
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// What is written in. Operations of one user go to the same lane, or wait for each other in the database.
+    /// What is written in. Operations of one user must all go to the same lane.
     pub lanes: Vec<AnyLane>,
     /// What reads from it.
     pub reader: Reader,

@@ -201,6 +201,8 @@ impl Session {
             // Of the connection to the pooler's machine, where there is one.
             all.push(format!("{set} tcp_user_timeout = {}", USER_TIMEOUT.as_millis()));
         }
+        // Where statements are sent whole, a NULL in a list is written so.
+        all.push(format!("{set} array_nulls = on"));
         all.extend(PLANS.map(|(name, value)| format!("{set} {name} = {value}")));
         all.push(lasting.config(DURABLE));
         self.common(lasting, all)
