@@ -40,8 +40,12 @@ struct Real {
 
 impl Real {
     fn at(url: &str, directory: TempDir) -> Self {
-        let settings =
-            EngineSettings { max_bytes: None, postgres_lanes: 1, postgres_pooler: Pooler::None };
+        let settings = EngineSettings {
+            max_bytes: None,
+            postgres_lanes: 1,
+            postgres_pooler: Pooler::None,
+            postgres_migration_url: None,
+        };
         let database = Database::from_url(url, settings).expect("a database's URL");
         Self { database, _directory: directory }
     }
