@@ -24,8 +24,8 @@ const LOCK_CREDITS: &str = "
     FROM credits WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
 /// `$1` users, `$2` whether prices are wanted, `$3` names of purchases, `$4` how many ids of entries,
-/// `$5` by when holds count or NULL, `$6` ids of holds. Ids are given
-/// under the lock, so that a user's entries go in their order, whichever instance writes them.
+/// `$5` by when holds count or NULL, `$6` ids of holds, `$7` users who may be being erased: those have no account. Ids are
+/// given under the lock, so that a user's entries go in their order, whichever instance writes them.
 macro_rules! besides_credits {
     () => {
         "SELECT 'tokens' AS source, user_id AS owner, model_id AS name, allocated_tokens AS amount
@@ -42,7 +42,9 @@ macro_rules! besides_credits {
          WHERE user_id = ANY($1) AND status = 'held' AND expires_at > $5
          UNION ALL
          SELECT 'hold', user_id, to_jsonb(holds)::text, held_tokens FROM holds
-         WHERE hold_id = ANY($6) AND user_id = ANY($1)"
+         WHERE hold_id = ANY($6) AND user_id = ANY($1)
+         UNION ALL
+         SELECT 'erasing', user_id, NULL, 0 FROM erasures WHERE user_id = ANY($7)"
     };
 }
 
@@ -105,6 +107,7 @@ pub(super) async fn lock(
     }
     let locked: Vec<&str> = users.iter().map(String::as_str).collect();
     find(connection, besides_credits!(), &locked, wanted, &mut found).await?;
+    reserve(connection, found.balances(&wanted.emptied), &mut found).await?;
     let about_stores = if wanted.is_about_stores() {
         let about_stores = purchases::lock(connection, wanted).await?;
         reserve(connection, about_stores.entries(wanted), &mut found).await?;
@@ -159,7 +162,8 @@ async fn find(
         .bind(purchases.collect::<Vec<_>>())
         .bind(number(wanted.entries))
         .bind(wanted.holds_at)
-        .bind(wanted.holds.iter().map(|(_, hold)| hold.to_string()).collect::<Vec<_>>());
+        .bind(wanted.holds.iter().map(|(_, hold)| hold.to_string()).collect::<Vec<_>>())
+        .bind(names(&wanted.users));
     for row in query.fetch_all(connection).await? {
         found.take(&FactRow::from_row(&row)?)?;
     }
