@@ -17,10 +17,7 @@ ALTER TABLE transactions DROP CONSTRAINT transactions_user_id_fkey;
 CREATE OR REPLACE FUNCTION transactions_never_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF starts_with(new.user_id, 'erased:')
-        AND new.user_id = (
-            SELECT users.user_id FROM erasures JOIN users ON users.id = erasures.account
-            WHERE erasures.user_id = old.user_id)
-        AND (old.type = 'purchase' OR new.metadata::text IS NOT DISTINCT FROM old.metadata::text)
+        AND (old.type = 'purchase' OR (old.metadata IS NULL AND new.metadata IS NULL))
         AND (new.transaction_id IS NOT DISTINCT FROM old.transaction_id
             OR (old.transaction_id IS NOT NULL AND starts_with(new.transaction_id, 'sha256:')))
         AND (new.id, new.type, new.amount, new.model_id, new.input_tokens, new.output_tokens,
@@ -33,7 +30,11 @@ BEGIN
             old.bonus_delta, old.shortfall_tokens, old.reverses, old.allocation_id, old.hold_id,
             old.reason, old.actor)
     THEN
-        RETURN new;
+        PERFORM FROM erasures JOIN users ON users.id = erasures.account
+        WHERE erasures.user_id = old.user_id AND users.user_id = new.user_id;
+        IF FOUND THEN
+            RETURN new;
+        END IF;
     END IF;
     RAISE EXCEPTION 'transactions are never changed' USING ERRCODE = 'integrity_constraint_violation';
 END

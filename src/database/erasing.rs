@@ -11,7 +11,7 @@ use super::{DatabaseError, purchase_names::RecordedPurchase, rows::row};
 use crate::domain::PurchaseName;
 
 /// Most rows that get their new name in one piece, or are deleted, which takes a few milliseconds.
-pub(super) const CHANGED_AT_ONCE: i64 = 512;
+pub(super) const CHANGED_AT_ONCE: i64 = 256;
 /// Most rows of all users that are looked through in one piece, where no index finds those of one.
 pub(super) const LOOKED_THROUGH_AT_ONCE: i64 = 4_096;
 /// Beyond the id of every hold.
@@ -89,14 +89,16 @@ const EMPTY_PURCHASES: &str = "
         token = CASE WHEN granted_at IS NOT NULL AND due_at IS NOT NULL THEN token END,
         due_at = CASE WHEN granted_at IS NOT NULL THEN due_at END,
         record = NULL, verified = NULL
-    WHERE id IN (SELECT id FROM purchases WHERE user_id = $1 ORDER BY id LIMIT $3)";
+    WHERE id IN (
+        SELECT id FROM purchases WHERE user_id >= $1 AND user_id <= $1 ORDER BY user_id, id LIMIT $3)";
 
 /// The next entries of `$1` that are neither consumption nor allocation, at most `$2`: [`RareEntry`]s.
 pub(super) const RARE_ENTRIES: &str = "
     SELECT id, user_id, transaction_id, coalesce(CAST(metadata AS TEXT), '') AS metadata,
         CAST(CASE WHEN type = 'purchase' THEN 1 ELSE 0 END AS bigint) AS is_purchase
     FROM transactions
-    WHERE user_id = $1 AND type <> 'consumption' AND type <> 'allocation' ORDER BY id LIMIT $2";
+    WHERE user_id >= $1 AND user_id <= $1 AND type <> 'consumption' AND type <> 'allocation'
+    ORDER BY user_id, id LIMIT $2";
 
 row! {
     /// An entry that may be a purchase.
@@ -175,12 +177,17 @@ pub(super) trait Erasure {
 }
 
 /// `$1` gets the name `$2` in at most `$3` rows, of allocations and of consumptions.
+///
+/// The name is asked for as a range here and above: PostgreSQL reads them in the order of the index that begins with it
+/// then. Where it knows that there is one name it may look through all rows in the order of their ids.
 const RENAME_ALLOCATIONS: &str = "
     UPDATE transactions SET user_id = $2 WHERE id IN (
-        SELECT id FROM transactions WHERE user_id = $1 AND type = 'allocation' ORDER BY id LIMIT $3)";
+        SELECT id FROM transactions
+        WHERE user_id >= $1 AND user_id <= $1 AND type = 'allocation' ORDER BY user_id, id LIMIT $3)";
 const RENAME_CONSUMPTIONS: &str = "
     UPDATE transactions SET user_id = $2 WHERE id IN (
-        SELECT id FROM transactions WHERE user_id = $1 AND type = 'consumption' ORDER BY id LIMIT $3)";
+        SELECT id FROM transactions
+        WHERE user_id >= $1 AND user_id <= $1 AND type = 'consumption' ORDER BY user_id, id LIMIT $3)";
 /// Sums of usage can be worked out again from the entries. (`$2` has to be spoken of.)
 const FORGET_SUMS: &str = "
     DELETE FROM usage_sums WHERE user_id <> $2 AND (user_id, quarter, model_id) IN (

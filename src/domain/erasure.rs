@@ -91,3 +91,121 @@ impl OperatorAct for Erase {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{
+        GiveCredits, HoldId, HoldStatus, Lots, OpenHold, ReturnTokens,
+        samples::{allocate, consume, credits, decide, facts_of_ann, model, tokens, user_id},
+    };
+
+    fn erase(forfeit: bool) -> Erase {
+        let reason = EntryReason::new("asked").expect("a reason");
+        Erase { name: UserId::erased(1), forfeit, reason }
+    }
+
+    /// Facts with what ann's allocations bought.
+    fn facts(amount: i64) -> Facts {
+        let mut facts = facts_of_ann(amount);
+        facts.accounts.of(&user_id("ann")).know_lots(Lots::default());
+        facts
+    }
+
+    #[test]
+    fn only_what_was_paid_for_is_asked_about() {
+        let mut facts = facts(0);
+        let reason = EntryReason::new("a gift").expect("a reason");
+        decide(&GiveCredits { credits: credits(100), reason }, &mut facts).expect("a gift");
+        decide(&allocate(&[("quick-a", 75)]), &mut facts).expect("it is paid");
+        decide(&erase(false), &mut facts).expect("all of it was given");
+        assert!(facts.accounts.of(&user_id("ann")).is_erasing());
+        assert_eq!(facts.erased, [(user_id("ann"), UserId::erased(1))]);
+    }
+
+    #[test]
+    fn holds_are_released_and_what_they_held_is_given_up() {
+        let mut facts = facts(75);
+        decide(&allocate(&[("quick-a", 75)]), &mut facts).expect("it is paid");
+        let hold = OpenHold {
+            id: HoldId::new(Uuid::from_u128(1)),
+            model: model("quick-a"),
+            tokens: tokens(999_999),
+            min_tokens: None,
+            ttl: TimeDelta::seconds(10),
+            max_holds: 1,
+        };
+        decide(&hold, &mut facts).expect("it is covered");
+        let remains =
+            Refusal::PaidBalanceRemains { credits: Credits::ZERO, tokens_worth: credits(75) };
+        assert_eq!(decide(&erase(false), &mut facts), Err(remains));
+        decide(&erase(true), &mut facts).expect("it is given up");
+        let account = facts.accounts.of(&user_id("ann"));
+        let closed: Vec<_> = account.holds().closed().map(|hold| hold.status).collect();
+        assert_eq!(closed, [HoldStatus::Released]);
+        assert_eq!(account.tokens()[&model("quick-a")], Tokens::ZERO);
+    }
+
+    proptest! {
+        /// Tokens are worth what returning all of them would bring, and then nothing is left but zeros.
+        #[test]
+        fn what_remains_is_what_returns_would_bring(
+            amount in 1_i64..5_000,
+            given in 0_i64..3_000,
+            bought in prop::collection::vec((0_usize..2, 1_i64..900), 0..5),
+            used in prop::collection::vec((0_usize..2, 0_i64..2_000_000), 0..5),
+        ) {
+            let models = ["quick-a", "think-a"];
+            let mut facts = facts(amount);
+            if given > 0 {
+                let reason = EntryReason::new("a gift").expect("a reason");
+                let gift = GiveCredits { credits: credits(given.into()), reason };
+                decide(&gift, &mut facts).expect("a gift");
+            }
+            for (model, spent) in bought {
+                // Some are refused.
+                let _ = decide(&allocate(&[(models[model], spent)]), &mut facts);
+            }
+            for (model, tokens) in used {
+                let _ = decide(&consume(models[model], tokens, 0), &mut facts);
+            }
+            let ann = user_id("ann");
+            let mut returned = facts_of(&mut facts);
+            let before = returned.accounts.of(&ann).funds();
+            for name in models {
+                let _ = decide(&ReturnTokens { model: model(name) }, &mut returned);
+            }
+            let after = returned.accounts.of(&ann).funds();
+            let paid = |funds: crate::domain::Funds| funds.total().beyond(funds.bonus());
+            let worth = paid(after).beyond(paid(before));
+            let expected = Refusal::PaidBalanceRemains { credits: paid(before), tokens_worth: worth };
+            match decide(&erase(false), &mut facts) {
+                Err(refusal) => prop_assert_eq!(refusal, expected),
+                Ok(_) => {
+                    prop_assert_eq!((paid(before), worth), (Credits::ZERO, Credits::ZERO));
+                    return Ok(());
+                }
+            }
+            decide(&erase(true), &mut facts).expect("it is given up");
+            let account = facts.accounts.of(&ann);
+            prop_assert_eq!(account.funds(), crate::domain::Funds::NONE);
+            prop_assert!(account.tokens().values().all(|tokens| *tokens == Tokens::ZERO));
+        }
+    }
+
+    /// The same facts once more.
+    fn facts_of(facts: &mut Facts) -> Facts {
+        let account = facts.accounts.of(&user_id("ann")).clone();
+        let ids = facts.accounts.ids().clone();
+        Facts {
+            accounts: crate::domain::Accounts::from_iter([account]).with_ids(ids),
+            prices: facts.prices.clone(),
+            limits: facts.limits,
+            ..Facts::default()
+        }
+    }
+}

@@ -40,7 +40,8 @@ const NOTE_HOLDS: &str = "UPDATE erasures SET swept_holds = $2 WHERE account = $
 /// `$1` the old name, `$2` how many.
 const FORGET_KEYS: &str = "
     DELETE FROM idempotency_keys WHERE id IN (
-        SELECT id FROM idempotency_keys WHERE user_id = $1 LIMIT $2)";
+        SELECT id FROM idempotency_keys WHERE user_id >= $1 AND user_id <= $1
+        ORDER BY user_id, key LIMIT $2)";
 
 const END: &str = "DELETE FROM erasures WHERE account = $1";
 
