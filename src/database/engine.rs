@@ -386,6 +386,23 @@ impl Reader {
         end.map_err(DatabaseError::of_read)
     }
 
+    /// Gives lines of all accounts with ids below one to `take`, newest first, each with its user.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`]; some lines may have been given by then.
+    pub(crate) async fn newest_lines(
+        &self,
+        limit: u16,
+        before: i64,
+        take: &mut (dyn FnMut(&str, &LedgerLine<'_>) + Send),
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let end = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.newest_lines(limit, before, take).await,
+            AnyReader::Postgres(reader) => reader.newest_lines(limit, before, take).await,
+        };
+        end.map_err(DatabaseError::of_read)
+    }
+
     /// What the user used in these stretches of time, part by part.
     ///
     /// # Errors
@@ -502,6 +519,9 @@ impl Reader {
             users: counted.users.unsigned_abs(),
             purchases: by_state.into_iter().filter(|(_, count)| *count > 0).collect(),
             oldest_waiting_at: purchases.oldest_waiting,
+            acknowledgements_due: purchases.unacknowledged,
+            oldest_acknowledgement_at: purchases.oldest_unacknowledged,
+            unconfirmed: purchases.unconfirmed,
             credits_shortfall: counted.shortfall,
         })
     }

@@ -13,6 +13,9 @@ pub(super) const COLUMNS: &str =
 /// What takes the lines, one by one.
 pub(super) type Take<'a> = &'a mut (dyn FnMut(&LedgerLine<'_>) + Send);
 
+/// The same of lines of all accounts, each with its user.
+pub(super) type TakeOfAll<'a> = &'a mut (dyn FnMut(&str, &LedgerLine<'_>) + Send);
+
 /// The kind called so.
 pub(super) fn kind(name: &str) -> Result<EntryKind, DatabaseError> {
     EntryKind::from_name(name)

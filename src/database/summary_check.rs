@@ -207,16 +207,26 @@ impl Sums {
 
     /// Tells where `kept` is not as it must be. What is nothing need not be kept, and may be.
     fn compare(mut self, kept: &Self, audit: &mut Audit) {
-        if self.totals != kept.totals {
-            let [expected, found] = [&self, kept].map(|sums| format!("{:?}", sums.totals));
-            audit.add(Difference::wrong_summary("totals", &expected, found));
+        for ((name, expected), (_, found)) in
+            self.totals.named().into_iter().zip(kept.totals.named())
+        {
+            if expected != found {
+                let what = format!("all {name}");
+                audit.add(Difference::wrong_summary(
+                    &what,
+                    &expected.to_string(),
+                    found.to_string(),
+                ));
+            }
         }
+        let told = |(sold, arrivals): &(i64, Arrivals)| {
+            format!("{sold} credits sold, users come {:?}", arrivals.counts())
+        };
         for (quarter, found) in &kept.quarters {
             let expected = self.quarters.remove(quarter).unwrap_or_default();
             if expected != *found {
                 let what = format!("quarter of an hour {quarter}");
-                let [expected, found] = [&expected, found].map(|sums| format!("{sums:?}"));
-                audit.add(Difference::wrong_summary(&what, &expected, found));
+                audit.add(Difference::wrong_summary(&what, &told(&expected), told(found)));
             }
         }
         for ((quarter, model), found) in &kept.tokens {
@@ -234,7 +244,7 @@ impl Sums {
             self.quarters.into_iter().filter(|(_, sums)| *sums != <(i64, Arrivals)>::default())
         {
             let what = format!("quarter of an hour {quarter}");
-            audit.add(Difference::wrong_summary(&what, &format!("{sums:?}"), "none".to_owned()));
+            audit.add(Difference::wrong_summary(&what, &told(&sums), "none".to_owned()));
         }
         for ((quarter, model), tokens) in self.tokens.into_iter().filter(|(_, tokens)| *tokens != 0)
         {

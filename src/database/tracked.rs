@@ -241,8 +241,8 @@ pub(super) const MAKE_DUE: &str = "
 /// How many are made due at once.
 pub(super) const MADE_DUE_AT_ONCE: i64 = 256;
 
-/// How many purchases there are of each store and state, and since when the oldest waits; and of those granted
-/// whose store was not told yet.
+/// How many purchases there are of each store and state, and since when the oldest waits; of those granted, whose store
+/// was not told yet; and of those that wait, which their store did not confirm the last time.
 pub(super) const COUNTS: &str = "
     SELECT store, state, count(*) AS purchases, CAST(min(received_at) AS TEXT) AS oldest
     FROM purchases GROUP BY store, state
@@ -251,6 +251,10 @@ pub(super) const COUNTS: &str = "
     FROM purchases
     WHERE store = 'google' AND granted_at IS NOT NULL AND acknowledged_at IS NULL
         AND due_at IS NOT NULL
+    GROUP BY store
+    UNION ALL
+    SELECT store, 'unconfirmed', count(*), CAST(min(received_at) AS TEXT)
+    FROM purchases WHERE state = 'received' AND attempts > 0
     GROUP BY store";
 
 row! {
@@ -274,6 +278,8 @@ pub(crate) struct PurchaseCounts {
     pub unacknowledged: u64,
     /// When the oldest of those was granted.
     pub oldest_unacknowledged: Option<chrono::DateTime<chrono::Utc>>,
+    /// Purchases that wait and that their store did not confirm the last time, of each store that there are any of.
+    pub unconfirmed: Vec<(Store, u64)>,
 }
 
 impl PurchaseCounts {
@@ -289,6 +295,10 @@ impl PurchaseCounts {
                 continue;
             }
             let store = Store::from_name(&store);
+            if let (Some(store), "unconfirmed") = (store, state.as_str()) {
+                counts.unconfirmed.push((store, purchases.unsigned_abs()));
+                continue;
+            }
             let state = PurchaseState::ALL.into_iter().find(|known| known.name() == state);
             let (Some(store), Some(state)) = (store, state) else { continue };
             counts.by_state.push((store, state, purchases.unsigned_abs()));

@@ -31,6 +31,11 @@ impl Arrivals {
         longer.fold(long_ago, |sum, users| sum.saturating_add(*users))
     }
 
+    /// As many as had last done so as many quarters before as the place says.
+    pub(crate) fn counts(&self) -> &[i64] {
+        &self.0
+    }
+
     fn change(&mut self, gap: Option<i64>, by: i64) {
         let place = gap.and_then(|gap| usize::try_from(gap).ok()).unwrap_or(0);
         if self.0.len() <= place {

@@ -74,48 +74,19 @@ impl Operation for Hear {
     }
 
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<Heard>, Refusal> {
-        let now = facts.now;
-        let found = facts.purchases.find(&self.keys);
-        let found: Vec<usize> =
-            found.into_iter().filter(|place| self.is_about(facts.purchases.at(*place))).collect();
-        let granted = found.iter().find(|place| facts.purchases.at(**place).is_granted());
-        let place = if let Some(place) = granted.or_else(|| found.first()) {
-            *place
-        } else {
-            let key = self.keys.first().expect("whoever tells of a purchase names it");
-            facts.purchases.add(TrackedPurchase::unclaimed(key.clone(), self.store, now))
-        };
+        let place = self.place(facts);
         let owner = facts.purchases.at(place).user.clone();
         if let Some(owner) = owner.filter(|owner| owner != user) {
             return Ok(Applied::before(Heard::OfAnother(owner)));
         }
-        let Facts { purchases, products, accounts, entries, inbox, .. } = facts;
-        let mut purchase = purchases.at(place).clone();
-        self.tell(&mut purchase, products);
-        if let Some(believed) = &self.believed
-            && purchase.may_be_believed()
-            && !purchases.have_entry(believed.entry)
-        {
-            purchase.take_over(believed, user, entries);
-        }
-        let booking = if purchase.is_granted() {
-            purchase.count_refund();
-            let booking = take_back::settle(user, &mut purchase, accounts, now)?;
-            purchase.forget_what_is_gone();
-            booking
-        } else {
-            purchase.follow_refund(now);
-            take_back::Booking::default()
-        };
-        if matches!(self.news, News::Changed(_)) {
-            purchase.wake(now);
-        }
+        let mut purchase = facts.purchases.at(place).clone();
+        let booking = self.book(user, &mut purchase, facts)?;
         for key in &self.keys {
-            purchases.add_key(key.clone(), place);
+            facts.purchases.add_key(key.clone(), place);
         }
         let may_be_believed = purchase.may_be_believed();
         if let Some(id) = self.ends.as_ref().filter(|_| !may_be_believed) {
-            inbox.end(id, NOTED);
+            facts.inbox.end(id, NOTED);
         }
         let heard = Heard::Noted {
             id: purchase.id,
@@ -127,7 +98,7 @@ impl Operation for Hear {
             missing: booking.missing,
             given_back: booking.given_back,
         };
-        *purchases.change(place) = purchase;
+        *facts.purchases.change(place) = purchase;
         Ok(Applied::now(heard))
     }
 }
@@ -141,6 +112,49 @@ impl Hear {
             }
             News::Changed(_) | News::Refunded(_) => true,
         }
+    }
+
+    /// The purchase that is told of, a granted one first; an unclaimed one, where none is known.
+    fn place(&self, facts: &mut Facts) -> usize {
+        let purchases = &mut facts.purchases;
+        let mut found = purchases.find(&self.keys);
+        found.retain(|place| self.is_about(purchases.at(*place)));
+        let granted = found.iter().find(|place| purchases.at(**place).is_granted());
+        if let Some(place) = granted.or_else(|| found.first()) {
+            return *place;
+        }
+        let key = self.keys.first().expect("whoever tells of a purchase names it");
+        purchases.add(TrackedPurchase::unclaimed(key.clone(), self.store, facts.now))
+    }
+
+    /// Writes down what is told, and books what follows from it.
+    fn book(
+        &self,
+        user: &UserId,
+        purchase: &mut TrackedPurchase,
+        facts: &mut Facts,
+    ) -> Result<take_back::Booking, Refusal> {
+        let Facts { purchases, products, accounts, entries, now, .. } = facts;
+        self.tell(purchase, products);
+        if let Some(believed) = &self.believed
+            && purchase.may_be_believed()
+            && !purchases.have_entry(believed.entry)
+        {
+            purchase.take_over(believed, user, entries);
+        }
+        let booking = if purchase.is_granted() {
+            purchase.count_refund();
+            let booking = take_back::settle(user, purchase, accounts, *now)?;
+            purchase.forget_what_is_gone();
+            booking
+        } else {
+            purchase.follow_refund(*now);
+            take_back::Booking::default()
+        };
+        if matches!(self.news, News::Changed(_)) {
+            purchase.wake(*now);
+        }
+        Ok(booking)
     }
 
     fn tell(&self, purchase: &mut TrackedPurchase, products: &ProductList) {

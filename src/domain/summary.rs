@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{Arrivals, DateRange, EntryKind, Periods, PurchaseState, UsageBy};
+use super::{Arrivals, DateRange, EntryKind, Periods, PurchaseState, Store, UsageBy};
 
 /// Sums of entries, each of amounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +36,18 @@ pub(crate) struct AlikeEntries {
 }
 
 impl SummaryTotals {
+    /// Each by what it is the sum of.
+    pub(crate) const fn named(&self) -> [(&'static str, i64); 6] {
+        [
+            ("credits sold", self.credits_sold),
+            ("credits given", self.credits_given),
+            ("credits allocated", self.credits_allocated),
+            ("credits refunded", self.credits_refunded),
+            ("tokens consumed", self.tokens_consumed),
+            ("tokens short", self.tokens_shortfall),
+        ]
+    }
+
     /// Adds entries, or takes them out again if `by` is -1. `None` where a sum is too large.
     #[must_use]
     pub(crate) fn changed_by(mut self, entries: &AlikeEntries, by: i64) -> Option<Self> {
@@ -142,6 +154,12 @@ pub(crate) struct SummaryCounts {
     pub purchases: Vec<(PurchaseState, u64)>,
     /// When the oldest purchase came that waits for its store's word, or for somebody to look.
     pub oldest_waiting_at: Option<DateTime<Utc>>,
+    /// Granted purchases whose store was not told yet that they were delivered.
+    pub acknowledgements_due: u64,
+    /// When the oldest of those was granted.
+    pub oldest_acknowledgement_at: Option<DateTime<Utc>>,
+    /// Purchases that their store did not confirm the last time it was asked, of each store.
+    pub unconfirmed: Vec<(Store, u64)>,
     /// Credits of refunds that could not be taken.
     pub credits_shortfall: i64,
 }

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const MODEL: &str = "model";
+const MODEL: &str = "gemini-2.0-flash";
 /// The user, and the store transaction, of the operation that is at fault.
 const EVE: &str = "eve";
 const BAD: &str = "bad";
@@ -48,7 +48,7 @@ enum Ruin {
 
 /// What is committed, and what happens to those who use it.
 #[derive(Debug, Default)]
-struct Disk {
+pub(super) struct Disk {
     entries: HashMap<UserId, Vec<Entry>>,
     granted: HashMap<PurchaseName, UserId>,
     /// The store transactions of the operations in each call of `begin` or `save`, in order.
@@ -163,13 +163,13 @@ impl Disk {
 }
 
 /// The lane to the disk. Its first `begin` says that it has begun, and waits to go on.
-struct FakeLane {
-    disk: Arc<Mutex<Disk>>,
-    gate: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
+pub(super) struct FakeLane {
+    pub(super) disk: Arc<Mutex<Disk>>,
+    pub(super) gate: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
 /// A transaction with the store transactions of its operations.
-struct FakeTransaction<'lane>(&'lane Mutex<Disk>, Vec<String>);
+pub(super) struct FakeTransaction<'lane>(&'lane Mutex<Disk>, Vec<String>);
 
 fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
     disk.lock().expect("nothing panics while it holds the disk")
@@ -255,11 +255,11 @@ impl Operation for Trial {
     }
 }
 
-fn model() -> ModelId {
+pub(super) fn model() -> ModelId {
     ModelId::new(MODEL).expect("a valid name")
 }
 
-fn user(name: &str) -> UserId {
+pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid name")
 }
 

@@ -20,6 +20,8 @@ mod chores_test;
 mod death_test;
 #[cfg(test)]
 mod fault_test;
+#[cfg(test)]
+mod lanes_test;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

@@ -22,22 +22,22 @@ const CHANGE_MAX_CHARS: usize = 160;
 
 /// A line of the log, as the API tells it.
 #[derive(Debug, Deserialize)]
-pub(super) struct LogLine {
-    pub(super) at: String,
-    pub(super) actor: String,
-    pub(super) action: String,
-    pub(super) user_id: Option<String>,
+struct LogLine {
+    at: String,
+    actor: String,
+    action: String,
+    user_id: Option<String>,
     #[serde(default)]
     before: Value,
     #[serde(default)]
     after: Value,
     #[serde(default)]
-    pub(super) reason: String,
+    reason: String,
 }
 
 impl LogLine {
     /// What it was before, and after.
-    pub(super) fn change(&self) -> String {
+    fn change(&self) -> String {
         let (before, after) = (plain(&self.before), plain(&self.after));
         let whole = match (before.is_empty(), after.is_empty()) {
             (true, true) => String::new(),

@@ -13,6 +13,7 @@ mod failure;
 mod forms;
 mod frame;
 mod guard;
+mod ledger;
 mod links;
 mod log;
 mod login;
@@ -20,6 +21,7 @@ mod numbers;
 mod overview;
 mod prices;
 mod products;
+mod purchase_acts;
 mod purchases;
 mod reports;
 mod room;
@@ -77,7 +79,8 @@ fn router(room: Room) -> Router {
         .route("/user/ledger.csv", get(user::csv))
         .route("/user/{act}", get(user_acts::form).post(user_acts::send))
         .route("/purchases", get(purchases::page))
-        .route("/purchase/{act}", get(purchases::form).post(purchases::send))
+        .route("/purchase", get(purchases::one))
+        .route("/purchase/{act}", get(purchase_acts::form).post(purchase_acts::send))
         .route("/prices", get(prices::page))
         .route("/price", get(prices::form).post(prices::send))
         .route("/product", get(products::form).post(products::send))

@@ -11,15 +11,14 @@ use super::{
     charts::Chart,
     failure::Failure,
     frame::{Frame, Section},
-    links,
-    log::LogLine,
-    numbers,
+    ledger::Line,
+    links, numbers,
     visitor::Visitor,
     words::{Words, filled},
 };
 
-/// Newest lines of the log that are shown.
-const LOG_LINES: u8 = 8;
+/// How many of the newest lines of all ledgers are shown.
+const NEWEST: u8 = 8;
 
 /// The whole, as the API tells it.
 #[derive(Debug, Deserialize)]
@@ -31,6 +30,8 @@ pub(super) struct Summary {
     days: Vec<DaySums>,
     pub(super) purchases: BTreeMap<String, i64>,
     oldest_waiting_at: Option<String>,
+    acknowledgements: Acknowledgements,
+    unconfirmed: BTreeMap<String, i64>,
     pub(super) database: Database,
     pub(super) version: String,
     pub(super) verify: Verify,
@@ -49,6 +50,12 @@ struct Credits {
 struct Tokens {
     consumed: i64,
     shortfall: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Acknowledgements {
+    due: i64,
+    oldest_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +92,15 @@ struct Overview {
     attention: Vec<Attention>,
     sold: Chart,
     used: Chart,
-    log: Vec<LogLine>,
+    newest: Vec<Newest>,
+}
+
+/// A line of somebody's ledger, as the API tells it.
+#[derive(Debug, Deserialize)]
+struct Newest {
+    user_id: String,
+    #[serde(flatten)]
+    line: Line,
 }
 
 struct Tile {
@@ -112,9 +127,9 @@ struct Attention {
 /// The page.
 pub(super) async fn page(visitor: Visitor) -> Result<Page<impl Template>, Failure> {
     let summary = Call::get("/api/billing/operator/summary?days=30");
-    let log = Call::get(format!("/api/billing/operator/log?limit={LOG_LINES}"));
-    let (summary, log) =
-        tokio::try_join!(visitor.tell::<Summary>(summary), visitor.tell::<Items<_>>(log))?;
+    let newest = Call::get(format!("/api/billing/operator/ledger?limit={NEWEST}"));
+    let (summary, newest) =
+        tokio::try_join!(visitor.tell::<Summary>(summary), visitor.tell::<Items<_>>(newest))?;
     let words = visitor.words;
     let days: Vec<_> =
         summary.days.iter().map(|day| (day.day.clone(), day.tokens.clone())).collect();
@@ -126,7 +141,7 @@ pub(super) async fn page(visitor: Visitor) -> Result<Page<impl Template>, Failur
         attention: attention(&summary, words),
         sold: Chart::of_one(words.chart_sold, words.credits, sold),
         used: Chart::by_name(words.chart_tokens, words.others, &days),
-        log: log.items,
+        newest: newest.items,
     }))
 }
 
@@ -148,27 +163,31 @@ fn tiles(summary: &Summary, words: &'static Words) -> [Tile; 8] {
 
 fn attention(summary: &Summary, words: &'static Words) -> Vec<Attention> {
     let purchases = |state| summary.purchases.get(state).copied().unwrap_or_default();
-    let waiting = |sentence, state, page| {
-        let count = purchases(state);
+    let waiting = |sentence, count: i64, since: Option<&String>, page| {
         let text = filled(sentence, &[&numbers::grouped(count)]);
-        (count > 0).then_some(Attention { text, more: None, page, bad: false })
+        let more = since.map(|at| filled(words.oldest_waits, &[&numbers::time(at)]));
+        (count > 0).then_some(Attention { text, more, page, bad: false })
     };
+    let reviews = waiting(words.reviews_wait, purchases("review"), None, "/purchases?state=review");
     let oldest = summary.oldest_waiting_at.as_ref();
-    let since = oldest.map(|at| filled(words.oldest_waits, &[&numbers::time(at)]));
-    let reviews = waiting(words.reviews_wait, "review", "/purchases?state=review");
-    let received = waiting(words.received_wait, "received", "/purchases?state=received")
-        .map(|item| Attention { more: since, ..item });
-    let differs = (summary.verify.ok == Some(false)).then(|| Attention {
-        text: words.verify_failed.to_owned(),
+    let received = purchases("received");
+    let received = waiting(words.received_wait, received, oldest, "/purchases?state=received");
+    let Acknowledgements { due, oldest_at } = &summary.acknowledgements;
+    let untold =
+        waiting(words.acknowledgements_wait, *due, oldest_at.as_ref(), "/purchases?state=granted");
+    let unconfirmed = summary.unconfirmed.iter().map(|(store, count)| Attention {
+        text: filled(words.store_errors, &[store, &numbers::grouped(*count)]),
         more: None,
-        page: "/system",
+        page: "/purchases?state=received",
         bad: true,
     });
-    let unverified = (summary.verify.state == "never").then(|| Attention {
-        text: words.verify_never.to_owned(),
-        more: None,
-        page: "/system",
-        bad: false,
-    });
-    [differs, reviews, received, unverified].into_iter().flatten().collect()
+    let verification = |text: &str, bad| {
+        Some(Attention { text: text.to_owned(), more: None, page: "/system", bad })
+    };
+    let verification = match (summary.verify.ok, summary.verify.state.as_str()) {
+        (Some(false), _) => verification(words.verify_failed, true),
+        (_, "never") => verification(words.verify_never, false),
+        _ => None,
+    };
+    unconfirmed.chain([reviews, received, untold, verification].into_iter().flatten()).collect()
 }

@@ -1,23 +1,20 @@
-//! Purchases that the stores confirm: by state, with the queue of those that wait for an operator's decision.
+//! Purchases that the stores confirm: by state, with the queue of those that wait for an operator's decision; and all
+//! that is known of one.
 
 use askama::Template;
-use axum::{
-    extract::{Path, RawQuery, rejection::PathRejection},
-    response::{IntoResponse, Response},
-};
+use axum::extract::RawQuery;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    answer::{Page, sent_back},
-    calls::{Call, Refused},
-    changes::Change,
+    answer::Page,
+    calls::Call,
     failure::Failure,
-    forms::{Field, Fields, reason},
+    forms::Fields,
     frame::{Frame, Section},
     links, numbers,
-    visitor::{Visitor, see},
-    words::Words,
+    purchase_acts::Act,
+    visitor::Visitor,
 };
 
 /// Purchases of a page.
@@ -72,87 +69,17 @@ impl Purchase {
 
     /// What may be done with it.
     pub(super) fn acts(&self) -> impl Iterator<Item = Act> {
-        let state = self.state.clone();
-        Act::ALL.into_iter().filter(move |act| act.states().contains(&state.as_str()))
+        Act::possible_in(&self.state)
+    }
+
+    /// Its page.
+    pub(super) fn page(&self) -> String {
+        page_of(&self.id.to_string())
     }
 
     /// What the store said, or why it waits.
     pub(super) fn said(&self) -> &str {
         self.reason.as_deref().unwrap_or_default()
-    }
-}
-
-/// What an operator does with a purchase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    Approve,
-    Reject,
-    Retry,
-    Refund,
-}
-
-impl Act {
-    const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::Retry, Self::Refund];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Reject => "reject",
-            Self::Retry => "retry",
-            Self::Refund => "refund",
-        }
-    }
-
-    pub(super) const fn title(self, words: &'static Words) -> &'static str {
-        match self {
-            Self::Approve => words.approve,
-            Self::Reject => words.reject,
-            Self::Retry => words.retry,
-            Self::Refund => words.refund,
-        }
-    }
-
-    /// Its form, for a purchase.
-    pub(super) fn form(self, purchase: &Purchase) -> String {
-        let id = purchase.id.to_string();
-        let query = [("id", id.as_str()), ("state", purchase.state.as_str())];
-        links::with(&format!("/purchase/{}", self.name()), &query)
-    }
-
-    const fn hint(self, words: &'static Words) -> &'static str {
-        match self {
-            Self::Approve => words.approve_hint,
-            Self::Reject => words.reject_hint,
-            Self::Retry => words.retry_hint,
-            Self::Refund => words.refund_hint,
-        }
-    }
-
-    /// In which states it is possible.
-    const fn states(self) -> &'static [&'static str] {
-        match self {
-            Self::Approve | Self::Reject => &["review"],
-            Self::Retry => &["received", "pending", "review"],
-            Self::Refund => &["granted"],
-        }
-    }
-
-    const fn takes_credits(self) -> bool {
-        matches!(self, Self::Approve | Self::Refund)
-    }
-
-    pub(super) const fn is_grave(self) -> bool {
-        matches!(self, Self::Reject | Self::Refund)
-    }
-
-    /// The state that it leads to, where that is known.
-    const fn leads_to(self, words: &'static Words) -> &'static str {
-        match self {
-            Self::Approve => words.state_granted,
-            Self::Reject => words.state_refused,
-            Self::Retry => "…",
-            Self::Refund => words.state_refunded,
-        }
     }
 }
 
@@ -181,126 +108,81 @@ pub(super) async fn page(
     Ok(Page(PurchasesPage { frame, states: STATES, state: state.to_owned(), purchases, older }))
 }
 
+/// All that is known of a purchase, as the API tells it.
+#[derive(Debug, Deserialize)]
+struct Known {
+    #[serde(flatten)]
+    purchase: Purchase,
+    purchased_at: Option<String>,
+    granted_at: Option<String>,
+    acknowledged_at: Option<String>,
+    consumed_at: Option<String>,
+    due_at: Option<String>,
+    attempts: i64,
+    refunded_by_store: i64,
+    refunded_by_operator: i64,
+    taken_credits: i64,
+    shortfall_credits: i64,
+    verified: Option<Value>,
+}
+
 #[derive(Template)]
-#[template(path = "purchase_act.html")]
-struct ActPage {
+#[template(path = "purchase.html")]
+struct PurchasePage {
     frame: Frame,
-    act: Act,
-    id: String,
-    state: String,
-    /// The purchase, where it is still among the newest of its state.
-    purchase: Option<Purchase>,
-    credits: Field,
-    reason: Field,
-    key: String,
-    changes: Vec<Change>,
-    confirming: bool,
-    failure: Option<String>,
+    known: Known,
 }
 
-impl ActPage {
-    /// The list that the form came from.
-    fn back(&self) -> String {
-        links::with("/purchases", &[("state", &self.state)])
+impl PurchasePage {
+    /// When what happened to it.
+    fn times(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let (words, known) = (self.frame.words, &self.known);
+        let times = [
+            (words.created, Some(&known.purchase.received_at)),
+            (words.purchased, known.purchased_at.as_ref()),
+            (words.granted, known.granted_at.as_ref()),
+            (words.acknowledged, known.acknowledged_at.as_ref()),
+            (words.consumed_at_store, known.consumed_at.as_ref()),
+            (words.due, known.due_at.as_ref()),
+        ];
+        times.into_iter().filter_map(|(name, at)| Some((name, at?.as_str())))
     }
 
-    fn check(&mut self, words: &'static Words) {
-        let number = self.credits.number();
-        if !self.credits.value.is_empty() && number.is_none_or(|credits| credits < 1) {
-            self.credits.wrong(words.not_positive);
-        }
-        reason(&mut self.reason, words);
+    /// What went back of it, in credits.
+    fn refunds(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let (words, known) = (self.frame.words, &self.known);
+        let refunds = [
+            (words.refunded_by_store, known.refunded_by_store),
+            (words.refunded_by_operator, known.refunded_by_operator),
+            (words.taken, known.taken_credits),
+            (words.credits_short, known.shortfall_credits),
+        ];
+        refunds.into_iter().filter(|(_, credits)| *credits != 0)
     }
 
-    fn call(&self) -> Call {
-        let mut body = json!({"reason": self.reason.value});
-        if let Some(credits) = self.credits.number().filter(|_| self.act.takes_credits()) {
-            body["credits"] = credits.into();
-        }
-        let (id, act) = (links::segment(&self.id), self.act.name());
-        Call::post(format!("/api/billing/operator/purchases/{id}/{act}"), &self.key, body)
-    }
-
-    fn refused(&mut self, refused: Refused) {
-        let mut elsewhere = refused.problems.is_empty();
-        for (name, text) in refused.problems {
-            match name.as_str() {
-                "reason" => self.reason.wrong(text),
-                "credits" => self.credits.wrong(text),
-                _ => elsewhere = true,
-            }
-        }
-        self.failure = elsewhere.then_some(refused.text);
-        self.confirming = false;
-        self.key = Fields::default().key();
+    /// What its store said, as people read JSON.
+    fn verified(&self) -> Option<String> {
+        self.known.verified.as_ref().map(|said| format!("{said:#}"))
     }
 }
 
-async fn begun(
-    visitor: &Visitor,
-    act: Result<Path<String>, PathRejection>,
-    fields: &Fields,
-) -> Result<ActPage, Failure> {
-    let Path(name) = act.map_err(|_| Failure::NotFound)?;
-    let act = Act::ALL.into_iter().find(|act| act.name() == name).ok_or(Failure::NotFound)?;
-    let (id, state) = (fields.get("id").to_owned(), fields.get("state").to_owned());
-    let asked = [("limit", PURCHASES), ("state", state.as_str())];
-    let call = Call::get(links::with("/api/billing/operator/purchases", &asked));
-    let (purchases, _) = visitor.list::<Purchase>(call).await?;
-    Ok(ActPage {
-        frame: Frame::new(visitor, Section::Purchases, act.title(visitor.words)),
-        act,
-        purchase: purchases.into_iter().find(|purchase| purchase.id.to_string() == id),
-        id,
-        state,
-        credits: Field::of(fields.get("credits")),
-        reason: Field::of(fields.get("reason")),
-        key: fields.key(),
-        changes: Vec::new(),
-        confirming: false,
-        failure: None,
-    })
+/// The address of the page of a purchase.
+pub(super) fn page_of(id: &str) -> String {
+    links::with("/purchase", &[("id", id)])
 }
 
-/// The form.
-pub(super) async fn form(
+/// Asks for a purchase by its id.
+pub(super) fn call_of(id: &str) -> Call {
+    Call::get(format!("/api/billing/operator/purchases/{}", links::segment(id)))
+}
+
+/// The page of one.
+pub(super) async fn one(
     visitor: Visitor,
-    act: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let fields = Fields::of_query(query.as_deref());
-    Ok(Page(begun(&visitor, act, &fields).await?).into_response())
-}
-
-/// What was filled in: looked at a second time, then done.
-pub(super) async fn send(
-    visitor: Visitor,
-    act: Result<Path<String>, PathRejection>,
-    fields: Fields,
-) -> Result<Response, Failure> {
-    let words = visitor.words;
-    let mut page = begun(&visitor, act, &fields).await?;
-    if fields.ticked("edit") {
-        return Ok(Page(page).into_response());
-    }
-    page.check(words);
-    if page.credits.problem.is_some() || page.reason.problem.is_some() {
-        return Ok(sent_back(page));
-    }
-    if !fields.ticked("confirmed") {
-        let state = words.state_name(&page.state).to_owned();
-        page.changes.push(Change::of(words.state, state, page.act.leads_to(words)));
-        page.confirming = true;
-        return Ok(Page(page).into_response());
-    }
-    match visitor.told::<Value>(page.call()).await? {
-        Ok(_) => {
-            let done = [("state", page.state.as_str()), ("done", page.act.name())];
-            Ok(see(&links::with("/purchases", &done)))
-        }
-        Err(refused) => {
-            page.refused(refused);
-            Ok(sent_back(page))
-        }
-    }
+) -> Result<Page<impl Template>, Failure> {
+    let query = Fields::of_query(query.as_deref());
+    let known = visitor.tell(call_of(query.get("id"))).await?;
+    let frame = Frame::new(&visitor, Section::Purchases, visitor.words.purchase);
+    Ok(Page(PurchasePage { frame, known }))
 }

@@ -94,10 +94,12 @@ words! {
     reviews_wait: "Purchases in review: {}", "確認待ちの購入: {} 件";
     received_wait: "Purchases not confirmed yet: {}", "未確認の購入: {} 件";
     oldest_waits: "the oldest since {} UTC", "最も古いもの: {} UTC";
+    acknowledgements_wait: "Purchases Google was not told of yet: {}", "Google への通知が済んでいない購入: {} 件";
+    store_errors: "Not confirmed by {} the last time it was asked: {}", "{} に直近で確認できなかった購入: {} 件";
     verify_failed: "The last verification found differences", "直近の検証で差異が見つかりました";
     verify_never: "The books were not verified since the start", "起動後、帳簿の検証は行われていません";
     look: "Look", "確認する";
-    newest_log: "Newest operations", "最近の操作";
+    newest: "Newest entries", "最近の取引";
     all: "All", "すべて";
 
     // Users.
@@ -215,7 +217,17 @@ words! {
     product_name: "Product", "商品";
     price: "Price", "価格";
     purchase: "Purchase", "購入";
+    store: "Store", "ストア";
     created: "Brought", "受付日時";
+    purchased: "Bought", "購入日時";
+    granted: "Granted", "付与日時";
+    acknowledged: "Its store was told", "ストアへの通知";
+    consumed_at_store: "May be bought again", "ストアでの消費";
+    due: "Asked or told next", "次回の確認";
+    attempts: "Attempts", "試行回数";
+    refunded_by_store: "Refunded by the store, in credits", "ストアによる返金（クレジット）";
+    refunded_by_operator: "Refunded by an operator, in credits", "運用者による返金（クレジット）";
+    taken: "Taken for that", "そのうち回収済み";
     state_received: "Received", "受付済み";
     state_pending: "Pending", "支払い待ち";
     state_review: "In review", "確認待ち";

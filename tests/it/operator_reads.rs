@@ -16,6 +16,7 @@ on_both_engines![
     wrong_sums_of_the_whole_are_found,
     users_are_found_by_name_beginning_and_purchase,
     all_of_a_user_is_told,
+    the_newest_lines_of_all_are_told,
     unused_balances_are_those_of_a_second_reading,
     a_day_that_is_not_over_has_no_report,
     the_books_are_looked_through_when_asked,
@@ -207,26 +208,31 @@ async fn wrong_sums_of_the_whole_are_found(engine: Engine) {
     ann.buy_tokens(FLASH, 75).await;
     ann.consume(FLASH, 1, 1).await.ok();
     whole(&server, "").await;
-    for (wrong, right) in [
+    for (wrong, right, told) in [
         (
             "UPDATE summary_state SET credits_sold = credits_sold + 1",
             "UPDATE summary_state SET credits_sold = credits_sold - 1",
+            "difference: expected all credits sold of 75, found 76",
         ),
         (
             "UPDATE summary_tokens SET tokens = tokens + 1",
             "UPDATE summary_tokens SET tokens = tokens - 1",
+            " of 2, found 3",
         ),
         (
             "UPDATE summary_quarters SET credits_sold = credits_sold + 1",
             "UPDATE summary_quarters SET credits_sold = credits_sold - 1",
+            " of 75 credits sold, users come [1], found 76 credits sold, users come [1]",
         ),
         (
             "UPDATE summary_quarters SET arrivals = '[2]' WHERE arrivals = '[1]'",
             "UPDATE summary_quarters SET arrivals = '[1]' WHERE arrivals = '[2]'",
+            "found 75 credits sold, users come [2]",
         ),
         (
             "UPDATE summary_active SET user_number = user_number + 9",
             "UPDATE summary_active SET user_number = user_number - 9",
+            "expected active days of user number ",
         ),
     ] {
         server.database().execute(wrong).await;
@@ -236,6 +242,7 @@ async fn wrong_sums_of_the_whole_are_found(engine: Engine) {
             format!("{verified:?}").contains("sums of the whole are those of all entries: "),
             "{verified:?}"
         );
+        assert!(verified.stdout.iter().any(|line| line.contains(told)), "{told}: {verified:?}");
         server.database().execute(right).await;
         check_clean(server.home()).await;
     }
@@ -312,6 +319,38 @@ async fn all_of_a_user_is_told(engine: Engine) {
             (404, &json!("user_not_found")),
             "{nobody}"
         );
+    }
+}
+
+async fn the_newest_lines_of_all_are_told(engine: Engine) {
+    let server = start(engine);
+    let client = server.client();
+    assert_eq!(seen(&client, "/ledger").await.ok(), json!({"items": []}));
+    for user in ["ann", "bob \"b\" 🐈"] {
+        buy_tokens(&client, user).await;
+        client.of(user).consume(FLASH, 100, 50).await.ok();
+    }
+    let mut expected = Vec::new();
+    for user in ["bob \"b\" 🐈", "ann"] {
+        let own = client.of(user).get("/ledger").await.ok();
+        for line in own["items"].as_array().expect("items") {
+            let mut line = line.clone();
+            line["user_id"] = json!(user);
+            expected.push(line);
+        }
+    }
+    assert_eq!(seen(&client, "/ledger").await.ok()["items"], json!(expected));
+    let page = seen(&client, "/ledger?limit=4").await;
+    assert_eq!(page.ok()["items"], json!(expected[..4]));
+    let link = format!(
+        "</api/billing/operator/ledger?limit=4&before={}>; rel=\"next\"",
+        expected[3]["id"]
+    );
+    assert_eq!(page.header("link"), Some(&*link));
+    let rest = seen(&client, &format!("/ledger?limit=2&before={}", expected[3]["id"])).await;
+    assert_eq!((&rest.ok()["items"], rest.header("link")), (&json!(expected[4..]), None));
+    for query in ["limit=0", "limit=1001", "before=x"] {
+        assert_eq!(seen(&client, &format!("/ledger?{query}")).await.status, 422, "{query}");
     }
 }
 

@@ -137,6 +137,7 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
         post("/api/billing/operator/purchases/7/reject", json!({"reason": "why"}), Asks::Operator),
         post("/api/billing/operator/purchases/7/retry", json!({"reason": "why"}), Asks::Operator),
         post("/api/billing/operator/purchases/7/refund", json!({"reason": "why"}), Asks::Operator),
+        get("/api/billing/operator/ledger", Asks::Operator),
         get("/api/billing/operator/log", Asks::Operator),
         get("/api/billing/operator/summary", Asks::Operator),
         get("/api/billing/operator/users", Asks::Operator),

@@ -45,6 +45,12 @@ const UNHINDERED_POSTGRES: &str = "
     END $$;
     DROP TRIGGER transactions_never_change ON transactions";
 
+/// Sums that a task may have made by now, or not: as if it had not.
+const UNSUMMED: &str = "DELETE FROM summary_quarters; DELETE FROM summary_tokens; DELETE FROM summary_active;
+    UPDATE summary_state SET version = version + 1, summed_until = 0, credits_sold = 0, credits_given = 0,
+        credits_allocated = 0, credits_refunded = 0, tokens_consumed = 0, tokens_shortfall = 0;
+    DELETE FROM usage_sums; DELETE FROM usage_state";
+
 const RULES: [&str; 10] = [
     "balances are the sums of their changes, none negative: ",
     "given credits are the sums of their changes, within all credits: ",
@@ -110,7 +116,7 @@ pub(crate) async fn spoiled(server: &Server, sql: &str) -> Home {
         Engine::Sqlite => UNHINDERED_SQLITE,
         Engine::Postgres => UNHINDERED_POSTGRES,
     };
-    spoiled.database.execute(&format!("{unhindered}; {sql}")).await;
+    spoiled.database.execute(&format!("{unhindered}; {UNSUMMED}; {sql}")).await;
     spoiled
 }
 

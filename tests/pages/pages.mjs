@@ -21,7 +21,7 @@ const MODELS = ["gemini-2.0-flash", "gemini-2.5-flash", "gemini-2.5-pro"];
 
 const directory = mkdtempSync(join(tmpdir(), "pages-"));
 mkdirSync(pictures, { recursive: true });
-const sold = { review: "app.credits.unknown", second: "app.credits.other" };
+const sold = { review: "app.credits.unknown", second: "app.credits.other", third: "app.credits.none", fourth: "app.credits.new" };
 const store = await startStore(join(directory, "google.json"), sold);
 const service = await startService(binary, directory, {
   BILLING_RECEIPTS: "google",
@@ -71,6 +71,12 @@ const told = async (method, path, body, user) => {
   assert.ok(answer.status < 300, `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
   return answer.body;
 };
+
+/** Asks until it is so. */
+async function until(what, isSo) {
+  for (const end = Date.now() + 30_000; Date.now() < end; ) if (await isSo()) return;
+  assert.fail(`never: ${what}`);
+}
 
 /** What a service has that is in use. */
 async function fill() {
@@ -151,14 +157,56 @@ async function work(page) {
   await page.getByText("The price counts from now on.").waitFor();
   assert.equal((await told("GET", "/pricing"))[MODELS[0]].price_per_m_token, 80);
 
-  // A product, and the purchases that waited for it.
-  await page.getByRole("link", { name: "Purchases" }).click();
-  await page.getByRole("link", { name: "In review" }).click();
-  await page.getByRole("link", { name: /^Approve/ }).first().click();
+  // A model comes and goes; what was bought of one goes on being used.
+  await page.getByRole("link", { name: "Prices and products" }).click();
+  await page.getByRole("link", { name: "Add a model" }).click();
+  await page.getByLabel("Model", { exact: true }).fill("new-model");
+  await page.getByLabel("Category").selectOption("think");
+  await doIt(page, { "Credits per million tokens": "90", Reason: "it is out" });
+  await page.getByText("The price counts from now on.").waitFor();
+  await page.goto("/price?model=new-model");
+  await page.getByLabel("Take off sale").check();
+  await doIt(page, { Reason: "it is gone" });
+  await page.getByText("The model is not sold any more.").waitFor();
+  assert.equal((await told("GET", "/pricing"))["new-model"], undefined);
+
+  // Put a balance right.
+  await page.goto("/user?id=alice");
+  await page.getByRole("link", { name: "Adjust" }).click();
+  await doIt(page, { Difference: "-20", Reason: "given twice" });
+  await page.getByText("Adjusted.").waitFor();
+  let credits = (await told("GET", "/wallet", undefined, "alice")).credits.total;
+  assert.equal(credits, wallet.credits.total - 20);
+
+  // A product, and the purchases that waited for it: one is asked for again, the others are decided.
+  await page.getByRole("link", { name: "Prices and products" }).click();
+  await page.getByRole("link", { name: "Add a product" }).click();
+  await page.getByLabel("Product").fill(sold.fourth);
+  await page.getByLabel("Offered").check();
+  await doIt(page, { Credits: "40", Reason: "a new package" });
+  await page.getByText("The product is saved.").waitFor();
+  assert.equal((await told("GET", "/products"))[sold.fourth].credits, 40);
+  const open = async (name, act) => {
+    await page.getByRole("link", { name: "Purchases" }).click();
+    await page.getByRole("row", { name: sold[name] }).getByRole("link", { name: new RegExp(`^${act}`) }).click();
+  };
+  await open("fourth", "Ask again");
+  await doIt(page, { Reason: "its product is there" });
+  await page.getByText("Its store is asked again.").waitFor();
+  await page.getByText("PURCHASED").waitFor();
+  await until("the purchase is granted", async () => (await told("GET", "/wallet", undefined, "alice")).credits.total === credits + 40);
+  await open("review", "Approve");
   await doIt(page, { "Credits (may be empty)": "300", Reason: "the receipt was seen" });
   await page.getByText("Approved.").waitFor();
-  const after = await told("GET", "/wallet", undefined, "alice");
-  assert.equal(after.credits.total, wallet.credits.total + 300);
+  credits += 340;
+  assert.equal((await told("GET", "/wallet", undefined, "alice")).credits.total, credits);
+  await page.getByRole("link", { name: "Refund" }).click();
+  await doIt(page, { "Credits (may be empty)": "100", Reason: "paid back by bank" });
+  await page.getByText("Refunded.").waitFor();
+  assert.equal((await told("GET", "/wallet", undefined, "alice")).credits.total, credits - 100);
+  await open("second", "Reject");
+  await doIt(page, { Reason: "it is not ours" });
+  await page.getByText("Rejected.").waitFor();
 
   // Verify.
   await page.getByRole("link", { name: "System" }).click();
@@ -169,7 +217,7 @@ async function work(page) {
   // The log has all of it.
   await page.getByRole("link", { name: "Log", exact: true }).click();
   const log = await page.locator("tbody").innerText();
-  for (const reason of ["the app crashed", "charged back", "it was a mistake", "the receipt was seen"]) assert.ok(log.includes(reason), reason);
+  for (const reason of ["the app crashed", "charged back", "it was a mistake", "it is gone", "given twice", "a new package", "its product is there", "the receipt was seen", "paid back by bank", "it is not ours"]) assert.ok(log.includes(reason), reason);
 }
 
 /** Serious findings of axe on the page as it is. */
@@ -245,7 +293,9 @@ try {
     adjust: "/user/adjust?id=alice",
     erase: "/user/erase?id=alice",
     purchases: "/purchases",
-    approve: "/purchases?state=review",
+    review: "/purchases?state=review",
+    purchase: "/purchase?id=1",
+    approve: "/purchase/approve?id=3",
     prices: "/prices",
     price: `/price?model=${MODELS[0]}`,
     product: "/product?new=yes",

@@ -4,6 +4,7 @@
 mod accounts;
 mod balances;
 mod door;
+mod ledger;
 mod log;
 mod prices;
 mod products;
@@ -61,6 +62,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(purchases::reject))
         .routes(routes!(purchases::retry))
         .routes(routes!(purchases::refund))
+        .routes(routes!(ledger::ledger))
         .routes(routes!(log::log))
         .routes(routes!(summary::summary))
         .routes(routes!(users::users))

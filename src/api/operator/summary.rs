@@ -129,6 +129,17 @@ struct WholeDatabase {
     bytes: u64,
 }
 
+/// Granted purchases whose store is to be told that they were delivered.
+#[derive(Serialize, ToSchema)]
+struct Acknowledgements {
+    #[schema(schema_with = balance_schema)]
+    due: u64,
+    /// When the oldest of those was granted.
+    #[serde(serialize_with = "time_if_any")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_at: Option<DateTime<Utc>>,
+}
+
 /// What the whole comes to.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Whole {
@@ -149,6 +160,10 @@ pub(super) struct Whole {
     #[serde(serialize_with = "time_if_any")]
     #[schema(value_type = Option<String>, format = DateTime)]
     oldest_waiting_at: Option<DateTime<Utc>>,
+    acknowledgements: Acknowledgements,
+    /// How many their store did not confirm the last time it was asked, by store.
+    #[schema(schema_with = counts_schema)]
+    unconfirmed: BTreeMap<&'static str, u64>,
     database: WholeDatabase,
     version: &'static str,
     verify: VerificationTold,
@@ -162,6 +177,7 @@ impl From<SummaryTold> for Whole {
             let found = counts.purchases.iter().find(|(other, _)| *other == state);
             (state.name(), found.map_or(0, |(_, purchases)| *purchases))
         });
+        let unconfirmed = counts.unconfirmed.iter().map(|(store, count)| (store.name(), *count));
         Self {
             as_of,
             users: counts.users,
@@ -179,6 +195,11 @@ impl From<SummaryTold> for Whole {
             days: days.into_iter().map(WholeDay::from).collect(),
             purchases: purchases.into_iter().collect(),
             oldest_waiting_at: counts.oldest_waiting_at,
+            acknowledgements: Acknowledgements {
+                due: counts.acknowledgements_due,
+                oldest_at: counts.oldest_acknowledgement_at,
+            },
+            unconfirmed: unconfirmed.collect(),
             database: WholeDatabase { engine, bytes },
             version: env!("CARGO_PKG_VERSION"),
             verify: verification.into(),

@@ -4,7 +4,7 @@ use crate::database::rows::row;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
 use tokio::time::timeout;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     database::{
         DatabaseError, DatabaseSize,
         history::ranges,
-        ledger_lines::{self, Take},
+        ledger_lines::{self, Take, TakeOfAll},
         rows, timestamp,
     },
     domain::{Facts, HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, UserId, Wanted},
@@ -150,6 +150,34 @@ impl PostgresReader {
             last = Some(row.id);
         }
         Ok(LedgerEnd { last, more: rows.len() > limit })
+    }
+
+    /// Gives lines of all accounts with ids below one to `take`, newest first, each with its user.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn newest_lines(
+        &self,
+        limit: u16,
+        before: i64,
+        take: TakeOfAll<'_>,
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let columns = ledger_lines::COLUMNS;
+        let sql = format!(
+            "SELECT {columns}, user_id FROM transactions WHERE id < $1 ORDER BY id DESC LIMIT $2"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = query.bind(before).bind(i64::from(limit).saturating_add(1));
+        let rows = self.read_on(async |connection| Ok(query.fetch_all(connection).await?)).await?;
+        let mut last = None;
+        for row in rows.iter().take(limit.into()) {
+            let user: &str = row.try_get("user_id")?;
+            let row = LedgerRow::from_row(row)?;
+            let created_at = timestamp(row.created_at);
+            take(user, &row.line(&created_at)?);
+            last = Some(row.id);
+        }
+        Ok(LedgerEnd { last, more: rows.len() > usize::from(limit) })
     }
 
     /// Finds that the database can be read, and that the server would take writes.

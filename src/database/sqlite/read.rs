@@ -18,7 +18,7 @@ use crate::{
     database::{
         DatabaseSize,
         history::ranges,
-        ledger_lines::{self, Take},
+        ledger_lines::{self, Take, TakeOfAll},
         rows,
     },
     domain::{Facts, HistoryFilter, HistoryPage, LedgerEnd, LedgerLine, ModelId, UserId, Wanted},
@@ -128,6 +128,38 @@ impl SqliteReader {
             take(&row.line()?);
         }
         Ok(LedgerEnd { last: rows.last().map(|row| row.0), more })
+    }
+
+    /// Gives lines of all accounts with ids below one to `take`, newest first, each with its user.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn newest_lines(
+        &self,
+        limit: u16,
+        before: i64,
+        take: TakeOfAll<'_>,
+    ) -> Result<LedgerEnd, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let columns = ledger_lines::COLUMNS;
+        let sql = format!(
+            "SELECT json_group_array(json_array(user_id, json_array({columns})))
+             FROM (SELECT id FROM transactions WHERE id < $1 ORDER BY id DESC LIMIT $2)
+             CROSS JOIN transactions USING (id)"
+        );
+        let query = sqlx::query_scalar(AssertSqlSafe(sql));
+        let query = query.bind(before).bind(i64::from(limit).saturating_add(1));
+        let rows: String = query.fetch_one(&mut *connection).await?;
+        let mut rows: Vec<(Text<'_>, LedgerRow<'_>)> = serde_json::from_str(&rows)
+            .map_err(|error| DatabaseError::Corrupt(format!("a transaction: {error}")))?;
+        // As for pages of the history.
+        rows.sort_unstable_by_key(|(_, row)| Reverse(row.0));
+        let more = rows.len() > usize::from(limit);
+        rows.truncate(limit.into());
+        for (user, row) in &rows {
+            take(&user.0, &row.line()?);
+        }
+        Ok(LedgerEnd { last: rows.last().map(|(_, row)| row.0), more })
     }
 
     /// Finds that the database can be read, and that its file's permissions let somebody write.

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{super::BillingService, Verification};
 use crate::{
     database::{Chore, Reader},
-    domain::{Summary, SummaryCounts, last_days, told_by_day},
+    domain::{LedgerEnd, LedgerLine, Summary, SummaryCounts, last_days, told_by_day},
     ledger::Ledger,
     service::ServiceError,
 };
@@ -74,6 +74,19 @@ impl BillingService {
             bytes: size.file_bytes,
             verification,
         })
+    }
+
+    /// Gives the newest lines of all ledgers, or those before an id, to `take`, each with its user.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`] when the database can't be read; some lines may have been given by then.
+    pub(crate) async fn newest_lines(
+        &self,
+        limit: u16,
+        before: Option<i64>,
+        take: &mut (dyn FnMut(&str, &LedgerLine<'_>) + Send),
+    ) -> Result<LedgerEnd, ServiceError> {
+        Ok(self.reader.newest_lines(limit, before.unwrap_or(i64::MAX), take).await?)
     }
 }
 

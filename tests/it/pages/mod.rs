@@ -10,7 +10,7 @@ const OPERATOR: &str = "operator-token-0123456789-abcdefg";
 const SETTINGS: [(&str, &str); 2] =
     [("BILLING_ADMIN_LISTEN", "127.0.0.1:0"), ("BILLING_OPERATOR_TOKEN", OPERATOR)];
 /// Every page that shows something.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "/",
     "/users",
     "/user?id=default_user",
@@ -19,7 +19,8 @@ const PAGES: [&str; 16] = [
     "/user/adjust?id=default_user",
     "/user/erase?id=default_user",
     "/purchases",
-    "/purchase/approve?id=1&state=review",
+    "/purchase?id=1",
+    "/purchase/approve?id=1",
     "/prices",
     "/price?model=gemini-2.0-flash",
     "/product?new=yes",

@@ -3,7 +3,7 @@
 use super::{LATER, SMALL, Shop, bring, granted, later, receipt, repeated, with_login};
 use crate::{
     harness::{
-        Engine, Home, Server, on_both_engines, on_postgres,
+        Engine, Home, Server, eventually, on_both_engines, on_postgres,
         stores::{GooglePurchase, consumable, google_token},
     },
     verify::{check_clean, check_found},
@@ -115,8 +115,12 @@ async fn purchases_arrive_on_another_engine() {
         ann.balance().await["credits"].as_i64().expect("credits"),
     );
     shop.stores.google.sell(GooglePurchase::paid(&google_token("slow"), SMALL));
-    // What was waiting is granted by whoever is first, the task or the app.
-    let bought = ann.post("/credits/add", &receipt(&google_token("slow"))).await;
+    // What was waiting is granted by whoever is first, the task or the app, which may have been asking by then.
+    let bought = eventually("it is granted", async || {
+        let reply = ann.post("/credits/add", &receipt(&google_token("slow"))).await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await;
     assert_eq!(bought.ok()["new_balance"], 600);
     later(&bring(&ann, &google_token("odd")).await, "purchase_in_review", LATER);
 }

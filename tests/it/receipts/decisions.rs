@@ -4,10 +4,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{LATER, SMALL, Shop, anothers, bring, granted, invalid, later, repeated};
+use super::{LATER, SMALL, SOON, Shop, anothers, bring, granted, invalid, later, repeated};
 use crate::harness::{
-    Engine, Reply, on_both_engines,
-    stores::{Call, GooglePurchase, consumable, google_token},
+    Engine, Reply, eventually, on_both_engines,
+    stores::{Answer, Call, GooglePurchase, consumable, google_token},
 };
 
 on_both_engines![
@@ -15,6 +15,7 @@ on_both_engines![
     a_product_nobody_knows_is_granted_for_what_is_told,
     the_money_of_a_granted_purchase_goes_back,
     a_purchase_that_waits_is_asked_for_again,
+    what_a_store_keeps_waiting_is_in_the_whole,
 ];
 
 const OPERATOR: &str = "operator-token-0123456789-abcdefg";
@@ -154,4 +155,37 @@ async fn a_purchase_that_waits_is_asked_for_again(engine: Engine) {
     act(&shop, &item["id"], "retry", json!({})).await.ok();
     shop.balance_becomes("ann", 300).await;
     assert!(shop.stores.on(Call::Purchase).count() > asked, "the store was asked");
+}
+
+async fn what_a_store_keeps_waiting_is_in_the_whole(engine: Engine) {
+    let mut shop = open(engine);
+    let ann = shop.user("ann");
+    let [untold, unconfirmed] = ["a", "b"].map(google_token);
+    for token in [&untold, &unconfirmed] {
+        shop.stores.google.sell(GooglePurchase::paid(token, SMALL));
+    }
+    shop.stores.on(Call::Acknowledge).always(Answer::html(500));
+    granted(&bring(&ann, &untold).await, 300);
+    shop.stores.on(Call::Purchase).always(Answer::html(500));
+    later(&bring(&ann, &unconfirmed).await, "store_unavailable", SOON);
+    waiting_becomes(&shop, json!([1, true, {"google": 1}])).await;
+    shop.server.stop().await;
+    for call in [Call::Acknowledge, Call::Purchase] {
+        shop.stores.on(call).forget();
+    }
+    // All of it is due at a start.
+    shop.server.start_again();
+    waiting_becomes(&shop, json!([0, false, {}])).await;
+}
+
+/// Waits until the whole tells so many acknowledgements that are due, whether one is old, and what is unconfirmed.
+async fn waiting_becomes(shop: &Shop, wanted: Value) {
+    eventually("it is counted", async || {
+        let request = shop.anybody().request(Method::GET, "/api/billing/operator/summary");
+        let whole = Reply::to(request.bearer_auth(OPERATOR)).await.ok();
+        let due = &whole["acknowledgements"];
+        let told = json!([due["due"], due["oldest_at"].is_string(), whole["unconfirmed"]]);
+        (told == wanted).then_some(())
+    })
+    .await;
 }
