@@ -2,14 +2,14 @@
 
 CREATE TABLE erasures (
     -- The number of the user, who has the new name already.
-    account     INTEGER PRIMARY KEY REFERENCES users (id),
+    account     INTEGER NOT NULL PRIMARY KEY REFERENCES users (id),
     -- The name that goes. Nobody can have it before all is done.
     user_id     TEXT NOT NULL UNIQUE CHECK (length(user_id) BETWEEN 1 AND 128),
     -- Holds have been looked through up to this one, which no index finds by their users.
     swept_holds TEXT NOT NULL,
     -- And idempotency keys.
     swept_keys  INTEGER NOT NULL DEFAULT 0
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- Entries get their new names one after the other, and those that have not got it yet belong to nobody who is called so.
 -- That they belong to somebody is looked for by the audit. The reference goes as the checks of 0004 came: as text.

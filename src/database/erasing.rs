@@ -53,6 +53,11 @@ macro_rules! is_same_user {
 }
 pub(super) use is_same_user;
 
+/// What the user of an entry is called, also where the entry has still to get that name.
+pub(super) const NAME_OF_ENTRY: &str = "coalesce((
+    SELECT users.user_id FROM erasures JOIN users ON users.id = erasures.account
+    WHERE erasures.user_id = transactions.user_id), transactions.user_id)";
+
 row! {
     /// An erasure that is under way.
     #[derive(Debug, Clone)]
