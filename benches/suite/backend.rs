@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -74,14 +73,13 @@ async fn pairs(service: &Service, duration: Duration) -> Result<Run> {
     for _ in 0..CONNECTIONS {
         let mut connection = HttpConnection::open(service.server.address).await?;
         tasks.spawn(async move {
-            let hold = Call::hold(MODEL).with("");
+            let (hold, mut settle) = (Call::hold(MODEL).with(""), Call::settle().with(""));
             let mut latencies = Vec::new();
             while started.elapsed() < duration {
                 let begun = Instant::now();
                 let answer = connection.exchange(hold.bytes(), "200").await?;
-                let answer: Value = serde_json::from_slice(answer)?;
-                let id = answer.get("hold_id").and_then(Value::as_str).context("a hold's id")?;
-                connection.exchange(Call::settle(id).with("").bytes(), "200").await?;
+                settle.take_id(r#""hold_id":""#, answer)?;
+                connection.exchange(settle.bytes(), "200").await?;
                 latencies.push(begun.elapsed());
             }
             anyhow::Ok(latencies)

@@ -72,10 +72,10 @@ impl Call {
         Self::post("/api/billing/holds", format!(r#"{{"model_id":"{model}","tokens":8000}}"#))
     }
 
-    /// By as much as a consumption takes.
-    pub(crate) fn settle(hold: &str) -> Self {
+    /// By as much as a consumption takes. Which hold it is goes into its text.
+    pub(crate) fn settle() -> Self {
         let body = r#"{"input_tokens":5000,"output_tokens":2000}"#.to_owned();
-        Self::post(&format!("/api/billing/holds/{hold}/settle"), body)
+        Self::post(&format!("/api/billing/holds/{PLACE}/settle"), body)
     }
 
     pub(crate) fn consume(model: &str) -> Self {
@@ -163,6 +163,17 @@ pub(crate) struct Text {
 impl Text {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Writes the id that follows these characters in an answer into the place of this request.
+    pub(crate) fn take_id(&mut self, before: &str, answer: &[u8]) -> Result<()> {
+        let start = answer.windows(before.len()).position(|text| text == before.as_bytes());
+        let start = start.map(|start| start.saturating_add(before.len()));
+        let id = start.and_then(|start| answer.get(start..start.checked_add(PLACE.len())?));
+        let place = self.place.and_then(|at| self.bytes.get_mut(at..at.checked_add(PLACE.len())?));
+        let (place, id) = place.zip(id).context("no id, or no place for it")?;
+        place.copy_from_slice(id);
+        Ok(())
     }
 }
 

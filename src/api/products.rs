@@ -1,9 +1,7 @@
 //! What the app stores sell for us.
 
-use std::collections::BTreeMap;
-
 use axum::{Json, extract::State};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -15,15 +13,21 @@ use utoipa::{
 use super::{
     allocations::CREDITS, description::Kind, error::ApiError, schemas::map_of, state::Service,
 };
-use crate::domain::{Credits, ProductId};
+use crate::domain::{Credits, ProductList};
 
-#[derive(Serialize)]
-#[serde(transparent)]
-pub(super) struct Products(BTreeMap<ProductId, Offer>);
+/// Those that are offered.
+pub(super) struct Products(ProductList);
 
 #[derive(Serialize)]
 struct Offer {
     credits: Credits,
+}
+
+impl Serialize for Products {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let offered = self.0.offered();
+        serializer.collect_map(offered.map(|(name, credits)| (name, Offer { credits })))
+    }
 }
 
 impl PartialSchema for Products {
@@ -54,7 +58,5 @@ impl ToSchema for Products {
         }))),
 )]
 pub(super) async fn products(State(service): Service) -> Result<Json<Products>, ApiError> {
-    let products = service.products().await?;
-    let offered = products.offered().map(|(name, credits)| (name.clone(), Offer { credits }));
-    Ok(Json(Products(offered.collect())))
+    Ok(Json(Products(service.products().await?)))
 }

@@ -10,7 +10,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
 
@@ -20,7 +19,7 @@ use super::{
     state::Service,
 };
 use crate::{
-    domain::{Account, CapacityLimits, Category, Credits, ModelId, PriceList, Tokens},
+    domain::{self, CategoryRoom, Credits, ModelId, Tokens},
     service::Caller,
 };
 
@@ -81,33 +80,25 @@ fn tokens_schema() -> Object {
     map_of(&WalletTokens::name(), "Every model that ever got tokens, at zero too.")
 }
 
-impl Wallet {
-    pub(super) fn of(
-        account: &Account,
-        prices: &PriceList,
-        limits: CapacityLimits,
-        now: DateTime<Utc>,
-    ) -> Self {
-        let tokens = account.tokens().iter().map(|(model, allocated)| {
-            let available = account.available(model, now);
-            let held = allocated.checked_sub(available).expect("what is available is allocated");
-            (model.clone(), WalletTokens { allocated: *allocated, held, available })
+impl From<domain::Wallet> for Wallet {
+    fn from(wallet: domain::Wallet) -> Self {
+        let tokens = wallet.tokens.into_iter().map(|(model, tokens)| {
+            let domain::WalletTokens { allocated, held, available } = tokens;
+            (model, WalletTokens { allocated, held, available })
         });
-        let category = |category: Category| {
-            let total_tokens = account.category_total(category, prices);
-            let limit_tokens = limits.limit_tokens(category);
-            // Reversals and lower limits may leave more in a category than it takes.
-            let free_tokens = limit_tokens.checked_sub(total_tokens).unwrap_or_default();
-            WalletCategory { total_tokens, limit_tokens, free_tokens }
+        let category = |room: CategoryRoom| WalletCategory {
+            total_tokens: room.total,
+            limit_tokens: room.limit,
+            free_tokens: room.free,
         };
         Self {
-            credits: WalletCredits { total: account.credits(), bonus: account.funds().bonus() },
+            credits: WalletCredits { total: wallet.credits, bonus: wallet.bonus },
             tokens: tokens.collect(),
             categories: WalletCategories {
-                quick: category(Category::Quick),
-                think: category(Category::Think),
+                quick: category(wallet.quick),
+                think: category(wallet.think),
             },
-            frozen: account.is_frozen(),
+            frozen: wallet.frozen,
         }
     }
 }
@@ -161,8 +152,7 @@ pub(super) async fn wallet(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (account, prices, limits, now) = service.wallet(&caller.user).await?;
-    let wallet = Wallet::of(&account, &prices, limits, now);
+    let wallet = Wallet::from(service.wallet(&caller.user).await?);
     let body =
         serde_json::to_vec(&wallet).map_err(|error| ApiError::Internal(error.to_string()))?;
     let tag = tag_of(&body);

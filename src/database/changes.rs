@@ -149,6 +149,11 @@ impl RareColumns<'_> {
     pub(super) fn are_empty(self) -> bool {
         self == Self::default()
     }
+
+    /// Whether all are empty but for what a settled hold has.
+    pub(super) fn are_at_most_of_a_hold(self) -> bool {
+        Self { hold: None, shortfall: None, ..self }.are_empty()
+    }
 }
 
 impl<'a> Changes<'a> {

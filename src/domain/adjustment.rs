@@ -3,12 +3,11 @@
 //! Added credits count as bought, and of those taken away bought ones go first. Added tokens are worth no credits, and
 //! their category may hold more than its limit then. Nothing goes below zero, nor below what is held.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     Account, Applied, Credits, Delta, Entry, EntryReason, Facts, ModelId, Operation, OperatorAct,
-    PriceList, Refusal, Tokens, UserId, Wanted,
+    PriceList, Refusal, Tokens, UserId, Wallet, Wanted,
 };
 
 /// What is put right.
@@ -25,30 +24,21 @@ pub(crate) struct Adjust {
     pub reason: EntryReason,
 }
 
-/// What the user has then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Adjusted {
-    pub credits: Credits,
-    /// How many of them were given.
-    pub bonus: Credits,
-    /// Tokens of the model, if it was about a model.
-    pub tokens: Option<Tokens>,
-}
-
 impl Operation for Adjust {
-    type Outcome = Adjusted;
+    /// What the user has then.
+    type Outcome = Wallet;
 
     fn asks(&self, wanted: &mut Wanted) {
+        wanted.prices = true;
         if let Adjustment::Tokens { delta, .. } = &self.adjustment
             && delta.get() > 0
         {
-            wanted.prices = true;
             wanted.adds_tokens = true;
         }
     }
 
-    fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<Adjusted>, Refusal> {
-        let Facts { accounts, prices, now, .. } = facts;
+    fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<Wallet>, Refusal> {
+        let Facts { accounts, prices, limits, now, .. } = facts;
         let account = accounts.of(user);
         if !account.is_known() {
             return Err(Refusal::UserNotFound);
@@ -66,13 +56,7 @@ impl Operation for Adjust {
             }
         };
         accounts.record(user, entry);
-        let account = accounts.of(user);
-        let tokens = match &self.adjustment {
-            Adjustment::Credits(_) => None,
-            Adjustment::Tokens { model, .. } => account.tokens().get(model).copied(),
-        };
-        let funds = account.funds();
-        Ok(Applied::now(Adjusted { credits: funds.total(), bonus: funds.bonus(), tokens }))
+        Ok(Applied::now(Wallet::of(accounts.of(user), prices, *limits, *now)))
     }
 }
 
@@ -166,6 +150,10 @@ mod tests {
         Adjust { adjustment, reason: reason() }
     }
 
+    fn allocated(wallet: &Wallet, name: &str) -> Option<Tokens> {
+        wallet.tokens.get(&model(name)).map(|tokens| tokens.allocated)
+    }
+
     #[test]
     fn tokens_that_are_held_stay() {
         let mut facts = facts_of_ann(75);
@@ -181,10 +169,12 @@ mod tests {
         decide(&hold, &mut facts).expect("it is covered");
         let refusal = Refusal::InsufficientTokens { required: tokens(11), available: tokens(10) };
         assert_eq!(decide(&of_tokens("quick-a", -11), &mut facts), Err(refusal));
-        let left = decide(&of_tokens("quick-a", -10), &mut facts).map(|left| left.tokens);
+        let left =
+            decide(&of_tokens("quick-a", -10), &mut facts).map(|left| allocated(&left, "quick-a"));
         assert_eq!(left, Ok(Some(tokens(999_990))));
         facts.now += TimeDelta::seconds(10);
-        let left = decide(&of_tokens("quick-a", -999_990), &mut facts).map(|left| left.tokens);
+        let left = decide(&of_tokens("quick-a", -999_990), &mut facts)
+            .map(|left| allocated(&left, "quick-a"));
         assert_eq!(left, Ok(Some(Tokens::ZERO)));
     }
 
@@ -204,7 +194,7 @@ mod tests {
             Refusal::InsufficientCredits { required: most.into(), available: Credits::ZERO };
         assert_eq!(decide(&of_credits(-most), &mut facts), Err(refusal));
 
-        let has = decide(&of_tokens("dear", most), &mut facts).map(|has| has.tokens);
+        let has = decide(&of_tokens("dear", most), &mut facts).map(|has| allocated(&has, "dear"));
         assert_eq!(has, Ok(Some(Tokens::MAX)));
         assert_eq!(decide(&of_tokens("dear", 1), &mut facts), Err(Refusal::BalanceOverflow));
     }
@@ -213,7 +203,8 @@ mod tests {
     fn added_tokens_may_pass_the_capacity_and_are_of_a_model_that_there_is() {
         let mut facts = facts_of_ann(0);
         facts.limits = limits(5, 5);
-        let has = decide(&of_tokens("quick-a", 6), &mut facts).map(|has| has.tokens);
+        let has =
+            decide(&of_tokens("quick-a", 6), &mut facts).map(|has| allocated(&has, "quick-a"));
         assert_eq!(has, Ok(Some(tokens(6))));
         let refusal = Refusal::ModelNotPriced { model: model("misspelt") };
         assert_eq!(decide(&of_tokens("misspelt", 1), &mut facts), Err(refusal));
@@ -221,7 +212,8 @@ mod tests {
         assert_eq!(decide(&of_tokens("quick-b", -1), &mut facts), Err(refusal));
         // One that is not sold any more.
         facts.prices = PriceList::default();
-        let has = decide(&of_tokens("quick-a", 1), &mut facts).map(|has| has.tokens);
+        let has =
+            decide(&of_tokens("quick-a", 1), &mut facts).map(|has| allocated(&has, "quick-a"));
         assert_eq!(has, Ok(Some(tokens(7))));
     }
 

@@ -65,6 +65,7 @@ mod unused_balance;
 mod usage_period;
 mod usage_share;
 mod usage_sums;
+mod wallet;
 
 #[cfg(test)]
 mod model_test;
@@ -80,7 +81,7 @@ mod taking_back_test;
 pub(crate) use account::Account;
 pub(crate) use active_users::{ActiveUsers, Arrivals, UserDay};
 pub(crate) use actor::Actor;
-pub(crate) use adjustment::{Adjust, Adjusted, Adjustment};
+pub(crate) use adjustment::{Adjust, Adjustment};
 pub(crate) use allocation::{Allocate, Allocation};
 pub(crate) use amount::{Credits, Delta, OutOfRange, Tokens, Usage};
 pub(crate) use believed::Believed;
@@ -153,3 +154,4 @@ pub(crate) use usage_share::PurchaseUse;
 pub(crate) use usage_sums::{
     FreshUsage, QuarterSums, UsageLine, UsagePart, UsageReport, UsageSums, cost_credits_micro,
 };
+pub(crate) use wallet::{CategoryRoom, Wallet, WalletTokens};

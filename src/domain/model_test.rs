@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    Account, Adjust, Adjustment, Applied, Category, Consumed, Delta, EntryKind, EntryReason, Facts,
-    GiveCredits, HoldId, HoldStatus, KeptEntry, Lots, ModelId, OpenHold, Operation, Recorded,
-    Refusal, ReleaseHold, Reset, ReturnTokens, Reverse, SettleHold, Usage, UserId,
+    Account, Adjust, Adjustment, Applied, ByOperator, Category, Consumed, Delta, EntryKind,
+    EntryReason, Facts, Freeze, GiveCredits, HoldId, HoldStatus, KeptEntry, Logged, Lots, ModelId,
+    OpenHold, Operation, Recorded, Refusal, ReleaseHold, Reset, ReturnTokens, Reverse, SettleHold,
+    Unfreeze, Usage, UserId,
     samples::{
         Prices, allocate, consume, credits, decide, facts, first_prices, limits, model, price_list,
         purchase, purchase_name, tokens, user_id,
@@ -39,6 +40,7 @@ enum Step {
     Give { user: &'static str, credits: i64 },
     AdjustCredits { user: &'static str, delta: i64 },
     AdjustTokens { user: &'static str, model: &'static str, delta: i64 },
+    Freeze { user: &'static str, frozen: bool },
     Limits { quick: i64, think: i64 },
     Reprice { model: &'static str, price: i64, category: Category },
 }
@@ -49,6 +51,9 @@ struct Model {
     users: BTreeMap<&'static str, Holdings>,
     /// Who ever got credits.
     known: BTreeSet<&'static str>,
+    frozen: BTreeSet<&'static str>,
+    /// What operators did, and to whom.
+    log: Vec<(&'static str, &'static str)>,
     names: BTreeMap<&'static str, &'static str>,
     prices: Prices,
     limits: BTreeMap<Category, i64>,
@@ -150,6 +155,7 @@ impl Model {
         user: &'static str,
         items: &[(&'static str, i64)],
     ) -> Result<(), Refusal> {
+        self.check_not_frozen(user)?;
         // A copy is worked on, and kept only when every item went through.
         let mut after = self.users.get(user).cloned().unwrap_or_default();
         let required: i128 = items.iter().map(|(_, credits)| i128::from(*credits)).sum();
@@ -201,6 +207,7 @@ impl Model {
         name: &'static str,
         used: i128,
     ) -> Result<i128, Refusal> {
+        self.check_not_frozen(user)?;
         let Some(free) = self.free(user, name) else {
             return Err(Refusal::NoTokenBalance { model: model(name) });
         };
@@ -243,6 +250,7 @@ impl Model {
         (most, least): (i64, Option<i64>),
         seconds: i64,
     ) -> Result<[i128; 2], Refusal> {
+        self.check_not_frozen(user)?;
         let Some(free) = self.free(user, name) else {
             return Err(Refusal::NoTokenBalance { model: model(name) });
         };
@@ -445,11 +453,32 @@ impl Model {
         Ok((holdings.credits, holdings.given, Some(held + delta)))
     }
 
-    fn reset(&mut self, user: &'static str) {
+    fn reset(&mut self, user: &'static str) -> Result<(), Refusal> {
+        self.check_not_frozen(user)?;
         self.users.remove(user);
         let of_user = self.holds.iter_mut().filter(|hold| hold.user == Some(user));
         of_user.for_each(|hold| hold.user = None);
         self.names.retain(|_, owner| *owner != user);
+        Ok(())
+    }
+
+    /// Tells whether the account is frozen now.
+    fn freeze(&mut self, user: &'static str, frozen: bool) -> Result<bool, Refusal> {
+        if !self.known.contains(user) {
+            return Err(Refusal::UserNotFound);
+        }
+        if frozen {
+            self.frozen.insert(user);
+        } else {
+            self.frozen.remove(user);
+        }
+        self.log.push((if frozen { "freeze" } else { "unfreeze" }, user));
+        Ok(frozen)
+    }
+
+    /// What spends, uses, or forgets is refused, before anything else is looked at.
+    fn check_not_frozen(&self, user: &str) -> Result<(), Refusal> {
+        if self.frozen.contains(user) { Err(Refusal::AccountFrozen) } else { Ok(()) }
     }
 
     fn total(&self, holdings: &Holdings, category: Category) -> i128 {
@@ -489,6 +518,7 @@ impl Real {
             assert_eq!(account.entries(), before.entries(), "a refusal left an entry");
             assert_eq!(account.holds(), before.holds(), "a refusal changed holds");
             assert_eq!(account.is_reset(), before.is_reset(), "a refusal reset the account");
+            assert_eq!(account.is_frozen(), before.is_frozen(), "a refusal froze the account");
         }
         result
     }
@@ -517,13 +547,28 @@ impl Real {
         user: &'static str,
         adjustment: Adjustment,
     ) -> Result<(i128, i128, Option<i128>), Refusal> {
+        let model = match &adjustment {
+            Adjustment::Credits(_) => None,
+            Adjustment::Tokens { model, .. } => Some(model.clone()),
+        };
         let reason = EntryReason::new("wrong").expect("a reason");
         let result = self.decide(user, &Adjust { adjustment, reason });
         result.map(|Applied { outcome, replayed }| {
             assert!(!replayed, "nothing was repeated");
-            let tokens = outcome.tokens.map(|tokens| i128::from(tokens.get()));
+            let tokens = model.map(|model| outcome.tokens[&model].allocated.get().into());
             (outcome.credits.get().into(), outcome.bonus.get().into(), tokens)
         })
+    }
+
+    fn freeze(&mut self, user: &'static str, frozen: bool) -> Result<bool, Refusal> {
+        let reason = EntryReason::new("charged back").expect("a reason");
+        let by = ByOperator { operator: "olga".into(), reason, request_id: "a request".into() };
+        let result = if frozen {
+            self.decide(user, &Logged { act: Freeze, by })
+        } else {
+            self.decide(user, &Logged { act: Unfreeze, by })
+        };
+        result.map(|applied| applied.outcome)
     }
 
     /// Tells of the consumptions as a database would.
@@ -688,9 +733,9 @@ fn run(steps: Vec<Step>) {
                 real.0.now += TimeDelta::seconds(seconds);
             }
             Step::Reset { user } => {
-                assert_eq!(real.decide(user, &Reset), Ok(Applied::now(())));
-                assert!(real.account(user).is_reset());
-                model.reset(user);
+                let result = real.decide(user, &Reset);
+                assert!(result.is_err() || real.account(user).is_reset());
+                assert_eq!(result, model.reset(user).map(Applied::now));
             }
             Step::Give { user, credits: amount } => {
                 let reason = EntryReason::new("sorry").expect("a reason");
@@ -711,6 +756,9 @@ fn run(steps: Vec<Step>) {
                 let told = real.adjust(user, Adjustment::Tokens { model: of, delta: by });
                 assert_eq!(told, model.adjust_tokens(user, name, delta));
             }
+            Step::Freeze { user, frozen } => {
+                assert_eq!(real.freeze(user, frozen), model.freeze(user, frozen));
+            }
             Step::Limits { quick, think } => {
                 real.0.limits = limits(quick, think);
                 model.limits = BTreeMap::from([(Category::Quick, quick), (Category::Think, think)]);
@@ -724,6 +772,7 @@ fn run(steps: Vec<Step>) {
             let account = real.account(user);
             assert_balances_follow_from_entries(account);
             assert_same_holdings(account, &model.users.get(user).cloned().unwrap_or_default());
+            assert_eq!(account.is_frozen(), model.frozen.contains(user));
             for name in MODELS {
                 let free = account.available(&super::samples::model(name), real.0.now);
                 assert_eq!(i128::from(free.get()), model.free(user, name).unwrap_or(0));
@@ -733,6 +782,10 @@ fn run(steps: Vec<Step>) {
             let owner = real.0.granted.owner(&purchase_name(name)).map(UserId::as_str);
             assert_eq!(owner, model.names.get(name).copied());
         }
+        let logged = real.0.log.iter().map(|line| {
+            (line.action, line.account.as_ref().expect("it is about an account").as_str())
+        });
+        assert_eq!(logged.collect::<Vec<_>>(), model.log);
     }
 }
 
@@ -785,6 +838,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(user, delta)| Step::AdjustCredits { user, delta }),
         3 => (user(), name(), tokens_delta.prop_filter("a change", not_zero))
             .prop_map(|(user, model, delta)| Step::AdjustTokens { user, model, delta }),
+        1 => user().prop_map(|user| Step::Freeze { user, frozen: true }),
+        3 => user().prop_map(|user| Step::Freeze { user, frozen: false }),
         1 => (limit(), limit()).prop_map(|(quick, think)| Step::Limits { quick, think }),
         // The last model stays unknown.
         1 => (prop::sample::select(&MODELS[..5]), price, category)
@@ -793,9 +848,57 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
+/// One user's holds of one model, so many and so alike that they meet each other, their limit, the balance and their
+/// ends all the time.
+fn steps_of_holds() -> impl Strategy<Value = Vec<Step>> {
+    let (user, model) = ("ann", "quick-a");
+    let first = vec![
+        Step::Purchase { user, credits: 100, names: Vec::new() },
+        Step::Allocate { user, items: vec![(model, 15)] },
+    ];
+    let amount = || prop::sample::select(vec![0_i64, 1, 20_000, 30_000, 60_000, 120_000]);
+    let held = prop::sample::select(vec![1_i64, 30_000, 50_000, 90_000, 250_000]);
+    let min = prop::option::of(prop::sample::select(vec![1_i64, 20_000, 80_000]));
+    let span = || prop::sample::select(vec![10_i64, 20, 30]);
+    let hold = || 0_usize..8;
+    let settle =
+        move |hold, (input, output): (i64, i64)| Step::Settle { user, hold, input, output };
+    let step = prop_oneof![
+        6 => (held, min, span()).prop_map(move |(tokens, min, seconds)| {
+            let min = min.map(|min| min.min(tokens));
+            vec![Step::Hold { user, model, tokens, min, seconds }]
+        }),
+        5 => (hold(), amount(), amount())
+            .prop_map(move |(hold, input, output)| vec![settle(hold, (input, output))]),
+        // The sum alone is not the same.
+        2 => (hold(), amount(), amount()).prop_map(move |(hold, input, output)| {
+            vec![settle(hold, (input, output)), settle(hold, (output, input))]
+        }),
+        3 => hold().prop_map(move |hold| vec![Step::Release { user, hold }]),
+        2 => span().prop_map(|seconds| vec![Step::Pass { seconds }]),
+        2 => (amount(), amount())
+            .prop_map(move |(input, output)| vec![Step::Consume { user, model, input, output }]),
+        1 => (0_usize..3).prop_map(move |place| vec![Step::Reverse { user, place, tokens: None }]),
+        1 => Just(vec![Step::Return { user, model }]),
+        1 => (1_i64..15).prop_map(move |spent| {
+            vec![Step::Allocate { user, items: vec![(model, spent)] }]
+        }),
+        1 => Just(vec![Step::Freeze { user, frozen: true }]),
+        2 => Just(vec![Step::Freeze { user, frozen: false }]),
+        1 => Just(vec![Step::AdjustTokens { user, model, delta: -20_000 }]),
+    ];
+    prop::collection::vec(step, 1..40)
+        .prop_map(move |steps| first.iter().cloned().chain(steps.into_iter().flatten()).collect())
+}
+
 proptest! {
     #[test]
     fn the_rules_are_the_contract(steps in steps()) {
+        run(steps);
+    }
+
+    #[test]
+    fn the_rules_of_holds_are_the_contract(steps in steps_of_holds()) {
         run(steps);
     }
 }

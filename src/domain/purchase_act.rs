@@ -45,10 +45,10 @@ pub(crate) struct RefundPurchase {
     pub credits: Option<Credits>,
 }
 
-/// Which purchase it was about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the purchase is then: without its token, what the client sent, and its user, which are kept in one place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct ActedOn(pub(crate) i64);
+pub(crate) struct ActedOn(pub(crate) Box<TrackedPurchase>);
 
 impl ChosenPurchase {
     fn asks(&self, wanted: &mut Wanted) {
@@ -83,8 +83,14 @@ impl ChosenPurchase {
         })
     }
 
-    const fn done(&self) -> Applied<ActedOn> {
-        Applied::now(ActedOn(self.id))
+    fn done(facts: &Facts, place: usize) -> Applied<ActedOn> {
+        let purchase = facts.purchases.at(place).clone();
+        Applied::now(ActedOn(Box::new(TrackedPurchase {
+            token: None,
+            record: None,
+            user: None,
+            ..purchase
+        })))
     }
 }
 
@@ -141,7 +147,7 @@ impl Operation for Approve {
         purchase.entry_id = Some(accounts.record(user, entry));
         purchase.count_refund();
         take_back::settle(user, purchase, accounts, now)?;
-        Ok(self.purchase.done())
+        Ok(ChosenPurchase::done(facts, place))
     }
 }
 
@@ -203,7 +209,7 @@ impl Operation for Reject {
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<ActedOn>, Refusal> {
         let place = self.0.find(user, facts, &[PurchaseState::Review])?;
         facts.purchases.change(place).end(PurchaseState::Refused, Reason::Invalid);
-        Ok(self.0.done())
+        Ok(ChosenPurchase::done(facts, place))
     }
 }
 
@@ -230,7 +236,7 @@ impl Operation for Retry {
         }
         purchase.due_at = Some(now);
         purchase.attempts = 0;
-        Ok(self.0.done())
+        Ok(ChosenPurchase::done(facts, place))
     }
 }
 
@@ -258,7 +264,7 @@ impl Operation for RefundPurchase {
         purchase.refund_operator = credits;
         take_back::settle(user, &mut purchase, accounts, *now)?;
         *purchases.change(place) = purchase;
-        Ok(self.purchase.done())
+        Ok(ChosenPurchase::done(facts, place))
     }
 }
 

@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    fn adjust(&mut self, adjustment: Adjustment) -> Result<super::Adjusted, Refusal> {
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<super::Wallet, Refusal> {
         let reason = EntryReason::new("wrong").expect("a reason");
         self.decide(&Adjust { adjustment, reason })
     }

@@ -250,11 +250,10 @@ async fn a_batch_is_saved_whole(books: &impl Books) {
     let purchases = ["1", "2", "3"].map(|id| purchase(id, 10));
     let allocation = allocation(4);
     let mut lane = books.lane().await;
-    let operations: Vec<&dyn Asks> = purchases
-        .iter()
-        .map(|purchase| -> &dyn Asks { purchase })
-        .chain([&allocation as &dyn Asks])
-        .collect();
+    let mut operations: Vec<&dyn Asks> = vec![&allocation];
+    for purchase in &purchases {
+        operations.push(purchase);
+    }
     let all: Vec<&UserId> = users.iter().collect();
     let mut expected = Vec::new();
     for is_saved in [false, true] {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use tracing::info;
 
 use super::{BillingService, Caller, ServiceError, code};
 use crate::domain::{
-    Account, Actor, Applied, CapacityLimits, Category, Consent, HistoryFilter, HistoryPage, Keyed,
-    LedgerEnd, LedgerLine, PriceList, Reset, Tokens, UserId,
+    Account, Actor, Applied, Category, Consent, HistoryFilter, HistoryPage, Keyed, LedgerEnd,
+    LedgerLine, Reset, Tokens, UserId, Wallet,
 };
 
 impl BillingService {
@@ -20,17 +19,14 @@ impl BillingService {
         Ok(self.reader.account(user).await?)
     }
 
-    /// The same, with the prices of the same moment, what categories may hold, and by when its holds count.
+    /// All that the user has, with the prices of the same moment.
     ///
     /// # Errors
     /// [`ServiceError::Database`] when the database can't be read.
-    pub(crate) async fn wallet(
-        &self,
-        user: &UserId,
-    ) -> Result<(Arc<Account>, PriceList, CapacityLimits, DateTime<Utc>), ServiceError> {
+    pub(crate) async fn wallet(&self, user: &UserId) -> Result<Wallet, ServiceError> {
         let now = self.ledger.now();
         let (account, prices) = self.reader.account_prices_and_holds(user, now).await?;
-        Ok((account, prices, self.ledger.limits(), now))
+        Ok(Wallet::of(&account, &prices, self.ledger.limits(), now))
     }
 
     /// The tokens of all the user's models of one category.

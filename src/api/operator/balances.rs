@@ -21,9 +21,7 @@ use crate::{
         state::Service,
         wallet::Wallet,
     },
-    domain::{
-        Adjust, Adjusted, Adjustment, Credits, Delta, EntryReason, GiveCredits, Given, ModelId,
-    },
+    domain::{self, Adjust, Adjustment, Credits, Delta, EntryReason, GiveCredits, Given, ModelId},
 };
 
 /// A change of an amount, up or down.
@@ -163,7 +161,5 @@ pub(in crate::api) async fn adjust(
         body.adjustment().map_err(|problem| ApiError::Unprocessable(problem.into()))?;
     let act = Adjust { adjustment, reason: body.reason.clone() };
     let applied = service.operate(operator.because(body.reason), &user, keyed, act).await?;
-    let (account, prices, limits, now) = service.wallet(&user).await?;
-    let wallet = Wallet::of(&account, &prices, limits, now);
-    Ok(answer(applied, |_: Adjusted| IsRight { success: true, wallet }))
+    Ok(answer(applied, |wallet: domain::Wallet| IsRight { success: true, wallet: wallet.into() }))
 }

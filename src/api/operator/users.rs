@@ -228,8 +228,7 @@ pub(super) async fn user(
     let name: Result<UserId, IdentifierError> = UserId::new(name);
     let Ok(name) = name else { return Err(unknown()) };
     let seen = service.user_seen(&name, timezone.unwrap_or(Tz::UTC)).await?;
-    let UserSeen { user, account, prices, limits, now, holds, purchases, usage } =
-        seen.ok_or_else(unknown)?;
+    let UserSeen { user, wallet, holds, purchases, usage } = seen.ok_or_else(unknown)?;
     let mut ledger = Vec::new();
     let filter = HistoryFilter { limit: LEDGER_LINES, before: None, kind: None, model: None };
     let mut written = Ok(());
@@ -242,8 +241,8 @@ pub(super) async fn user(
     let usage = usage.lines.into_iter().map(|line| UsageItem::new(line, UsageBy::Day));
     Ok(Json(User {
         user_id: user.user,
-        wallet: Wallet::of(&account, &prices, limits, now),
-        frozen: account.is_frozen(),
+        frozen: wallet.frozen,
+        wallet: wallet.into(),
         holds: holds.into_iter().map(Hold::from).collect(),
         purchases: purchases.into_iter().map(PurchaseItem::from).collect(),
         ledger,

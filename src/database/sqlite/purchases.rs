@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sqlx::{FromRow, SqliteConnection};
 
-use super::{DatabaseError, SqliteReader, snapshot::json};
+use super::{DatabaseError, SqliteReader, save::SqliteQuery, snapshot::json};
 use crate::{
     database::{
         changes::StoreChanges,
@@ -22,6 +22,17 @@ use crate::{
         MessageId, ProductList, PurchaseKey, PurchaseName, PurchaseState, TrackedPurchase, Wanted,
     },
 };
+
+/// The products as facts.
+macro_rules! product_facts {
+    () => {
+        "SELECT 'product' AS source, product_id AS name,
+             json_array(credits, json(iif(active, 'true', 'false'))) AS value
+         FROM products"
+    };
+}
+/// Alone, for whoever lists them: what asks for all else takes longer, also where nothing else is wanted.
+const PRODUCTS: &str = product_facts!();
 
 /// `$1` keys of purchases, `$2` whether products are wanted, `$3` names of users, `$4` users whose waiting purchases
 /// are counted, without a look at all that they ever bought, `$5` ids of messages, `$6` names of lists; lists are
@@ -40,8 +51,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          CROSS JOIN purchase_keys AS keys ON keys.key = wanted.value
          CROSS JOIN purchases AS bought ON bought.id = keys.purchase_id
          UNION ALL
-         SELECT 'product', product_id, json_array(credits, json(iif(active, 'true', 'false')))
-         FROM products WHERE $2
+         {} WHERE $2
          UNION ALL
          SELECT 'user', user_id, '' FROM users WHERE user_id IN (SELECT value FROM json_each($3))
          UNION ALL
@@ -57,6 +67,7 @@ static READ: LazyLock<String> = LazyLock::new(|| {
          WHERE name IN (SELECT value FROM json_each($6))",
         bonus_of_part!("max"),
         members("bought", &COLUMNS),
+        product_facts!(),
         members("kept", &INBOX_COLUMNS),
         members("kept", &SWEEP_COLUMNS),
     )
@@ -180,25 +191,28 @@ pub(super) async fn read(
         .bind(json(&wanted.messages))
         .bind(json(&wanted.sweeps));
     let mut found = StoreFacts::default();
-    let mut rows = query.fetch(&mut *connection);
+    take_all(query, connection, &mut found).await?;
+    if !wanted.lots_of.is_empty() {
+        let query = sqlx::query(LOTS).bind(json(&wanted.lots_of)).bind(may_come_back(wanted));
+        take_all(query, connection, &mut found).await?;
+    }
+    if !wanted.reversing.is_empty() {
+        let query = sqlx::query(ENTRIES).bind(json(&wanted.reversing));
+        take_all(query, connection, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn take_all(
+    query: SqliteQuery,
+    connection: &mut SqliteConnection,
+    found: &mut StoreFacts,
+) -> Result<(), DatabaseError> {
+    let mut rows = query.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         found.take(&StoreFactRow::from_row(&row)?)?;
     }
-    drop(rows);
-    if !wanted.lots_of.is_empty() {
-        let query = sqlx::query(LOTS).bind(json(&wanted.lots_of)).bind(may_come_back(wanted));
-        let mut rows = query.fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await? {
-            found.take(&StoreFactRow::from_row(&row)?)?;
-        }
-    }
-    if !wanted.reversing.is_empty() {
-        let mut rows = sqlx::query(ENTRIES).bind(json(&wanted.reversing)).fetch(connection);
-        while let Some(row) = rows.try_next().await? {
-            found.take(&StoreFactRow::from_row(&row)?)?;
-        }
-    }
-    Ok(found)
+    Ok(())
 }
 
 /// Writes what a batch changed in the open transaction, after its entries.
@@ -233,8 +247,9 @@ impl SqliteReader {
     /// Any [`DatabaseError`] but `Constraint`.
     pub(in crate::database) async fn products(&self) -> Result<ProductList, DatabaseError> {
         let mut connection = self.connection().await?;
-        let wanted = Wanted { products: true, ..Wanted::default() };
-        Ok(read(&mut connection, &wanted).await?.into_products())
+        let mut found = StoreFacts::default();
+        take_all(sqlx::query(PRODUCTS), &mut connection, &mut found).await?;
+        Ok(found.into_products())
     }
 
     /// Purchases, the newest first.

@@ -88,22 +88,65 @@ static SAVE_ACCOUNTS: LazyLock<String> =
 /// The time, then entries as `bind_entry` binds them. They are the many, and JSON would be taken
 /// apart once for every column of each.
 macro_rules! save_entries {
-    ($rare:literal) => {
+    ($more:literal) => {
         concat!(
             "INSERT INTO transactions
                 (created_at, id, user_id, type, amount, model_id, transaction_id, metadata,
                  input_tokens, output_tokens, price_per_m_token, credits_delta, tokens_delta, actor",
-            $rare,
+            $more,
             ") SELECT ?, * FROM (VALUES "
         )
     };
 }
-const SAVE_ENTRIES: &str = save_entries!("");
-const ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?)";
-/// Where one of them has a rare column.
-const SAVE_RARE_ENTRIES: &str =
-    save_entries!(", reverses, allocation_id, hold_id, shortfall_tokens, reason, bonus_delta");
-const RARE_ENTRY_PLACES: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+
+/// Which columns of entries are written. Each that is written costs time, empty or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EntryColumns {
+    /// Those without the rare ones.
+    Usual,
+    /// With those of settled holds.
+    Settled,
+    All,
+}
+
+impl EntryColumns {
+    const EACH: [Self; 3] = [Self::Usual, Self::Settled, Self::All];
+
+    /// Those that none of the rows lacks.
+    fn of(rows: &[EntryRow<'_>]) -> Self {
+        if rows.iter().all(|row| row.rare.are_empty()) {
+            Self::Usual
+        } else if rows.iter().all(|row| row.rare.are_at_most_of_a_hold()) {
+            Self::Settled
+        } else {
+            Self::All
+        }
+    }
+
+    /// How the statement begins, and the places of a row.
+    const fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Usual => (save_entries!(""), "(?,?,?,?,?,?,?,?,?,?,?,?,?)"),
+            Self::Settled => {
+                (save_entries!(", hold_id, shortfall_tokens"), "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
+            }
+            Self::All => (
+                save_entries!(
+                    ", hold_id, shortfall_tokens, reverses, allocation_id, reason, bonus_delta"
+                ),
+                "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            ),
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Usual => 0,
+            Self::Settled => 1,
+            Self::All => 2,
+        }
+    }
+}
 
 /// Fails when a digest is in the index, as `BEGIN_IF_CURRENT` does.
 const FAIL_IF_INDEXED: &str = "
@@ -123,8 +166,8 @@ const PLACES_MAX: usize = 512;
 /// Statements with places for a number of rows; places left over are bound to nothing, and not saved.
 struct SaveStatements {
     places: usize,
-    entries: String,
-    rare_entries: String,
+    /// By their columns.
+    entries: [String; 3],
     replays: String,
     opened: String,
     closed: String,
@@ -150,9 +193,7 @@ struct Shape {
     /// Holds that were closed.
     closed: bool,
     /// Entries, with the tokens that they change.
-    entries: bool,
-    /// Some have rare columns.
-    rare: bool,
+    entries: Option<EntryColumns>,
 }
 
 impl Shape {
@@ -166,15 +207,15 @@ impl Shape {
         names: true,
         opened: false,
         closed: false,
-        entries: true,
-        rare: false,
+        entries: Some(EntryColumns::Usual),
     };
 
     fn place(self) -> usize {
-        let Self { begins, proves, replays, credits, names, opened, closed, entries, rare } = self;
-        [begins, proves, replays, credits, names, opened, closed, entries, rare]
+        let Self { begins, proves, replays, credits, names, opened, closed, entries } = self;
+        let entries = entries.map_or(0, |columns| columns.place().saturating_add(1));
+        [begins, proves, replays, credits, names, opened, closed]
             .into_iter()
-            .fold(0, |place, flag| (place << 1) | usize::from(flag))
+            .fold(entries, |place, flag| (place << 1) | usize::from(flag))
     }
 }
 
@@ -186,8 +227,10 @@ static SAVE_STATEMENTS: LazyLock<Vec<SaveStatements>> = LazyLock::new(|| {
         let only_bound = "WHERE column1 IS NOT NULL;";
         SaveStatements {
             places,
-            entries: format!("{SAVE_ENTRIES}{}) {only_bound}", rows(ENTRY_PLACES)),
-            rare_entries: format!("{SAVE_RARE_ENTRIES}{}) {only_bound}", rows(RARE_ENTRY_PLACES)),
+            entries: EntryColumns::EACH.map(|columns| {
+                let (save, row) = columns.texts();
+                format!("{save}{}) {only_bound}", rows(row))
+            }),
             replays: format!("{SAVE_REPLAYS}{}) {only_bound}", rows(REPLAY_PLACES)),
             opened: format!("{SAVE_OPENED}{}) {only_bound}", rows(OPENED_PLACES)),
             closed: format!(
@@ -219,6 +262,11 @@ impl SaveStatements {
             .expect("a chunk has at most as many rows as the largest has places")
     }
 
+    /// The statement that writes these columns of entries.
+    fn entries(&self, columns: EntryColumns) -> &str {
+        &self.entries[columns.place()]
+    }
+
     /// Those for what nearly every batch comes to, if this one does.
     fn usual(changes: &Changes<'_>) -> Option<&'static Self> {
         let usual = changes.resets.is_empty()
@@ -239,12 +287,14 @@ impl SaveStatements {
                 (shape.proves, &self.not_indexed),
                 (shape.replays, &self.replays),
                 (shape.credits, SAVE_CREDITS),
-                (shape.entries, SAVE_TOKENS),
+                (shape.entries.is_some(), SAVE_TOKENS),
                 (shape.names, SAVE_NAMES),
                 (shape.opened, &self.opened),
                 (shape.closed, &self.closed),
-                (shape.entries && !shape.rare, &self.entries),
-                (shape.entries && shape.rare, &self.rare_entries),
+                (
+                    shape.entries.is_some(),
+                    shape.entries.map_or("", |columns| self.entries(columns)),
+                ),
                 (true, "COMMIT"),
             ];
             parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, text)| text).collect()
@@ -307,8 +357,7 @@ impl Save<'_> {
             names: !changes.names.is_empty(),
             opened: !changes.opened.is_empty(),
             closed: !changes.closed.is_empty(),
-            entries: !changes.entries.is_empty(),
-            rare: has_rare(&changes.entries),
+            entries: (!changes.entries.is_empty()).then(|| EntryColumns::of(&changes.entries)),
         };
         let mut query = sqlx::query(statements.whole(shape));
         if let Some(Expected { version, .. }) = expected {
@@ -327,10 +376,8 @@ impl Save<'_> {
         if shape.closed {
             query = bind_closed(query, statements.places, &changes.closed);
         }
-        if shape.rare {
-            query = bind_rare_entries(query, &changes.entries, now);
-        } else if shape.entries {
-            query = bind_entries(query, &changes.entries, now);
+        if let Some(columns) = shape.entries {
+            query = bind_entries(query, columns, &changes.entries, now);
         }
         query.execute(connection).await?;
         Ok(())
@@ -355,12 +402,9 @@ impl Save<'_> {
         }
         for entries in changes.entries.chunks(PLACES_MAX) {
             let statements = SaveStatements::for_chunk(entries);
-            let saving = if has_rare(entries) {
-                bind_rare_entries(sqlx::query(statements.rare_entries.as_str()), entries, now)
-            } else {
-                bind_entries(sqlx::query(statements.entries.as_str()), entries, now)
-            };
-            saving.execute(&mut *connection).await?;
+            let columns = EntryColumns::of(entries);
+            let query = sqlx::query(statements.entries(columns));
+            bind_entries(query, columns, entries, now).execute(&mut *connection).await?;
         }
         for holds in changes.opened.chunks(PLACES_MAX) {
             let statements = SaveStatements::for_chunk(holds);
@@ -398,7 +442,7 @@ fn bind_accounts(
         query = query.bind(now()).bind(json(&changes.users));
         query = query.bind(now()).bind(json(&changes.credits));
     }
-    if shape.entries {
+    if shape.entries.is_some() {
         query = query.bind(now()).bind(json(&changes.tokens));
     }
     if shape.names {
@@ -437,26 +481,24 @@ fn bind_keys(
 }
 
 /// Leaves the places left over alone; they are the last of their text.
-fn bind_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str>) -> SqliteQuery {
-    entries.iter().fold(query.bind(Arc::clone(now)), bind_entry)
-}
-
-/// The same where rare columns are written too.
-fn bind_rare_entries(query: SqliteQuery, entries: &[EntryRow<'_>], now: &Arc<str>) -> SqliteQuery {
+fn bind_entries(
+    query: SqliteQuery,
+    columns: EntryColumns,
+    entries: &[EntryRow<'_>],
+    now: &Arc<str>,
+) -> SqliteQuery {
     entries.iter().fold(query.bind(Arc::clone(now)), |query, row| {
         let RareColumns { reverses, allocation, hold, shortfall, reason, bonus_delta } = row.rare;
-        bind_entry(query, row)
-            .bind(reverses)
-            .bind(allocation)
-            .bind(hold.map(HoldId::text))
-            .bind(shortfall.map(Tokens::get))
-            .bind(reason.map(EntryReason::shared))
-            .bind(bonus_delta)
+        let mut query = bind_entry(query, row);
+        if columns != EntryColumns::Usual {
+            query = query.bind(hold.map(HoldId::text)).bind(shortfall.map(Tokens::get));
+        }
+        if columns == EntryColumns::All {
+            let reason = reason.map(EntryReason::shared);
+            query = query.bind(reverses).bind(allocation).bind(reason).bind(bonus_delta);
+        }
+        query
     })
-}
-
-fn has_rare(entries: &[EntryRow<'_>]) -> bool {
-    entries.iter().any(|row| !row.rare.are_empty())
 }
 
 fn bind_entry(query: SqliteQuery, row: &EntryRow<'_>) -> SqliteQuery {

@@ -80,8 +80,8 @@ impl BillingService {
                 self.operate(by, &user, keyed, RefundPurchase { purchase, credits }).await?
             }
         };
-        let ActedOn(id) = applied.outcome;
-        Ok(Applied { outcome: self.purchase(id).await?, replayed: applied.replayed })
+        let Applied { outcome: ActedOn(purchase), replayed } = applied;
+        Ok(Applied { outcome: TrackedPurchase { user: known.user, ..*purchase }, replayed })
     }
 
     /// Has an act carried out on a user's account, and written into the operators' log with it.

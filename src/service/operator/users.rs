@@ -1,14 +1,11 @@
 //! Users as an operator sees them.
 
-use std::sync::Arc;
-
-use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::super::{BillingService, ServiceError, holds::seen};
 use crate::domain::{
-    Account, CapacityLimits, FoundUser, OpenedHold, PriceList, PurchaseLine, UsageReport,
-    UserFilter, UserId, UserPage, last_days,
+    FoundUser, OpenedHold, PurchaseLine, UsageReport, UserFilter, UserId, UserPage, Wallet,
+    last_days,
 };
 
 /// How many of a user's newest purchases are told.
@@ -20,11 +17,7 @@ const USAGE_DAYS: u16 = 30;
 #[derive(Debug, Clone)]
 pub(crate) struct UserSeen {
     pub user: FoundUser,
-    pub account: Arc<Account>,
-    pub prices: PriceList,
-    pub limits: CapacityLimits,
-    /// By when its holds count.
-    pub now: DateTime<Utc>,
+    pub wallet: Wallet,
     /// Those that count, the oldest first.
     pub holds: Vec<OpenedHold>,
     /// The newest first.
@@ -54,17 +47,19 @@ impl BillingService {
         let Some(found) = self.reader.user(user).await? else { return Ok(None) };
         // Of whom much is in no sums yet, an answer may come too late, and the next one in time.
         self.ledger.sum_usage(user, i64::MAX);
-        let periods = last_days(self.ledger.now(), zone, USAGE_DAYS);
-        let (wallet, purchases, parts) = tokio::join!(
-            self.wallet(user),
+        let now = self.ledger.now();
+        let periods = last_days(now, zone, USAGE_DAYS);
+        let (account, purchases, parts) = tokio::join!(
+            self.reader.account_prices_and_holds(user, now),
             self.reader.purchases_of(user, PURCHASES),
             self.reader.usage(user, periods.quarters()),
         );
-        let (account, prices, limits, now) = wallet?;
+        let (account, prices) = account?;
         let usage = UsageReport::of(parts?, &periods);
         let holds = account.holds().counting(now);
         let holds = holds.into_iter().map(|hold| seen(&account, hold, now)).collect();
         let purchases = purchases?;
-        Ok(Some(UserSeen { user: found, account, prices, limits, now, holds, purchases, usage }))
+        let wallet = Wallet::of(&account, &prices, self.ledger.limits(), now);
+        Ok(Some(UserSeen { user: found, wallet, holds, purchases, usage }))
     }
 }

@@ -1,13 +1,15 @@
 //! Credits that are given, and balances that are put right.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{MODEL, Service, code};
-use crate::harness::{Engine, on_both_engines};
+use super::{MODEL, Service, code, new_key, operator};
+use crate::harness::{Engine, Reply, on_both_engines};
 
 on_both_engines![
     credits_are_given_to_whoever_is_named,
     a_balance_is_put_right,
+    a_repeated_adjustment_is_told_as_the_first_time,
     what_can_not_be_put_right_is_refused,
 ];
 
@@ -65,6 +67,25 @@ async fn a_balance_is_put_right(engine: Engine) {
     assert_eq!(lines[1]["before"], json!({"model_id": MODEL, "tokens": 1_000_000}));
     assert_eq!(lines[1]["after"], json!({"model_id": MODEL, "tokens": 400_000}));
     service.server.database().check_invariants().await;
+}
+
+async fn a_repeated_adjustment_is_told_as_the_first_time(engine: Engine) {
+    let service = Service::start(engine);
+    let app = service.app("ann");
+    app.buy_tokens(MODEL, 75).await;
+    let (key, path) = (new_key(), "/users/ann/adjustments");
+    let body = json!({"model_id": MODEL, "tokens_delta": -1, "reason": "counted twice"});
+    let adjust = async || {
+        let request = operator(&service.client, Method::POST, path, &body);
+        Reply::to(request.header("idempotency-key", &key)).await
+    };
+    let first = adjust().await.ok();
+    app.consume(MODEL, 500, 500).await.ok();
+    app.add(7, "later").await.ok();
+    let again = adjust().await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"), "{again:?}");
+    assert_eq!(again.ok(), first);
+    assert_eq!(app.get("/wallet").await.ok()["tokens"][MODEL]["allocated"], 998_999);
 }
 
 async fn what_can_not_be_put_right_is_refused(engine: Engine) {

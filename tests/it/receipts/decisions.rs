@@ -15,6 +15,7 @@ on_both_engines![
     a_product_nobody_knows_is_granted_for_what_is_told,
     the_money_of_a_granted_purchase_goes_back,
     a_purchase_that_waits_is_asked_for_again,
+    a_repeated_decision_is_told_as_the_first_time,
     what_a_store_keeps_waiting_is_in_the_whole,
 ];
 
@@ -155,6 +156,29 @@ async fn a_purchase_that_waits_is_asked_for_again(engine: Engine) {
     act(&shop, &item["id"], "retry", json!({})).await.ok();
     shop.balance_becomes("ann", 300).await;
     assert!(shop.stores.on(Call::Purchase).count() > asked, "the store was asked");
+}
+
+async fn a_repeated_decision_is_told_as_the_first_time(engine: Engine) {
+    let shop = open(engine);
+    let token = google_token("a");
+    shop.stores.google.sell(GooglePurchase::paid(&token, "unknown"));
+    later(&bring(&shop.user("ann"), &token).await, "purchase_in_review", LATER);
+    let id = listed(&shop, "?state=review").await[0]["id"].clone();
+    let approve = async || {
+        let path = format!("/api/billing/operator/purchases/{id}/approve");
+        let request = shop.anybody().request(Method::POST, &path).bearer_auth(OPERATOR);
+        let request = request.header("idempotency-key", "k-1");
+        Reply::to(request.json(&json!({"credits": 300, "reason": "I looked"}))).await
+    };
+    let first = approve().await.ok();
+    assert_eq!((&first["user_id"], &first["credits"]), (&json!("ann"), &json!(300)));
+    assert!(!first.to_string().contains(token.as_str()), "a token is told: {first}");
+    act(&shop, &id, "refund", json!({"credits": 100})).await.ok();
+    shop.all_acknowledged().await;
+    let again = approve().await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"), "{again:?}");
+    assert_eq!(again.ok(), first);
+    assert_eq!(shop.user("ann").balance().await["credits"], 200);
 }
 
 async fn what_a_store_keeps_waiting_is_in_the_whole(engine: Engine) {
