@@ -84,11 +84,11 @@ macro_rules! next_erasing {
 pub(super) use next_erasing;
 
 /// Empties purchases that the stores confirm: `$1` gets the name `$2`, at most `$3` of them. What was granted
-/// stays granted. What is not is nobody's, or refused until somebody brings it again. A token is kept as long as its store
+/// stays granted. What is not is nobody's, and refused until somebody brings it again. A token is kept as long as its store
 /// has to be told that it was delivered.
 const EMPTY_PURCHASES: &str = "
     UPDATE purchases SET
-        user_id = CASE WHEN granted_at IS NULL AND state = 'refunded' THEN NULL ELSE $2 END,
+        user_id = CASE WHEN granted_at IS NULL AND coalesce(reason, '') <> 'duplicate' THEN NULL ELSE $2 END,
         state = CASE WHEN state IN ('received', 'pending', 'review') THEN 'refused' ELSE state END,
         reason = CASE WHEN state IN ('received', 'pending', 'review') THEN 'given_up' ELSE reason END,
         token = CASE WHEN granted_at IS NOT NULL AND due_at IS NOT NULL THEN token END,
