@@ -39,6 +39,10 @@ where
             .admitted(&parts.headers, &mut parts.extensions)
             .await
             .map_err(|reason| ApiError::from(reason).into_response())?;
+        if user.is_erased() && !parts.method.is_safe() {
+            // Operators look at it, and that is all.
+            return Err(ApiError::from(Refusal::UserUnnamed(NoName::Erased)).into_response());
+        }
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| Arc::clone(id));
         Ok(Self { user, role, actor, request_id: request_id.unwrap_or_default() })
     }
@@ -72,6 +76,10 @@ impl From<NoName> for Problem {
             NoName::Missing => Self::missing(loc),
             NoName::Repeated => Self::repeated_header(loc),
             NoName::Malformed => Self::not_percent_encoded(loc),
+            NoName::Erased => {
+                let text = "Value error, must not be the name of an account that was erased";
+                Self::new("value_error", loc, text)
+            }
             NoName::Name(IdentifierError::Empty) => Self::string_too_short(loc),
             NoName::Name(IdentifierError::TooLong { .. }) => {
                 Self::string_too_long(loc, USER_ID_MAX_CHARS)

@@ -254,6 +254,15 @@ impl Entry {
                 "このアカウントは一時停止されています。サポートにお問い合わせください",
                 "This account is frozen; please contact support",
             ),
+            Refusal::AccountErasing => Self::unavailable(
+                "このアカウントは消去中です。終わるまで少し待ってからもう一度お試しください",
+                "This account is being erased; please wait a moment until that is done and try again",
+            ),
+            Refusal::PaidBalanceRemains { credits, tokens_worth } => no(
+                "購入分の残高があります: クレジット={credits}, トークン={tokens_worth}クレジット相当。放棄する場合は forfeit を true にしてください",
+                "Paid credits or tokens are left: {credits} credits, tokens worth {tokens_worth} credits; if the user gives them up, send forfeit: true",
+            )
+            .with(fields! { "credits": credits, "tokens_worth": tokens_worth }),
             Refusal::UserNotFound => Self::person(
                 StatusCode::NOT_FOUND,
                 "このユーザーは見つかりません",
@@ -370,7 +379,7 @@ impl Entry {
             return None;
         }
         Some(match self.code {
-            Some("store_unavailable" | "store_not_configured") => 30,
+            Some("store_unavailable" | "store_not_configured" | "account_erasing") => 30,
             Some("purchase_pending" | "purchase_in_review" | "sandbox_refused") => 3_600,
             _ => RETRY_AFTER_SECONDS,
         })
@@ -485,6 +494,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         http::Refusal::TooManyRequests(Subject::Address).into(),
         http::Refusal::Forbidden.into(),
         refused(Refusal::AccountFrozen),
+        refused(Refusal::PaidBalanceRemains { credits: credits(120), tokens_worth: credits(75) }),
         ServiceError::ResetDisabled.into(),
         refused(Refusal::PurchaseAlreadyProcessed),
         refused(Refusal::InvalidReceipt),
@@ -503,6 +513,7 @@ pub(super) fn catalogue() -> impl Iterator<Item = Entry> {
         http::Refusal::DeadlinePassed.into(),
         ApiError::BodyTooSlow,
         refused(Refusal::BalanceOverflow),
+        refused(Refusal::AccountErasing),
         http::Refusal::LoginUnavailable.into(),
         ApiError::NotFound,
         ApiError::MethodNotAllowed,

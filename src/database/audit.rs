@@ -1,7 +1,7 @@
 //! What an audit of the books looks for and comes to, whatever the engine. Where the engines differ in how they
 //! are asked, the SQL is in their folders.
 
-use super::rows::row;
+use super::{erasing::is_same_user, rows::row};
 use std::fmt;
 
 use sqlx::{FromRow, Row};
@@ -64,13 +64,16 @@ const CHANGES: &str = "
 
 /// Settled holds without the consumption that they name, and consumptions that name a hold which does not name them.
 /// Holds are forgotten in the end, consumptions are not.
-const HOLDS: &str = "
+const HOLDS: &str = concat!(
+    "
     SELECT hold_id, user_id, model_id, 'its consumption' AS expected, 'another or none' AS found
     FROM holds
     WHERE status = 'settled' AND NOT EXISTS (
         SELECT * FROM transactions AS entry
         WHERE entry.id = holds.transaction_id AND entry.type = 'consumption'
-            AND entry.hold_id = holds.hold_id AND entry.user_id = holds.user_id
+            AND entry.hold_id = holds.hold_id AND ",
+    is_same_user!("entry", "holds"),
+    "
             AND entry.model_id = holds.model_id AND entry.amount = holds.consumed_tokens
             AND entry.input_tokens = holds.input_tokens
             AND entry.output_tokens = holds.output_tokens)
@@ -78,7 +81,8 @@ const HOLDS: &str = "
     SELECT holds.hold_id, holds.user_id, holds.model_id, 'no other consumption', 'one'
     FROM transactions AS entry JOIN holds ON holds.hold_id = entry.hold_id
     WHERE entry.hold_id IS NOT NULL
-        AND (holds.transaction_id IS NULL OR holds.transaction_id <> entry.id)";
+        AND (holds.transaction_id IS NULL OR holds.transaction_id <> entry.id)"
+);
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,7 +393,9 @@ macro_rules! wrong_purchases {
                 WHERE granted_at IS NOT NULL AND NOT EXISTS (
                     SELECT * FROM transactions AS entry
                     WHERE entry.id = purchases.entry_id AND entry.type = 'purchase'
-                        AND entry.user_id = purchases.user_id AND entry.amount = purchases.credits)
+                        AND ",
+            $crate::database::erasing::is_same_user!("entry", "purchases"),
+            " AND entry.amount = purchases.credits)
                 UNION ALL
                 SELECT id, user_id, 'no entry before it is granted', 'one'
                 FROM purchases WHERE granted_at IS NULL AND entry_id IS NOT NULL

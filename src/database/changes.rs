@@ -43,6 +43,8 @@ pub(super) struct OperatorChanges<'a> {
     pub(super) products: Vec<(&'a ProductId, Credits, bool)>,
     /// Lines of their log.
     pub(super) log: Vec<&'a OperatorLine>,
+    /// Users who are erased from now on, with their new names.
+    pub(super) erased: Vec<(&'a UserId, &'a UserId)>,
 }
 
 impl<'a> OperatorChanges<'a> {
@@ -59,6 +61,7 @@ impl<'a> OperatorChanges<'a> {
             unpriced: unpriced.map(|(model, _)| model).collect(),
             products: products.map(|(id, it)| (id, it.credits, it.active)).collect(),
             log: facts.log.iter().collect(),
+            erased: facts.erased.iter().map(|(user, name)| (user, name)).collect(),
         }
     }
 

@@ -590,6 +590,18 @@ impl Reader {
         found.map_err(DatabaseError::of_read)
     }
 
+    /// Whether an account is being erased.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn erases(&self) -> Result<bool, DatabaseError> {
+        let any = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.erases().await,
+            AnyReader::Postgres(reader) => reader.erases().await,
+        };
+        any.map_err(DatabaseError::of_read)
+    }
+
     /// Whether somebody has seen this user.
     ///
     /// # Errors

@@ -9,11 +9,14 @@ use crate::domain::{EntryKind, HistoryFilter};
 const RARE: &str = "type <> 'consumption' AND type <> 'allocation'";
 const RANGES: [&str; 3] = ["type = 'consumption'", "type = 'allocation'", RARE];
 
+/// Whoever is called as somebody who is being erased has no history.
+const HAS_ONE: &str = "NOT EXISTS (SELECT * FROM erasures WHERE erasures.user_id = $1)";
+
 /// What holds of the rows of each range; all texts are ours. `$1` is the user, `$2` the id below which
 /// they are, `$4` the model, if one is asked for. Without ranges nothing can match.
 pub(super) fn ranges(filter: &HistoryFilter) -> Vec<String> {
     let model = if filter.model.is_some() { " AND model_id = $4" } else { "" };
-    let range = |kinds: &str| format!("user_id = $1 AND id < $2{model} AND {kinds}");
+    let range = |kinds: &str| format!("user_id = $1 AND id < $2{model} AND {kinds} AND {HAS_ONE}");
     match filter.kind {
         None => RANGES.map(range).into(),
         // No purchase has a model.

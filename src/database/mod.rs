@@ -9,6 +9,7 @@ mod audit;
 mod beside;
 mod changes;
 mod engine;
+mod erasing;
 mod error;
 mod history;
 mod holds;
@@ -140,6 +141,8 @@ pub(crate) enum Chore {
     ForgetMessages { before: DateTime<Utc> },
     /// Forgets the holds that were closed, or expired, before a time.
     ForgetHolds { before: DateTime<Utc> },
+    /// Does a piece of the erasure of an account, if any is under way.
+    Erase,
     /// Writes something that takes room, and takes it away again: finds that it can be.
     TryWrite,
     /// Adds entries to the sums of the whole, unless those have changed since it was worked out.

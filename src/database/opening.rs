@@ -162,7 +162,7 @@ impl FoundSchema {
 }
 
 /// The names of the migrations, which are the same for every engine. They are numbered from 1 on.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     "schema",
     "seed",
     "idempotency keys",
@@ -175,6 +175,7 @@ const MIGRATIONS: [&str; 12] = [
     "operator",
     "summary",
     "light holds",
+    "erasures",
 ];
 
 /// The migrations of an engine, of which the SQL is given.

@@ -67,9 +67,9 @@ row! {
     #[derive(Debug)]
     pub(super) struct RecordedPurchase {
         pub id: i64,
-        user_id: String,
-        transaction_id: Option<String>,
-        metadata: String,
+        pub user_id: String,
+        pub transaction_id: Option<String>,
+        pub metadata: String,
     }
 }
 
@@ -117,10 +117,15 @@ impl BelievedPurchase {
 }
 
 impl RecordedPurchase {
+    /// Its name by the token that its client sent.
+    pub(super) fn token_name(&self) -> Option<PurchaseName> {
+        PurchaseRecord::new(self.metadata.clone()).token_name()
+    }
+
     /// Its names, each once.
     pub(super) fn names(&self) -> Vec<PurchaseName> {
         let id = self.transaction_id.as_deref().filter(|id| !id.is_empty() && !id.contains('\0'));
-        let token = PurchaseRecord::new(self.metadata.clone()).token_name();
+        let token = self.token_name();
         let mut names: Vec<_> = id.map(PurchaseName::of).into_iter().chain(token).collect();
         names.dedup();
         names

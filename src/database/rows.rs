@@ -47,7 +47,7 @@ row! {
         /// The kind: `credits` of an owner, with those that were given for a name and `frozen` behind them, where it is
         /// not `0` alone; `tokens` of an owner and the model named; the `price` of the model
         /// named, with its category for an owner; a purchase so named `granted` to an owner; an `entry_id` that
-        /// was reserved; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
+        /// was reserved; an owner who is `erasing`; a `hold` of an owner as JSON, with its tokens; and `version` and `newest`, which are SQLite's own.
         pub(super) source: &'r str,
         pub(super) owner: &'r str,
         pub(super) name: Option<&'r str>,
@@ -60,6 +60,7 @@ row! {
 pub(super) struct Found {
     funds: HashMap<String, Funds>,
     frozen: HashSet<String>,
+    erasing: HashSet<String>,
     tokens: HashMap<String, BTreeMap<ModelId, Tokens>>,
     prices: Vec<(ModelId, Price)>,
     granted: GrantedPurchases,
@@ -68,6 +69,12 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// How many balances these users have, but for their credits.
+    pub(super) fn balances(&self, users: &[UserId]) -> usize {
+        let of_user = |user: &UserId| self.tokens.get(user.as_str()).map_or(0, BTreeMap::len);
+        users.iter().map(of_user).fold(0, usize::saturating_add)
+    }
+
     pub(super) fn take(&mut self, row: &FactRow<'_>) -> Result<(), DatabaseError> {
         let FactRow { source, owner, name, amount } = *row;
         let name = name.unwrap_or_default();
@@ -102,6 +109,7 @@ impl Found {
                 let hold: Hold = possible(serde_json::from_str(name), "holds", owner)?;
                 self.holds.push(hold);
             }
+            "erasing" => drop(self.erasing.insert(owner.to_owned())),
             "entry_id" => self.entry_ids.push_back(amount),
             other => return Err(DatabaseError::Corrupt(format!("a row of '{other}'"))),
         }
@@ -116,6 +124,9 @@ impl Found {
             let mut account = Account::loaded(user.clone(), funds, tokens);
             if self.frozen.contains(user.as_str()) {
                 account.know_frozen();
+            }
+            if self.erasing.contains(user.as_str()) {
+                account.know_erasing();
             }
             account
         });

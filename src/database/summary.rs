@@ -118,11 +118,14 @@ impl AlikeRow {
     }
 }
 
-/// [`ActiveRow`]s, in the same brackets.
+/// [`ActiveRow`]s, in the same brackets. Users who are being erased have the same number under both names.
 macro_rules! active_users {
     ($quarter:literal, $entries:literal) => {
         concat!(
-            "SELECT DISTINCT (SELECT id FROM users WHERE users.user_id = entry.user_id) AS user_number, ",
+            "SELECT DISTINCT coalesce(
+                (SELECT id FROM users WHERE users.user_id = entry.user_id),
+                (SELECT account FROM erasures WHERE erasures.user_id = entry.user_id)
+            ) AS user_number, ",
             $quarter,
             " AS quarter
             FROM ",

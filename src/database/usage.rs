@@ -15,6 +15,7 @@ pub(crate) const SUMMED_AT_ONCE: i64 = 1_024;
 /// hour of `created_at`; and how many of each of the two kinds, from the oldest on.
 ///
 /// The ids of a user's entries are in the order in which they are written, under the lock of the user's account.
+/// While somebody is being erased that is not so, and there are none.
 macro_rules! fresh_entries {
     ($quarter:literal, $limit:literal) => {
         concat!(
@@ -25,7 +26,8 @@ macro_rules! fresh_entries {
                     amount AS total_tokens, 0 AS reversed_tokens
                 FROM transactions
                 WHERE user_id = $1 AND type = 'consumption' AND id > coalesce(
-                    (SELECT summed_until FROM usage_state WHERE user_id = $1), 0)",
+                    (SELECT summed_until FROM usage_state WHERE user_id = $1), 0) AND ",
+            $crate::database::erasing::is_not_erasing!(),
             $limit,
             ") AS consumptions
             UNION ALL
@@ -37,7 +39,8 @@ macro_rules! fresh_entries {
                 FROM transactions
                 WHERE user_id = $1 AND type <> 'consumption' AND type <> 'allocation'
                     AND model_id IS NOT NULL AND type = 'reversal' AND id > coalesce(
-                    (SELECT summed_until FROM usage_state WHERE user_id = $1), 0)",
+                    (SELECT summed_until FROM usage_state WHERE user_id = $1), 0) AND ",
+            $crate::database::erasing::is_not_erasing!(),
             $limit,
             ") AS reversals"
         )
@@ -72,7 +75,9 @@ macro_rules! usage {
                 price_per_m_token AS price_today
             FROM stretches CROSS JOIN usage_sums AS kept
             LEFT JOIN token_pricing ON token_pricing.model_id = kept.model_id
-            WHERE kept.user_id = $1 AND kept.quarter >= first AND kept.quarter < past
+            WHERE kept.user_id = $1 AND kept.quarter >= first AND kept.quarter < past AND ",
+            $crate::database::erasing::is_not_erasing!(),
+            "
             GROUP BY period, kept.model_id, price_per_m_token
             UNION ALL
             SELECT period, fresh.model_id, entries, price, CAST(requests AS bigint),

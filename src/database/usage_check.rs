@@ -7,14 +7,14 @@ use super::{audit::Audit, audit::Difference, rows::row};
 use crate::domain::UsageSums;
 
 /// [`CheckedRow`]s, those of one sum in a row, in the brackets where the engines differ: the quarter of an hour of
-/// `created_at`.
+/// `created_at`. The sums of whoever is being erased are just being forgotten.
 macro_rules! checked_usage {
     ($quarter:literal) => {
         concat!(
             "SELECT user_id, quarter, model_id, CAST(1 AS bigint) AS kept,
                 CAST(NULL AS bigint) AS price, requests, input_tokens, output_tokens, total_tokens,
                 reversed_tokens, cost_high, cost_low, unpriced_tokens
-            FROM usage_sums
+            FROM usage_sums WHERE user_id NOT IN (SELECT user_id FROM erasures)
             UNION ALL
             SELECT user_id, ",
             $quarter,

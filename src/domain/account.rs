@@ -29,6 +29,8 @@ pub(crate) struct Account {
     frozen: bool,
     /// Whether `frozen` was set since.
     freezes: bool,
+    /// Whether it is being erased.
+    erasing: bool,
 }
 
 impl Account {
@@ -59,6 +61,7 @@ impl Account {
             reset: false,
             frozen: false,
             freezes: false,
+            erasing: false,
         }
     }
 
@@ -99,6 +102,16 @@ impl Account {
     /// Takes note of that it is frozen.
     pub(crate) const fn know_frozen(&mut self) {
         self.frozen = true;
+    }
+
+    /// Whether it is being erased: nothing can be done with it.
+    pub(crate) const fn is_erasing(&self) -> bool {
+        self.erasing
+    }
+
+    /// Takes note of that it is being erased.
+    pub(crate) const fn know_erasing(&mut self) {
+        self.erasing = true;
     }
 
     /// Freezes it, or ends that.

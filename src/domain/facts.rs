@@ -35,6 +35,8 @@ pub(crate) struct Wanted {
     pub messages: Vec<MessageId>,
     /// How far these lists were read.
     pub sweeps: Vec<&'static str>,
+    /// Whose balances are all taken to nothing, with an entry each.
+    pub emptied: Vec<UserId>,
     /// Whose allocations, with what went back of them.
     pub lots_of: Vec<UserId>,
     /// Who turns tokens back, once for each time: a lot may go back in part each time.
@@ -132,6 +134,8 @@ pub(crate) struct Facts {
     pub price_changes: BTreeMap<ModelId, Option<Price>>,
     /// Products that change, or are new.
     pub product_changes: BTreeMap<ProductId, Product>,
+    /// Who is being erased from now on, with their new names.
+    pub erased: Vec<(UserId, UserId)>,
     /// What operators did.
     pub log: Vec<OperatorLine>,
     /// When all of the batch happens.
@@ -141,7 +145,10 @@ pub(crate) struct Facts {
 impl Facts {
     /// Whether something was granted to one of the accounts that was not there yet when they were read.
     pub(crate) fn tell_of_unread_accounts(&self, is_read: impl Fn(&UserId) -> bool) -> bool {
-        let unread = |user: &UserId| self.accounts.get(user).is_some() && !is_read(user);
+        let unread = |user: &UserId| {
+            // One that is being erased is nobody's, and is not opened before that ends.
+            self.accounts.get(user).is_some_and(|account| !account.is_erasing()) && !is_read(user)
+        };
         self.granted.owners().any(unread) || self.purchases.owners_of_granted().any(unread)
     }
 
@@ -166,6 +173,12 @@ impl Facts {
     pub(super) fn set_product(&mut self, id: &ProductId, product: Product) {
         self.products.set(id, product);
         self.product_changes.insert(id.clone(), product);
+    }
+
+    /// Has a user erased, who is called `name` from now on.
+    pub(super) fn erase(&mut self, user: &UserId, name: &UserId) {
+        self.accounts.of(user).know_erasing();
+        self.erased.push((user.clone(), name.clone()));
     }
 
     /// Adds a line to the operators' log.

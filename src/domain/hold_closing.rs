@@ -126,6 +126,16 @@ impl Operation for ReleaseHold {
     }
 }
 
+/// Gives up all holds of the account that count.
+pub(super) fn release_all(account: &mut Account, now: DateTime<Utc>) {
+    let counting: Vec<Hold> = account.holds().counting(now).into_iter().cloned().collect();
+    for mut hold in counting {
+        let released = hold.held_tokens;
+        close(account, &mut hold, HoldStatus::Released, released, now);
+        account.close_hold(hold);
+    }
+}
+
 /// A hold of the account. Others' are as if there were none.
 fn find(account: &Account, id: HoldId) -> Result<&Hold, Refusal> {
     account.holds().get(id).ok_or(Refusal::HoldNotFound)

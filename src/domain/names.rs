@@ -194,6 +194,9 @@ fn is_hash(text: &str) -> bool {
     text.strip_prefix(HASH_PREFIX).is_some_and(|hex| hex.len() == 64 && hex.bytes().all(digit))
 }
 
+/// What the names of those begin with who were erased.
+const ERASED: &str = "erased:";
+
 /// In whose name the keys of operators are kept, and their acts decided that are about no account: it has a control
 /// character, so no user has it.
 const OPERATORS: &str = "\u{2}operators";
@@ -210,6 +213,16 @@ impl UserId {
     /// [`IdentifierError`] when it is neither.
     pub(crate) fn kept_owner(text: &str) -> Result<Self, IdentifierError> {
         if text == OPERATORS { Ok(Self::operators()) } else { Self::new(text) }
+    }
+
+    /// What whoever is erased is called from then on; `random` tells them apart.
+    pub(crate) fn erased(random: u128) -> Self {
+        Self(format!("{ERASED}{random:032x}").into())
+    }
+
+    /// Whether it is the name of somebody who was erased. No client can have it.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.as_str().starts_with(ERASED)
     }
 
     /// The user every call acts for while nobody has to log in.

@@ -25,6 +25,12 @@ pub(crate) trait Operation: fmt::Debug + Send + 'static {
         1
     }
 
+    /// Whether it is about the account of the user in whose name it is decided; then it is refused while that is
+    /// being erased.
+    fn is_of_account(&self) -> bool {
+        true
+    }
+
     /// Changes what is so, or refuses and leaves it as it was.
     ///
     /// # Errors

@@ -72,6 +72,10 @@ impl<A: OperatorAct> Operation for Logged<A> {
         self.act.entries()
     }
 
+    fn is_of_account(&self) -> bool {
+        A::OF_ACCOUNT
+    }
+
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<A::Outcome>, Refusal> {
         if A::OF_ACCOUNT && !A::OPENS_ACCOUNTS && !facts.accounts.of(user).is_known() {
             return Err(Refusal::UserNotFound);

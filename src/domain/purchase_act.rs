@@ -45,7 +45,8 @@ pub(crate) struct RefundPurchase {
     pub credits: Option<Credits>,
 }
 
-/// What the purchase is then: without its token, what the client sent, and its user, which are kept in one place.
+/// What the purchase is then: without its token, what the client sent, what its store said, and its user, which are kept
+/// in one place, where they are found when the user is erased.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ActedOn(pub(crate) Box<TrackedPurchase>);
@@ -88,6 +89,7 @@ impl ChosenPurchase {
         Applied::now(ActedOn(Box::new(TrackedPurchase {
             token: None,
             record: None,
+            verified: None,
             user: None,
             ..purchase
         })))

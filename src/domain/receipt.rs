@@ -262,6 +262,8 @@ impl Operation for Note {
                     purchase.end(PurchaseState::Refused, Reason::Sandbox);
                 }
                 Noted::Review(reason, paid, record) => {
+                    // Whoever had brought it may have been erased meanwhile.
+                    purchase.user.get_or_insert_with(|| user.clone());
                     purchase.learn(paid, products);
                     purchase.state = PurchaseState::Review;
                     purchase.reason = Some(*reason);

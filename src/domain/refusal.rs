@@ -27,6 +27,15 @@ pub(crate) enum Refusal {
     StoreNotConfigured,
     /// Nothing of the account may be spent or used.
     AccountFrozen,
+    /// The account is being erased. When that is done its name is free for a new one.
+    AccountErasing,
+    /// What was paid for is left in an account that is to be erased, and nobody said that it is given up.
+    PaidBalanceRemains {
+        /// Bought credits.
+        credits: Credits,
+        /// Bought credits that unused tokens are worth.
+        tokens_worth: Credits,
+    },
     /// There is no such purchase.
     PurchaseNotFound,
     /// The purchase has come to a state in which that is not done.
@@ -129,6 +138,8 @@ impl Refusal {
             Self::SandboxRefused => "sandbox_refused",
             Self::StoreNotConfigured => "store_not_configured",
             Self::AccountFrozen => "account_frozen",
+            Self::AccountErasing => "account_erasing",
+            Self::PaidBalanceRemains { .. } => "paid_balance_remains",
             Self::UserNotFound => "user_not_found",
             Self::PurchaseNotFound => "purchase_not_found",
             Self::PurchaseState { .. } => "purchase_state",

@@ -1,6 +1,8 @@
 //! Operations under an idempotency key: decided once, and then told from what was kept.
 
-use crate::domain::{Applied, Facts, Fingerprint, Operation, Refusal, Replay, UserId, UserKey};
+use crate::domain::{
+    Account, Applied, Facts, Fingerprint, Operation, Refusal, Replay, UserId, UserKey,
+};
 
 /// What becomes of an operation, unless its batch fails.
 pub(super) enum Verdict<T> {
@@ -26,18 +28,31 @@ pub(super) fn decide<O: Operation>(
     facts: &mut Facts,
 ) -> Verdict<O::Outcome> {
     let Some((key, fingerprint)) = keyed else {
-        return Verdict::Decided(operation.decide(user, facts));
+        return Verdict::Decided(decide_on(operation, user, facts));
     };
     if let Some(replay) = facts.replays.get(key) {
         return repeated(*fingerprint, replay);
     }
-    let result = operation.decide(user, facts);
+    let result = decide_on(operation, user, facts);
     if let Ok(applied) = &result {
         let outcome = serde_json::to_string(&applied.outcome)
             .expect("an outcome has a JSON form, or the batch is undone and the others run again");
         facts.replays.insert_new(key.clone(), Replay { fingerprint: *fingerprint, outcome });
     }
     Verdict::Decided(result)
+}
+
+/// Nothing is done with an account that is being erased.
+fn decide_on<O: Operation>(
+    operation: &O,
+    user: &UserId,
+    facts: &mut Facts,
+) -> Result<Applied<O::Outcome>, Refusal> {
+    let is_erasing = facts.accounts.get(user).is_some_and(Account::is_erasing);
+    if is_erasing && operation.is_of_account() {
+        return Err(Refusal::AccountErasing);
+    }
+    operation.decide(user, facts)
 }
 
 fn repeated<T: serde::de::DeserializeOwned>(

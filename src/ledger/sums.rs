@@ -102,15 +102,15 @@ impl Sums {
     }
 }
 
-/// What new entries of these accounts come to, where they have any that count. Nothing where entries were forgotten:
-/// with it what was known before can't be all there is.
+/// What new entries of these accounts come to, where they have any that count. Nothing where entries were forgotten, or
+/// get another name: with it what was known before can't be all there is.
 pub(super) fn fresh_usage<'a>(
     accounts: impl Iterator<Item = &'a Account>,
     now: DateTime<Utc>,
 ) -> Vec<(UserId, Option<FreshUsage>)> {
     accounts
         .filter_map(|account| {
-            if account.is_reset() {
+            if account.is_reset() || account.is_erasing() {
                 return Some((account.user().clone(), None));
             }
             let fresh = FreshUsage::of(account, now);

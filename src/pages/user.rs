@@ -23,6 +23,7 @@ use super::{
     purchases::Purchase,
     visitor::Visitor,
 };
+use crate::domain::UserId;
 
 /// The kinds of entries, as the API names them.
 const KINDS: [&str; 8] = [
@@ -124,6 +125,11 @@ struct UserPage {
 }
 
 impl UserPage {
+    /// Whether it is what is left of somebody.
+    fn is_erased(&self) -> bool {
+        UserId::new(self.account.user_id.as_str()).is_ok_and(|user| user.is_erased())
+    }
+
     /// A form about this user.
     fn act(&self, act: &str) -> String {
         self.act_about(act, "")

@@ -136,7 +136,8 @@ impl ActPage {
             reason: Field::of(fields.get("reason")),
             typed: Field::of(fields.get("typed")),
             forfeit: fields.ticked("forfeit"),
-            asks_forfeit: account.is_some_and(|account| account.wallet.credits.paid() > 0),
+            asks_forfeit: fields.ticked("forfeit")
+                || account.is_some_and(|account| account.wallet.credits.paid() > 0),
             about: fields.get("about").to_owned(),
             key: fields.key(),
             changes: Vec::new(),

@@ -122,6 +122,7 @@ async fn start(
             .counting(metrics.clone())
             .confirming(confirming.clone());
     let (summaries, verifications) = (service.summaries(), service.verifications());
+    let erasures = service.erasures();
     let unprotected = authentication.is_open() && !config.listen.ip().is_loopback();
     let (rate_limit, origins) = (config.rate_limit, &config.cors_origins);
     let stopping = Stopping::default();
@@ -148,6 +149,7 @@ async fn start(
     let mut errands = JoinSet::new();
     errands.spawn(summaries.run());
     errands.spawn(verifications.run());
+    errands.spawn(erasures.run());
     if let Some(confirming) = confirming {
         errands.spawn(Errands::of(confirming).run());
     }

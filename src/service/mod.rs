@@ -28,7 +28,7 @@ use crate::{
 pub(crate) use holds::NewHold;
 pub(crate) use notifications::{NotTaken, Notifications};
 pub(crate) use operator::{
-    PurchaseAct, Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications,
+    Erasures, PurchaseAct, Reports, Summaries, SummaryTold, UserSeen, Verification, Verifications,
 };
 pub(crate) use receipts::{Brought, Errands, Label, Receipts};
 
@@ -81,6 +81,8 @@ pub(crate) struct BillingService {
     summaries: Summaries,
     /// Who looks through the books.
     verifications: Verifications,
+    /// Who has accounts erased.
+    erasures: Erasures,
     /// Who reads the whole ledger.
     reports: Reports,
 }
@@ -98,6 +100,7 @@ impl BillingService {
         Self {
             summaries: Summaries::new(ledger.clone(), reader.clone()),
             verifications: Verifications::new(database.clone(), ledger.clock()),
+            erasures: Erasures::new(ledger.clone(), reader.clone()),
             reports: Reports::new(database.clone()),
             ledger,
             reader,
@@ -116,6 +119,11 @@ impl BillingService {
     /// What looks through the books, in the background.
     pub(crate) fn verifications(&self) -> Verifications {
         self.verifications.clone()
+    }
+
+    /// What has accounts erased, in the background.
+    pub(crate) fn erasures(&self) -> Erasures {
+        self.erasures.clone()
     }
 
     /// The same, counting what becomes of operations.

@@ -109,6 +109,7 @@ fn routes() -> Vec<(Method, &'static str, Value, Asks)> {
             json!({"credits_delta": 1, "reason": "why"}),
             Asks::Operator,
         ),
+        post("/api/billing/operator/users/bob/erase", json!({"reason": "why"}), Asks::Operator),
         get("/api/billing/operator/prices", Asks::Operator),
         (
             Method::PUT,
@@ -274,6 +275,7 @@ async fn every_route_lets_in_whom_it_should(engine: Engine) {
                     (200, None) if path.ends_with("/reverse") => {
                         (404, Some("transaction_not_found"))
                     }
+                    (200, None) if path.ends_with("/erase") => (400, Some("paid_balance_remains")),
                     (200, None) if path.ends_with("/return") => (400, Some("insufficient_tokens")),
                     (200, None) if path.ends_with("/verify") && method == Method::POST => {
                         (202, None)

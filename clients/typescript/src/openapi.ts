@@ -748,7 +748,7 @@ export interface components {
          * @description Which rule.
          * @enum {string}
          */
-        RefusalCode: "insufficient_credits" | "model_not_priced" | "capacity_exceeded" | "allocation_too_small" | "no_token_balance" | "insufficient_tokens" | "return_too_small" | "already_reversed" | "too_many_holds" | "hold_closed" | "purchase_state" | "price_jump" | "price_changed";
+        RefusalCode: "insufficient_credits" | "model_not_priced" | "capacity_exceeded" | "allocation_too_small" | "no_token_balance" | "insufficient_tokens" | "return_too_small" | "already_reversed" | "too_many_holds" | "hold_closed" | "purchase_state" | "price_jump" | "price_changed" | "paid_balance_remains";
         /** @description A rule says no; `detail` is a sentence for the user. */
         Refused: {
             /**
@@ -843,7 +843,7 @@ export interface components {
          * @description Why not now.
          * @enum {string}
          */
-        UnavailableCode: "purchase_pending" | "store_unavailable" | "purchase_in_review" | "sandbox_refused" | "store_not_configured" | "overloaded" | "database_unavailable" | "shutting_down" | "deadline_exceeded" | "request_timeout" | "balance_overflow" | "login_unavailable";
+        UnavailableCode: "purchase_pending" | "store_unavailable" | "purchase_in_review" | "sandbox_refused" | "store_not_configured" | "overloaded" | "database_unavailable" | "shutting_down" | "deadline_exceeded" | "request_timeout" | "balance_overflow" | "account_erasing" | "login_unavailable";
         /** @description The service does not work, or not in time; only the former has a `status`. */
         Unhealthy: {
             code: components["schemas"]["UnavailableCode"];

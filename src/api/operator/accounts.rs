@@ -1,22 +1,28 @@
 //! What an operator does to an account.
 
-use axum::{body::Body, extract::State, http::Request, response::Response};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    response::Response,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Reasoned,
-    door::{NamedUser, Operator},
+    REASON, Reasoned,
+    door::{NamedUser, Operator, unknown_user},
 };
 use crate::{
     api::{
         body::read_json,
         code::refusals,
+        description::{Flag, Maybe, body},
         error::ApiError,
         idempotency::{RequestKey, answer},
         state::Service,
     },
-    domain::{Freeze, Unfreeze},
+    domain::{EntryReason, Freeze, Unfreeze, UserId},
 };
 
 #[derive(Serialize, ToSchema)]
@@ -79,4 +85,64 @@ pub(super) async fn unfreeze(
     let (Reasoned { reason }, keyed) = key.of_operators().read::<Reasoned>(&json)?;
     let applied = service.operate(operator.because(reason), &user, keyed, Unfreeze).await?;
     Ok(answer(applied, |frozen| Frozen { success: true, frozen }))
+}
+
+body! {
+    /// Why it is done, and whether what was paid for is given up.
+    Erasing {
+        reason: EntryReason = REASON,
+        forfeit: Option<bool> = Maybe(Flag),
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct BeingErased {
+    success: bool,
+    /// What the user is called from now on.
+    #[schema(value_type = String)]
+    user_id: UserId,
+}
+
+refusals!(
+    PaidBalance,
+    "Paid credits are left, or unused tokens that are worth some, and nobody said that they are given up.",
+    ["paid_balance_remains"],
+    with fields
+);
+
+/// Erase an account
+///
+/// The user gets another name, what the purchases tell of a person is emptied, idempotency keys are deleted, holds are
+/// released, and what is left in the account is taken to zero. That takes a while for a large account; until it is done
+/// all that would write to the account is 503 `account_erasing`, and reads show an empty one. Then the old name is free
+/// for a new account, which begins empty. What was granted once is never granted again, to nobody.
+#[utoipa::path(
+    post, path = "/api/billing/operator/users/{user_id}/erase", tag = "operator",
+    security(("bearer" = [])),
+    params(("user_id" = String, Path, description = "The user, percent-encoded.")),
+    request_body(content = Erasing, example = json!({"reason": "asked for it by mail", "forfeit": true})),
+    responses(
+        (status = 202, description = "It is being erased.", body = BeingErased,
+            example = json!({"success": true, "user_id": "erased:5d0cbd1ee41a4c2e8e2f8d3c8e7a9b10"})),
+        PaidBalance,
+        UnknownUser,
+    ),
+)]
+pub(super) async fn erase(
+    State(service): Service,
+    operator: Operator,
+    NamedUser(user): NamedUser,
+    key: RequestKey,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let json = read_json(request).await?;
+    let (Erasing { reason, forfeit }, keyed) = key.of_operators().read::<Erasing>(&json)?;
+    if user.is_erased() {
+        return Err(unknown_user());
+    }
+    let by = operator.because(reason);
+    let applied = service.erase(by, &user, keyed, forfeit.unwrap_or(false)).await?;
+    let mut response = answer(applied, |user_id| BeingErased { success: true, user_id });
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{
     REASON,
-    door::{NamedUser, Operator},
+    door::{NamedUser, Operator, unknown_user},
 };
 use crate::{
     api::{
@@ -69,6 +69,9 @@ pub(in crate::api) async fn grant(
 ) -> Result<Response, ApiError> {
     let json = read_json(request).await?;
     let (Gift { credits, reason }, keyed) = key.of_operators().read::<Gift>(&json)?;
+    if user.is_erased() {
+        return Err(unknown_user());
+    }
     let act = GiveCredits { credits, reason: reason.clone() };
     let applied = service.operate(operator.because(reason), &user, keyed, act).await?;
     Ok(answer(applied, |Given { credits, bonus }| GiftGiven { success: true, credits, bonus }))

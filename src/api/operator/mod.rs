@@ -48,6 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Outline::openapi())
         .routes(routes!(accounts::freeze))
         .routes(routes!(accounts::unfreeze))
+        .routes(routes!(accounts::erase))
         .routes(routes!(balances::grant))
         .routes(routes!(balances::adjust))
         .routes(routes!(prices::prices))

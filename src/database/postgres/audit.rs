@@ -31,7 +31,8 @@ const CHECKS: [Check; 13] = [
     Check::Ids,
 ];
 
-/// Balances that are not what the transactions come to. A sum of nothing is 0.
+/// Balances that are not what the transactions come to. A sum of nothing is 0. Entries of whoever is being erased count
+/// for the account, under either name.
 const BALANCES: &str = "
     WITH changes AS MATERIALIZED (
         SELECT user_id, model_id, count(*) AS entries,
@@ -39,12 +40,18 @@ const BALANCES: &str = "
             sum(tokens_delta) AS tokens
         FROM transactions GROUP BY user_id, model_id
     ),
+    owned AS (
+        SELECT coalesce(users.user_id, changes.user_id) AS owner, changes.*
+        FROM changes LEFT JOIN erasures ON erasures.user_id = changes.user_id
+        LEFT JOIN users ON users.id = erasures.account
+    ),
     credit_sums AS (
-        SELECT user_id, sum(entries) AS entries, sum(credits) AS sum, sum(bonus) AS bonus
-        FROM changes GROUP BY user_id
+        SELECT owner AS user_id, sum(entries) AS entries, sum(credits) AS sum, sum(bonus) AS bonus
+        FROM owned GROUP BY owner
     ),
     token_sums AS (
-        SELECT user_id, model_id, entries, tokens AS sum FROM changes WHERE model_id IS NOT NULL
+        SELECT owner AS user_id, model_id, sum(entries)::bigint AS entries, sum(tokens) AS sum
+        FROM owned WHERE model_id IS NOT NULL GROUP BY owner, model_id
     )
     SELECT coalesce(sums.user_id, held.user_id) AS user_id, NULL AS model_id, held.credits AS held,
         coalesce(div(sums.sum, 4294967296), 0)::bigint AS high,
@@ -69,7 +76,7 @@ const BALANCES: &str = "
         OR held.allocated_tokens <> coalesce(sums.sum, 0)";
 
 /// Rows that refer to no user, with whose they are. The server refuses them, but for those who tell it
-/// not to.
+/// not to, or where it is about entries. One of whoever is being erased leads to the account.
 const REFERENCES: &str = "
     SELECT 'credits' AS origin, 'users' AS parent, user_id, NULL AS model_id FROM credits
     WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = credits.user_id)
@@ -79,6 +86,7 @@ const REFERENCES: &str = "
     UNION ALL
     SELECT 'transactions', 'users', user_id, model_id FROM transactions
     WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = transactions.user_id)
+        AND NOT EXISTS (SELECT FROM erasures WHERE erasures.user_id = transactions.user_id)
     UNION ALL
     SELECT 'purchase_keys', 'purchases', NULL, NULL FROM purchase_keys
     WHERE NOT EXISTS (SELECT FROM purchases WHERE purchases.id = purchase_keys.purchase_id)";

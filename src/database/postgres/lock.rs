@@ -52,6 +52,11 @@ const HOLDS: &str = "
 const OPEN_AT: &str = ") AND status = 'held' AND expires_at > ";
 const SO_CALLED: &str = ") AND hold_id = ANY(";
 
+/// Users who may be being erased follow: those have no account.
+const ERASING: &str = "
+    SELECT 'erasing' AS source, user_id AS owner, NULL AS name, 0::bigint AS amount
+    FROM erasures WHERE user_id = ANY(";
+
 /// Users and keys follow, in pairs.
 const REPLAYS: &str = "
     SELECT user_id, key, fingerprint, outcome::text AS outcome FROM unnest(";
@@ -141,6 +146,7 @@ pub(super) async fn lock(
             found.take(&fact)?;
         }
     }
+    reserve(connection, found.balances(&wanted.emptied), &mut found).await?;
     let about_stores = if wanted.is_about_stores() {
         let about_stores = purchases::lock(connection, wanted).await?;
         reserve(connection, about_stores.entries(wanted), &mut found).await?;
@@ -253,6 +259,7 @@ impl<'a> FactQuery<'a> {
             let holds = Value::texts(wanted.holds.iter().map(|(_, hold)| hold.to_string()));
             self.part(HOLDS).use_kept(users).push(SO_CALLED).bind(holds).push(")");
         }
+        self.ask_of_users(ERASING);
     }
 }
 

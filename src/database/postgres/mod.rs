@@ -5,6 +5,7 @@
 
 mod address;
 mod audit;
+mod erasing;
 mod found;
 mod ids;
 mod lock;
@@ -56,6 +57,7 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         include_str!("../../../migrations/postgres/0010_operator.sql"),
         include_str!("../../../migrations/postgres/0011_summary.sql"),
         include_str!("../../../migrations/postgres/0012_light_holds.sql"),
+        include_str!("../../../migrations/postgres/0013_erasures.sql"),
     ])
 });
 

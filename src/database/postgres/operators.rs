@@ -54,6 +54,27 @@ const LOG: &str = "
         request_id text)
     LEFT JOIN users ON users.user_id = ANY(ARRAY[line.account])";
 
+/// `$1` the time, `$2` users with their new names. References are looked at when all of it is done.
+const ERASE: &str = "
+    WITH said AS (
+        SELECT value ->> 0 AS old_name, value ->> 1 AS new_name
+        FROM jsonb_array_elements($2::jsonb) AS list (value)
+    ), noted AS (
+        INSERT INTO erasures (account, user_id, swept_holds)
+        SELECT users.id, users.user_id, '' FROM said JOIN users ON users.user_id = old_name
+    ), named AS (
+        UPDATE users SET user_id = new_name FROM said WHERE users.user_id = old_name
+    ), balances AS (
+        UPDATE token_balances SET user_id = new_name
+        FROM said WHERE token_balances.user_id = old_name
+    ), consents AS (
+        DELETE FROM consents USING said WHERE consents.user_id = old_name
+    ), summed AS (
+        DELETE FROM usage_state USING said WHERE usage_state.user_id = old_name
+    )
+    UPDATE credits SET user_id = new_name, updated_at = $1
+    FROM said WHERE credits.user_id = old_name";
+
 /// As [`crate::database::timestamp`] writes it.
 const READ_LOG: &str = select_log!(
     "to_char(log.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
@@ -76,7 +97,7 @@ pub(super) async fn save(
     changes: &OperatorChanges<'_>,
     now: DateTime<Utc>,
 ) -> Result<bool, DatabaseError> {
-    let OperatorChanges { frozen, prices, unpriced, products, log } = changes;
+    let OperatorChanges { frozen, prices, unpriced, products, log, erased } = changes;
     if !frozen.is_empty() {
         let query = sqlx::query(FREEZE).bind(now).bind(json(frozen));
         let changed = query.execute(&mut *connection).await?.rows_affected();
@@ -93,8 +114,13 @@ pub(super) async fn save(
     if !products.is_empty() {
         sqlx::query(SET_PRODUCTS).bind(now).bind(json(products)).execute(&mut *connection).await?;
     }
-    sqlx::query(LOG).bind(now).bind(json(log)).execute(connection).await?;
-    Ok(true)
+    sqlx::query(LOG).bind(now).bind(json(log)).execute(&mut *connection).await?;
+    if erased.is_empty() {
+        return Ok(true);
+    }
+    let query = sqlx::query(ERASE).bind(now).bind(json(erased));
+    let changed = query.execute(connection).await?.rows_affected();
+    Ok(usize::try_from(changed) == Ok(erased.len()))
 }
 
 fn json<T: Serialize>(list: &[T]) -> String {

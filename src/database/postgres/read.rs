@@ -15,6 +15,7 @@ use super::{
 use crate::{
     database::{
         DatabaseError, DatabaseSize,
+        erasing::NAME_OF_ENTRY,
         history::ranges,
         ledger_lines::{self, Take, TakeOfAll},
         rows, timestamp,
@@ -164,7 +165,8 @@ impl PostgresReader {
     ) -> Result<LedgerEnd, DatabaseError> {
         let columns = ledger_lines::COLUMNS;
         let sql = format!(
-            "SELECT {columns}, user_id FROM transactions WHERE id < $1 ORDER BY id DESC LIMIT $2"
+            "SELECT {columns}, {NAME_OF_ENTRY} AS user_id FROM transactions
+             WHERE id < $1 ORDER BY id DESC LIMIT $2"
         );
         let query = sqlx::query(AssertSqlSafe(sql));
         let query = query.bind(before).bind(i64::from(limit).saturating_add(1));

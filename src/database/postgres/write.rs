@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
+    erasing,
     lock::{Locked, LockedAccounts, lock},
     save::save,
     session::{STATEMENT_TIMEOUT, Session},
@@ -246,6 +247,7 @@ impl Lane for PostgresLane {
                 self.do_chore(async |on| forget(on, FORGET_HOLDS, before, at_once).await).await
             }
             &Chore::MakeDue { now } => self.do_chore(async |on| make_due(on, now).await).await,
+            Chore::Erase => self.do_chore(async |on| erasing::piece(on).await).await,
             Chore::TryWrite => {
                 let try_it = async |on: &mut PgConnection| {
                     sqlx::raw_sql(TRY_WRITE).execute(on).await?;

@@ -23,7 +23,8 @@ const BEGIN: &str = "PRAGMA mmap_size = 2147418112; BEGIN";
 /// Balances that are not what the transactions come to.
 ///
 /// The sums are made in halves of 32 bits, because `sum` gives up where 64 bits do not suffice. The balances
-/// are on the joins' right, where they have an index; a sum of nothing is 0.
+/// are on the joins' right, where they have an index; a sum of nothing is 0. Entries of whoever is being erased count for
+/// the account, under either name.
 const BALANCES: &str = "
     WITH changes AS MATERIALIZED (
         SELECT user_id, model_id, count(*) AS entries,
@@ -32,18 +33,24 @@ const BALANCES: &str = "
             sum(tokens_delta >> 32) AS tokens_high, sum(tokens_delta & 4294967295) AS tokens_low
         FROM transactions GROUP BY user_id, model_id
     ),
+    owned AS (
+        SELECT coalesce(users.user_id, changes.user_id) AS owner, changes.*
+        FROM changes LEFT JOIN erasures ON erasures.user_id = changes.user_id
+        LEFT JOIN users ON users.id = erasures.account
+    ),
     credit_sums AS (
-        SELECT user_id, sum(entries) AS entries,
+        SELECT owner AS user_id, sum(entries) AS entries,
             sum(credits_high) + (sum(credits_low) >> 32) AS high,
             sum(credits_low) & 4294967295 AS low,
             sum(bonus_high) + (sum(bonus_low) >> 32) AS bonus_high,
             sum(bonus_low) & 4294967295 AS bonus_low
-        FROM changes GROUP BY user_id
+        FROM owned GROUP BY owner
     ),
     token_sums AS (
-        SELECT user_id, model_id, entries,
-            tokens_high + (tokens_low >> 32) AS high, tokens_low & 4294967295 AS low
-        FROM changes WHERE model_id IS NOT NULL
+        SELECT owner AS user_id, model_id, sum(entries) AS entries,
+            sum(tokens_high) + (sum(tokens_low) >> 32) AS high,
+            sum(tokens_low) & 4294967295 AS low
+        FROM owned WHERE model_id IS NOT NULL GROUP BY owner, model_id
     )
     SELECT coalesce(sums.user_id, held.user_id) AS user_id, NULL AS model_id, held.credits AS held,
         coalesce(sums.high, 0) AS high, coalesce(sums.low, 0) AS low,
@@ -69,16 +76,18 @@ const BALANCES: &str = "
         OR held.allocated_tokens >> 32 <> coalesce(sums.high, 0)
         OR held.allocated_tokens & 4294967295 <> coalesce(sums.low, 0)";
 
-/// Rows that refer to nothing, with whose they are.
+/// Rows that refer to nothing, with whose they are. An entry of whoever is being erased leads to the account.
 const REFERENCES: &str = "
-    SELECT wrong.\"table\" AS origin, wrong.parent,
-        coalesce(credits.user_id, token_balances.user_id, transactions.user_id) AS user_id,
-        coalesce(token_balances.model_id, transactions.model_id) AS model_id
+    SELECT 'transactions' AS origin, 'users' AS parent, user_id, model_id FROM transactions
+    WHERE NOT EXISTS (SELECT * FROM users WHERE users.user_id = transactions.user_id)
+        AND NOT EXISTS (SELECT * FROM erasures WHERE erasures.user_id = transactions.user_id)
+    UNION ALL
+    SELECT wrong.\"table\", wrong.parent,
+        coalesce(credits.user_id, token_balances.user_id), token_balances.model_id
     FROM pragma_foreign_key_check AS wrong
     LEFT JOIN credits ON wrong.\"table\" = 'credits' AND credits.rowid = wrong.rowid
     LEFT JOIN token_balances
-        ON wrong.\"table\" = 'token_balances' AND token_balances.rowid = wrong.rowid
-    LEFT JOIN transactions ON wrong.\"table\" = 'transactions' AND transactions.rowid = wrong.rowid";
+        ON wrong.\"table\" = 'token_balances' AND token_balances.rowid = wrong.rowid";
 
 /// Users, and models of a balance or with a price, whose names hold a control character. A NUL is looked
 /// for in the bytes, because texts end there.

@@ -103,6 +103,13 @@ impl Recent {
         self.holds = 0;
     }
 
+    /// Forgets the account of a user.
+    pub(super) fn forget(&mut self, user: &UserId) {
+        if let Some(account) = self.accounts.remove(user) {
+            self.holds = self.holds.saturating_sub(account.holds().len());
+        }
+    }
+
     /// Forgets the prices, which have changed.
     pub(super) fn forget_prices(&mut self) {
         self.prices = None;

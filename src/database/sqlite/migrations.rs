@@ -35,6 +35,7 @@ pub(in crate::database) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(||
         include_str!("../../../migrations/sqlite/0010_operator.sql"),
         include_str!("../../../migrations/sqlite/0011_summary.sql"),
         include_str!("../../../migrations/sqlite/0012_light_holds.sql"),
+        include_str!("../../../migrations/sqlite/0013_erasures.sql"),
     ])
 });
 

@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod cache;
+mod erasing;
 mod file;
 mod keys;
 mod migrations;

@@ -40,6 +40,27 @@ const SAVE: &str = "
         value ->> 'after', value ->> 'reason', value ->> 'request_id'
     FROM json_each(?)";
 
+/// `?` users with their new names, and the time, in the order of the statements. What refers to a user's name goes with it
+/// before the transaction ends.
+const ERASE: &str = "
+    PRAGMA defer_foreign_keys = ON;
+
+    INSERT INTO erasures (account, user_id, swept_holds)
+    SELECT users.id, users.user_id, '' FROM json_each(?) AS said JOIN users ON users.user_id = said.value ->> 0;
+
+    UPDATE users SET user_id = said.value ->> 1
+    FROM json_each(?) AS said WHERE users.user_id = said.value ->> 0;
+
+    UPDATE credits SET user_id = said.value ->> 1, updated_at = ?
+    FROM json_each(?) AS said WHERE credits.user_id = said.value ->> 0;
+
+    UPDATE token_balances SET user_id = said.value ->> 1
+    FROM json_each(?) AS said WHERE token_balances.user_id = said.value ->> 0;
+
+    DELETE FROM consents WHERE user_id IN (SELECT value ->> 0 FROM json_each(?));
+
+    DELETE FROM usage_state WHERE user_id IN (SELECT value ->> 0 FROM json_each(?))";
+
 const READ_LOG: &str = select_log!("log.created_at", "");
 const READ_LOG_OF: &str =
     select_log!("log.created_at", "AND log.account = (SELECT id FROM users WHERE user_id = $3)");
@@ -57,7 +78,7 @@ pub(super) async fn save(
     if changes.is_empty() {
         return Ok(());
     }
-    let OperatorChanges { frozen, prices, unpriced, products, log } = changes;
+    let OperatorChanges { frozen, prices, unpriced, products, log, erased } = changes;
     let query = sqlx::query(SAVE)
         .bind(Arc::clone(now))
         .bind(json(frozen))
@@ -68,6 +89,19 @@ pub(super) async fn save(
         .bind(json(products))
         .bind(Arc::clone(now))
         .bind(json(log));
+    query.execute(&mut *connection).await?;
+    if erased.is_empty() {
+        return Ok(());
+    }
+    let erased = json(erased);
+    let query = sqlx::query(ERASE)
+        .bind(erased.clone())
+        .bind(erased.clone())
+        .bind(Arc::clone(now))
+        .bind(erased.clone())
+        .bind(erased.clone())
+        .bind(erased.clone())
+        .bind(erased);
     query.execute(connection).await?;
     Ok(())
 }

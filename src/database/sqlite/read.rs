@@ -17,6 +17,7 @@ use super::{
 use crate::{
     database::{
         DatabaseSize,
+        erasing::NAME_OF_ENTRY,
         history::ranges,
         ledger_lines::{self, Take, TakeOfAll},
         rows,
@@ -143,7 +144,7 @@ impl SqliteReader {
         let mut connection = self.connection().await?;
         let columns = ledger_lines::COLUMNS;
         let sql = format!(
-            "SELECT json_group_array(json_array(user_id, json_array({columns})))
+            "SELECT json_group_array(json_array({NAME_OF_ENTRY}, json_array({columns})))
              FROM (SELECT id FROM transactions WHERE id < $1 ORDER BY id DESC LIMIT $2)
              CROSS JOIN transactions USING (id)"
         );

@@ -53,7 +53,10 @@ macro_rules! snapshot_sql {
              ON h.user_id = wanted.value AND h.status = 'held' AND h.expires_at > $4
          UNION ALL ",
             hold_fact!(),
-            "FROM json_each($5) AS wanted CROSS JOIN holds AS h ON h.hold_id = wanted.value"
+            "FROM json_each($5) AS wanted CROSS JOIN holds AS h ON h.hold_id = wanted.value
+         UNION ALL
+         SELECT 'erasing', e.user_id, NULL, 0
+         FROM json_each($1) AS wanted CROSS JOIN erasures AS e ON e.user_id = wanted.value"
         )
     };
 }

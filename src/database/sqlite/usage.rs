@@ -24,12 +24,13 @@ const USAGE: &str = usage!(
 /// nor up to where they reach are there then.
 ///
 /// Counts the entries of user `$1` that are in no sums up to the one with the id `$3`, if the one with the id `$2` is in
-/// none.
+/// none. There is nothing to sum of whoever is being erased.
 const BEGIN_AND_COUNT: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;
     WITH state AS MATERIALIZED (
         SELECT coalesce((SELECT summed_until FROM usage_state WHERE user_id = $1), 0) AS until
     )
-    SELECT CASE WHEN (SELECT until FROM state) >= $2 THEN 0 ELSE
+    SELECT CASE WHEN (SELECT until FROM state) >= $2
+        OR EXISTS (SELECT * FROM erasures WHERE user_id = $1) THEN 0 ELSE
         (SELECT count(*) FROM transactions
             WHERE user_id = $1 AND type = 'consumption'
                 AND id > (SELECT until FROM state) AND id <= $3)

@@ -17,6 +17,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use super::{
     DatabaseError, DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR,
     cache::Recent,
+    erasing,
     keys::Keys,
     purchases, result_code,
     save::{Expected, Save, are_usual},
@@ -170,6 +171,17 @@ impl SqliteLane {
         Ok(progress)
     }
 
+    async fn erase(&mut self) -> Result<Progress, DatabaseError> {
+        let mut held = self.take().await?;
+        let erased = erasing::piece(&mut held.connection).await?;
+        held.keys.note_deleted(&erased.keys);
+        if let Some(user) = &erased.ended {
+            held.recent.forget(user);
+        }
+        self.held = Some(held);
+        Ok(Progress::Done)
+    }
+
     async fn keep_up(&mut self) -> Result<Progress, DatabaseError> {
         let Some(mut held) = self.held.take() else { return Ok(Progress::Done) };
         let Held { connection, keys, .. } = &mut *held;
@@ -312,6 +324,7 @@ impl Lane for SqliteLane {
             Chore::MakeDue { now } => self.make_due(*now).await,
             Chore::ForgetMessages { before } => self.forget_messages(*before).await,
             Chore::ForgetHolds { before } => self.forget_holds(*before).await,
+            Chore::Erase => self.erase().await,
             Chore::TryWrite => self.try_write().await,
             Chore::AddToSummary(write) => self.add_to_summary(write).await,
         }

@@ -78,15 +78,20 @@ impl Login {
         self.user.as_ref()
     }
 
-    /// Acts for the user that a request names, if it may, or else for its own.
+    /// Acts for the user that a request names, if it may, or else for its own. For whoever was erased nobody acts;
+    /// operators look.
     pub(super) fn acting_for(
         &self,
         named: Result<Option<UserId>, NoName>,
     ) -> Result<Admitted, Denied> {
         let Self { role, actor, user: own, .. } = self.clone();
         let user = match (named.map_err(Denied::Unnamed)?, own) {
+            (Some(named), _) if named.is_erased() && role < Role::Operator => {
+                return Err(Denied::Unnamed(NoName::Erased));
+            }
             (Some(named), own) if role >= Role::Backend || own.as_ref() == Some(&named) => named,
             (Some(_), _) => return Err(Denied::Forbidden),
+            (None, Some(own)) if own.is_erased() => return Err(Denied::Forbidden),
             (None, Some(own)) => own,
             (None, None) => return Err(Denied::Unnamed(NoName::Missing)),
         };
@@ -140,6 +145,17 @@ mod tests {
         assert_eq!(acted(&fixed, Ok(None)), Err(Denied::Unnamed(NoName::Missing)));
         assert_eq!(acted(&Login::of_anyone(), bob()), done("bob", None));
         assert_eq!(acted(&Login::of_anyone(), Ok(None)), done("default_user", None));
+        let erased = Login::of_user(user("erased:0"), "billing:backend");
+        assert_eq!(acted(&erased, Ok(None)), Err(Denied::Forbidden));
+        let gone = || Ok(Some(user("erased:0")));
+        for login in [&erased, &app, &backend, &Login::of_anyone()] {
+            assert_eq!(acted(login, gone()), Err(Denied::Unnamed(NoName::Erased)));
+        }
+        assert_eq!(acted(&fixed, gone()), done("erased:0", Some(Actor::Operator)));
+        assert_eq!(
+            acted(&backend, Ok(Some(user("Erased:0")))).map(|it| it.0),
+            Ok("Erased:0".to_owned())
+        );
         for login in [app, backend, fixed, Login::of_anyone()] {
             let bad = Err(NoName::Malformed);
             assert_eq!(acted(&login, bad), Err(Denied::Unnamed(NoName::Malformed)));

@@ -17,6 +17,8 @@ pub(crate) enum NoName {
     Repeated,
     /// It is neither visible ASCII nor percent-encoded UTF-8.
     Malformed,
+    /// It is the name of somebody who was erased, for whom nobody acts.
+    Erased,
     /// The name can't be a user's.
     Name(IdentifierError),
 }

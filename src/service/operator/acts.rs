@@ -81,7 +81,8 @@ impl BillingService {
             }
         };
         let Applied { outcome: ActedOn(purchase), replayed } = applied;
-        Ok(Applied { outcome: TrackedPurchase { user: known.user, ..*purchase }, replayed })
+        let (user, verified) = (known.user, known.verified);
+        Ok(Applied { outcome: TrackedPurchase { user, verified, ..*purchase }, replayed })
     }
 
     /// Has an act carried out on a user's account, and written into the operators' log with it.

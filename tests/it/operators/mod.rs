@@ -2,6 +2,7 @@
 
 mod balances;
 mod door;
+mod erasures;
 mod freezes;
 mod prices;
 

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{OPERATOR, SETTINGS};
-use crate::harness::{Browser, Client, Engine, Reply, Server, on_both_engines};
+use crate::harness::{Browser, Client, Engine, Reply, Server, eventually, on_both_engines};
 
 on_both_engines![
     a_grant_is_looked_at_twice_and_done_once,
     what_is_wrong_comes_back_beside_its_field,
     every_number_of_a_user_is_the_apis,
     a_stale_price_is_told_and_both_are_shown,
+    an_account_is_erased_after_all_was_said,
     whoever_and_whatever_is_unknown_is_not_found,
 ];
 
@@ -156,6 +157,44 @@ async fn a_stale_price_is_told_and_both_are_shown(engine: Engine) {
     let prices = server.client().get("/pricing").await.ok();
     assert_eq!(prices[MODEL]["price_per_m_token"], 8_000);
     has(&browser.open(&format!("/price?model={MODEL}")).await, &[">75<", ">77<", ">8,000<"]);
+}
+
+async fn an_account_is_erased_after_all_was_said(engine: Engine) {
+    let (server, mut browser) = entered(engine).await;
+    let client = server.client();
+    client.buy_tokens(MODEL, 300).await;
+    let user = browser.open("/user?id=default_user").await;
+    has(&user, &["href=\"/user/erase?id=default_user"]);
+    let form = browser.open("/user/erase?id=default_user").await;
+    assert!(!form.text.contains("name=\"forfeit\""), "no credits are left");
+    let filled = [("id", "default_user"), ("typed", "default_user"), ("reason", "by mail")];
+    let look = browser.send("/user/erase", &filled).await;
+    has(&look, &["Look again before it is done", "erased:…"]);
+    let confirmed = [&filled[..], &[("confirmed", "yes")]].concat();
+    // Tokens that were paid for are left.
+    let refused = browser.send("/user/erase", &confirmed).await;
+    assert_eq!(refused.status, 422);
+    has(&refused, &["Paid credits or tokens are left.", "name=\"forfeit\"", "value=\"by mail\""]);
+    let forfeit = [&confirmed[..], &[("forfeit", "yes")]].concat();
+    let done = browser.send("/user/erase", &forfeit).await;
+    assert_eq!((done.status, done.header("location")), (303, Some("/users?done=erase")));
+    has(&browser.open("/users?done=erase").await, &["It is being erased", "erased:"]);
+    let log = asked(&client, "GET", "/operator/log", None).await.ok();
+    let name = log["items"][0]["user_id"].as_str().expect("a name").to_owned();
+    assert!(name.starts_with("erased:"), "{log}");
+    // All of it can be seen, and filtered, and kept; it can't be erased again.
+    let erased = eventually("all is erased", async || {
+        let page = browser.open(&format!("/user?id={name}")).await;
+        page.text.contains("by mail").then_some(page)
+    })
+    .await;
+    has(&erased, &[&name]);
+    assert!(!erased.text.contains("/user/erase"), "{}", erased.text);
+    let filtered = browser.open(&format!("/user?id={name}&type=adjustment")).await;
+    assert_eq!(filtered.status, 200);
+    assert_eq!(browser.open(&format!("/user/ledger.csv?id={name}")).await.status, 200);
+    assert_eq!(browser.open("/user?id=default_user").await.status, 404);
+    assert_eq!(browser.open("/user/erase?id=default_user").await.status, 404);
 }
 
 async fn whoever_and_whatever_is_unknown_is_not_found(engine: Engine) {

@@ -10,6 +10,7 @@ mod books;
 mod checks;
 mod counter;
 mod decisions;
+mod erasures;
 mod google_answers;
 mod grants;
 mod kills;

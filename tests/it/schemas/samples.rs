@@ -8,7 +8,7 @@ const UPDATED: (&str, &str) = ("updated_at", "CURRENT_TIMESTAMP");
 /// A table, and a row that it takes, by columns; but for the ids, which the engines give.
 pub(super) type Sample = (&'static str, &'static [(&'static str, &'static str)]);
 
-pub(super) const SAMPLES: [Sample; 41] = [
+pub(super) const SAMPLES: [Sample; 42] = [
     ("users", &[("user_id", "'bob'"), NOW]),
     ("credits", &[ANN, ("credits", "5"), UPDATED, ("bonus", "1"), ("frozen", "false")]),
     ("token_balances", &[ANN, MODEL, ("allocated_tokens", "5"), UPDATED]),
@@ -453,6 +453,8 @@ pub(super) const SAMPLES: [Sample; 41] = [
             ("request_id", "'r'"),
         ],
     ),
+    // The account is that of `default_user`.
+    ("erasures", &[("account", "1"), ANN, ("swept_holds", "''")]),
     (
         "price_history",
         &[

@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 
 /// A key's digest and its row's id.
-pub(super) type DigestAndId = (i64, i64);
+pub(in super::super) type DigestAndId = (i64, i64);
 
 /// Several may have the same digest.
 #[derive(Debug, Default)]

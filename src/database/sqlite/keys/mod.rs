@@ -25,7 +25,8 @@ use super::{
     snapshot::json,
 };
 use filter::{IndexFilter, READ_AT_ONCE};
-use memtable::{DigestAndId, Memtable};
+pub(super) use memtable::DigestAndId;
+use memtable::Memtable;
 
 use crate::{
     database::{Progress, rows::ReplayRow},
