@@ -208,6 +208,13 @@ async function work(page) {
   await doIt(page, { Reason: "it is not ours" });
   await page.getByText("Rejected.").waitFor();
 
+  // Somebody wants to be forgotten.
+  await page.goto("/user?id=carol");
+  await page.getByRole("link", { name: "Erase" }).click();
+  await doIt(page, { "Type the user's id to confirm": "carol", Reason: "asked by mail" });
+  await page.getByText("It is being erased").waitFor();
+  assert.equal((await service.call("GET", "/operator/users/carol")).status, 404);
+
   // Verify.
   await page.getByRole("link", { name: "System" }).click();
   await page.getByRole("button", { name: "Verify now" }).click();
@@ -217,7 +224,7 @@ async function work(page) {
   // The log has all of it.
   await page.getByRole("link", { name: "Log", exact: true }).click();
   const log = await page.locator("tbody").innerText();
-  for (const reason of ["the app crashed", "charged back", "it was a mistake", "it is gone", "given twice", "a new package", "its product is there", "the receipt was seen", "paid back by bank", "it is not ours"]) assert.ok(log.includes(reason), reason);
+  for (const reason of ["the app crashed", "charged back", "it was a mistake", "it is gone", "given twice", "a new package", "its product is there", "the receipt was seen", "paid back by bank", "it is not ours", "asked by mail"]) assert.ok(log.includes(reason), reason);
 }
 
 /** Serious findings of axe on the page as it is. */
