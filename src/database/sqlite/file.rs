@@ -125,6 +125,11 @@ impl DatabaseFile {
         Ok(metadata)
     }
 
+    /// Whether there is a write-ahead log, and be it empty.
+    pub(super) fn has_log(&self) -> bool {
+        companion(&self.path, "-wal").exists()
+    }
+
     /// The bytes of what lies there and of its write-ahead log; zero for what does not.
     pub(super) fn sizes(&self) -> DatabaseSize {
         let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());

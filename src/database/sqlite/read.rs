@@ -50,7 +50,14 @@ impl SqliteReader {
     /// A connection of the pool, if the file is there.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Sqlite>, DatabaseError> {
         self.file.check_present()?;
-        Ok(self.pool.acquire().await?)
+        if let Some(connection) = self.pool.try_acquire() {
+            return Ok(connection);
+        }
+        // In a task, for whoever asks may go away: a connection that is abandoned while it is opened would be unknown
+        // to the pool, and might be open still when the writer, who is the last, empties the write-ahead log.
+        let pool = self.pool.clone();
+        let opened = tokio::spawn(async move { pool.acquire().await });
+        Ok(opened.await.expect("nobody ends the task, and it does not panic")?)
     }
 
     /// What the database holds of what is wanted; replays can't be.
@@ -72,8 +79,8 @@ impl SqliteReader {
         user: &UserId,
         filter: &HistoryFilter,
     ) -> Result<HistoryPage, DatabaseError> {
-        self.file.check_present()?;
         let Some(sql) = history_sql(filter) else { return Ok(HistoryPage::default()) };
+        let mut connection = self.connection().await?;
         // One more than asked for tells whether there are more.
         let limit = usize::from(filter.limit);
         let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -81,7 +88,7 @@ impl SqliteReader {
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit).saturating_add(1))
             .bind(filter.model.as_ref().map(ModelId::as_str))
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *connection)
             .await?;
         let mut rows: Vec<HistoryRow<'_>> = serde_json::from_str(&rows)
             .map_err(|error| DatabaseError::Corrupt(format!("a transaction: {error}")))?;
@@ -106,10 +113,10 @@ impl SqliteReader {
         filter: &HistoryFilter,
         take: Take<'_>,
     ) -> Result<LedgerEnd, DatabaseError> {
-        self.file.check_present()?;
         let Some(sql) = merged_sql(filter, ledger_lines::COLUMNS) else {
             return Ok(LedgerEnd::default());
         };
+        let mut connection = self.connection().await?;
         // One more than asked for tells whether there are more.
         let limit = usize::from(filter.limit);
         let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -117,7 +124,7 @@ impl SqliteReader {
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit).saturating_add(1))
             .bind(filter.model.as_ref().map(ModelId::as_str))
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *connection)
             .await?;
         let mut rows: Vec<LedgerRow<'_>> = serde_json::from_str(&rows)
             .map_err(|error| DatabaseError::Corrupt(format!("a transaction: {error}")))?;
@@ -169,7 +176,8 @@ impl SqliteReader {
     /// [`DatabaseError::Unavailable`] when it is not so, or any other but `Constraint`.
     pub(crate) async fn ping(&self) -> Result<(), DatabaseError> {
         self.file.check_writable()?;
-        sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&self.pool).await?;
+        let mut connection = self.connection().await?;
+        sqlx::query("SELECT user_id FROM users LIMIT 1").fetch_optional(&mut *connection).await?;
         Ok(())
     }
 

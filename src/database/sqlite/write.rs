@@ -11,8 +11,11 @@
 //! transaction: SQLite may or may not have rolled back by itself, and on a connection in doubt later
 //! statements would commit one by one.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::time::sleep;
 
 use super::{
     DatabaseError, DatabaseFile, PRIMARY_CODE_MASK, SQLITE_CONSTRAINT, SQLITE_ERROR,
@@ -65,6 +68,12 @@ const TRY_WRITE: &str = "BEGIN IMMEDIATE;
     VALUES (9223372036854775807, 0, 'nobody', 'try', 0, hex(zeroblob(8192)), '');
     DELETE FROM idempotency_keys WHERE id = 9223372036854775807;
     COMMIT";
+
+/// Without waiting for anybody.
+const EMPTY_LOG: &str = "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)";
+/// How often the last connection is tried to be, and how long readers are left for their end in between.
+const LAST_ATTEMPTS: u32 = 20;
+const LAST_PAUSE: Duration = Duration::from_millis(5);
 
 /// The one connection that writes.
 #[derive(Debug)]
@@ -344,14 +353,27 @@ impl Lane for SqliteLane {
     async fn close(self) {
         let Some(held) = self.held else { return };
         let mut connection = held.connection;
-        if let Err(error) = sqlx::query("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut connection)
-            .await
-        {
-            tracing::warn!(%error, "the write-ahead log stays for the next start");
-        }
-        if let Err(error) = connection.close().await {
-            tracing::warn!(%error, "the database connection did not close cleanly");
+        for attempt in 1..=LAST_ATTEMPTS {
+            let emptied = sqlx::query(EMPTY_LOG).execute(&mut connection).await;
+            let closed = connection.close().await;
+            if let Err(error) = emptied.and(closed) {
+                tracing::warn!(%error, "the write-ahead log stays for the next start");
+                return;
+            }
+            // Of another file in its place the log is not ours.
+            let is_last = !self.file.has_log() || self.file.check_present().is_err();
+            if is_last || attempt == LAST_ATTEMPTS {
+                return;
+            }
+            // A reader's thread was still at it, so ours was not the last connection, which takes the log away.
+            sleep(LAST_PAUSE).await;
+            connection = match self.options.connect().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(%error, "an empty write-ahead log stays for the next start");
+                    return;
+                }
+            };
         }
     }
 }
