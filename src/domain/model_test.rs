@@ -852,7 +852,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// ends all the time.
 fn steps_of_holds() -> impl Strategy<Value = Vec<Step>> {
     let (user, model) = ("ann", "quick-a");
-    let first = vec![
+    let first = [
         Step::Purchase { user, credits: 100, names: Vec::new() },
         Step::Allocate { user, items: vec![(model, 15)] },
     ];
