@@ -181,7 +181,7 @@ async function work(page) {
   // A product, and the purchases that waited for it: one is asked for again, the others are decided.
   await page.getByRole("link", { name: "Prices and products" }).click();
   await page.getByRole("link", { name: "Add a product" }).click();
-  await page.getByLabel("Product").fill(sold.fourth);
+  await page.getByRole("textbox", { name: "Product" }).fill(sold.fourth);
   await page.getByLabel("Offered").check();
   await doIt(page, { Credits: "40", Reason: "a new package" });
   await page.getByText("The product is saved.").waitFor();

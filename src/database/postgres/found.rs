@@ -60,28 +60,44 @@ pub(super) async fn look(connection: &mut PgConnection) -> Result<Found, sqlx::E
     let Surroundings { encoding, is_read_only, is_standby, current } =
         sqlx::query_as(SURROUNDINGS).fetch_one(&mut *connection).await?;
     let current = current.unwrap_or_else(|| "public".to_owned());
-    let listed: Vec<String> = sqlx::query_scalar(LISTED).fetch_all(&mut *connection).await?;
-    let (mut schema, mut tables) = (current.clone(), None);
-    for listed in listed {
+    let mut listed: Vec<String> = sqlx::query_scalar(LISTED).fetch_all(&mut *connection).await?;
+    let (schema, tables) = loop {
+        if let Some(found) = listed_tables(connection, &current, &listed).await? {
+            break found;
+        }
+        if sqlx::query_scalar::<_, i64>(TABLES).fetch_one(&mut *connection).await? == 0 {
+            break (current, FoundSchema::Empty);
+        }
+        // Whoever starts at the same time may have made them meanwhile, and their list with them.
+        let now: Vec<String> = sqlx::query_scalar(LISTED).fetch_all(&mut *connection).await?;
+        if now == listed {
+            break (current, FoundSchema::Foreign);
+        }
+        listed = now;
+    };
+    Ok(Found { encoding, is_read_only, is_standby, schema, tables })
+}
+
+/// What the listed schemas hold: the first with our tables, or else the current one, if it is among them.
+async fn listed_tables(
+    connection: &mut PgConnection,
+    current: &str,
+    listed: &[String],
+) -> Result<Option<(String, FoundSchema)>, sqlx::Error> {
+    let mut tables = None;
+    for schema in listed {
         let sql =
-            format!("SELECT version, checksum FROM {listed}._sqlx_migrations ORDER BY version");
+            format!("SELECT version, checksum FROM {schema}._sqlx_migrations ORDER BY version");
         let applied: Vec<(i64, Vec<u8>)> =
             sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
         let found = FoundSchema::of(&applied, &MIGRATIONS);
         let is_ours = matches!(found, FoundSchema::Migrated(1..));
-        if listed == current || is_ours {
-            (schema, tables) = (listed, Some(found));
+        if is_ours || schema == current {
+            tables = Some((schema.clone(), found));
         }
         if is_ours {
             break;
         }
     }
-    let tables = match tables {
-        Some(tables) => tables,
-        None => match sqlx::query_scalar(TABLES).fetch_one(connection).await? {
-            0_i64 => FoundSchema::Empty,
-            _ => FoundSchema::Foreign,
-        },
-    };
-    Ok(Found { encoding, is_read_only, is_standby, schema, tables })
+    Ok(tables)
 }
