@@ -81,7 +81,7 @@ words! {
     hint_consumed: "used up, since the beginning", "これまでの消費の合計";
     others: "others", "その他";
     hint_allocated: "less what was returned", "返却分を除く";
-    hint_refunded: "taken back by the stores", "ストアによる返金";
+    hint_refunded: "taken back by refunds", "返金により回収した分";
     hint_credits_short: "refunded when spent already", "返金時に使用済みだった分";
     hint_tokens_short: "used beyond what was there", "残高を超えて使われた分";
     chart_sold: "Credits sold, 30 days", "販売クレジット（30日間）";
