@@ -83,19 +83,71 @@ macro_rules! next_erasing {
 }
 pub(super) use next_erasing;
 
-/// Empties purchases that the stores confirm: `$1` gets the name `$2`, at most `$3` of them. What was granted
-/// stays granted. What is not is nobody's, and refused until somebody brings it again. A token is kept as long as its store
-/// has to be told that it was delivered.
-const EMPTY_PURCHASES: &str = "
-    UPDATE purchases SET
-        user_id = CASE WHEN granted_at IS NULL AND coalesce(reason, '') <> 'duplicate' THEN NULL ELSE $2 END,
-        state = CASE WHEN state IN ('received', 'pending', 'review') THEN 'refused' ELSE state END,
-        reason = CASE WHEN state IN ('received', 'pending', 'review') THEN 'given_up' ELSE reason END,
-        token = CASE WHEN granted_at IS NOT NULL AND due_at IS NOT NULL THEN token END,
-        due_at = CASE WHEN granted_at IS NOT NULL THEN due_at END,
-        record = NULL, verified = NULL
-    WHERE id IN (
-        SELECT id FROM purchases WHERE user_id >= $1 AND user_id <= $1 ORDER BY user_id, id LIMIT $3)";
+/// Statements that take the old name, the new one and [`CHANGED_AT_ONCE`].
+pub(super) struct ChangeTexts {
+    /// Empties purchases that the stores confirm. What was granted stays granted. What is not is nobody's, and refused until
+    /// somebody brings it again. A token is kept as long as its store has to be told that it was delivered.
+    pub(super) empty_purchases: &'static str,
+    pub(super) rename_allocations: &'static str,
+    pub(super) rename_consumptions: &'static str,
+    /// Sums of usage can be worked out again from the entries. (`$2` has to be spoken of.)
+    pub(super) forget_sums: &'static str,
+}
+
+/// [`ChangeTexts`], in the brackets where the engines differ: how rows are found by a list of ids.
+///
+/// The name is asked for as a range here and below: PostgreSQL reads them in the order of the index that begins with it
+/// then. Where it knows that there is one name it may look through all rows in the order of their ids.
+macro_rules! change_texts {
+    ($is_in:literal, $end:literal) => {
+        $crate::database::erasing::ChangeTexts {
+            empty_purchases: concat!(
+                "UPDATE purchases SET
+                    user_id = CASE WHEN granted_at IS NULL AND coalesce(reason, '') <> 'duplicate'
+                        THEN NULL ELSE $2 END,
+                    state = CASE WHEN state IN ('received', 'pending', 'review')
+                        THEN 'refused' ELSE state END,
+                    reason = CASE WHEN state IN ('received', 'pending', 'review')
+                        THEN 'given_up' ELSE reason END,
+                    token = CASE WHEN granted_at IS NOT NULL AND due_at IS NOT NULL THEN token END,
+                    due_at = CASE WHEN granted_at IS NOT NULL THEN due_at END,
+                    record = NULL, verified = NULL
+                WHERE id ",
+                $is_in,
+                "SELECT id FROM purchases WHERE user_id >= $1 AND user_id <= $1
+                    ORDER BY user_id, id LIMIT $3",
+                $end
+            ),
+            rename_allocations: $crate::database::erasing::rename_entries!(
+                "allocation", $is_in, $end
+            ),
+            rename_consumptions: $crate::database::erasing::rename_entries!(
+                "consumption", $is_in, $end
+            ),
+            forget_sums: "
+                DELETE FROM usage_sums WHERE user_id = $1 AND user_id <> $2
+                    AND (quarter, model_id) IN (
+                        SELECT quarter, model_id FROM usage_sums WHERE user_id = $1
+                        ORDER BY quarter, model_id LIMIT $3)",
+        }
+    };
+}
+pub(super) use change_texts;
+
+/// One of [`ChangeTexts`]: entries of a kind.
+macro_rules! rename_entries {
+    ($kind:literal, $is_in:literal, $end:literal) => {
+        concat!(
+            "UPDATE transactions SET user_id = $2 WHERE id ",
+            $is_in,
+            "SELECT id FROM transactions WHERE user_id >= $1 AND user_id <= $1 AND type = '",
+            $kind,
+            "' ORDER BY user_id, id LIMIT $3",
+            $end
+        )
+    };
+}
+pub(super) use rename_entries;
 
 /// The next entries of `$1` that are neither consumption nor allocation, at most `$2`: [`RareEntry`]s.
 pub(super) const RARE_ENTRIES: &str = "
@@ -169,6 +221,9 @@ impl Piece {
 
 /// What of an erasure is left, as an engine does it in the transaction that is open.
 pub(super) trait Erasure {
+    /// What is changed by statements alone.
+    const CHANGES: ChangeTexts;
+
     /// Rows that an index finds, at most [`CHANGED_AT_ONCE`], by a statement that takes both names and that number.
     async fn change(&mut self, sql: &'static str) -> Result<Piece, DatabaseError>;
     /// Entries that may be purchases.
@@ -181,31 +236,13 @@ pub(super) trait Erasure {
     async fn end(&mut self) -> Result<(), DatabaseError>;
 }
 
-/// `$1` gets the name `$2` in at most `$3` rows, of allocations and of consumptions.
-///
-/// The name is asked for as a range here and above: PostgreSQL reads them in the order of the index that begins with it
-/// then. Where it knows that there is one name it may look through all rows in the order of their ids.
-const RENAME_ALLOCATIONS: &str = "
-    UPDATE transactions SET user_id = $2 WHERE id IN (
-        SELECT id FROM transactions
-        WHERE user_id >= $1 AND user_id <= $1 AND type = 'allocation' ORDER BY user_id, id LIMIT $3)";
-const RENAME_CONSUMPTIONS: &str = "
-    UPDATE transactions SET user_id = $2 WHERE id IN (
-        SELECT id FROM transactions
-        WHERE user_id >= $1 AND user_id <= $1 AND type = 'consumption' ORDER BY user_id, id LIMIT $3)";
-/// Sums of usage can be worked out again from the entries. (`$2` has to be spoken of.)
-const FORGET_SUMS: &str = "
-    DELETE FROM usage_sums WHERE user_id <> $2 AND (user_id, quarter, model_id) IN (
-        SELECT user_id, quarter, model_id FROM usage_sums WHERE user_id = $1
-        ORDER BY quarter, model_id LIMIT $3)";
-
 /// Does the next piece of an erasure. Purchases come first: their stores may tell of them any time.
-pub(super) async fn next_piece(erasure: &mut impl Erasure) -> Result<(), DatabaseError> {
-    if erasure.change(EMPTY_PURCHASES).await? == Piece::Done
+pub(super) async fn next_piece<E: Erasure>(erasure: &mut E) -> Result<(), DatabaseError> {
+    if erasure.change(E::CHANGES.empty_purchases).await? == Piece::Done
         || erasure.empty_entries().await? == Piece::Done
-        || erasure.change(RENAME_ALLOCATIONS).await? == Piece::Done
-        || erasure.change(RENAME_CONSUMPTIONS).await? == Piece::Done
-        || erasure.change(FORGET_SUMS).await? == Piece::Done
+        || erasure.change(E::CHANGES.rename_allocations).await? == Piece::Done
+        || erasure.change(E::CHANGES.rename_consumptions).await? == Piece::Done
+        || erasure.change(E::CHANGES.forget_sums).await? == Piece::Done
         || erasure.sweep_holds().await? == Piece::Done
         || erasure.forget_keys().await? == Piece::Done
     {

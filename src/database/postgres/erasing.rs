@@ -8,8 +8,9 @@ use crate::{
     database::{
         DatabaseError, Progress,
         erasing::{
-            ALL_HOLDS, ARE_ANY, CHANGED_AT_ONCE, Emptied, Erasing, Erasure, LOOKED_THROUGH_AT_ONCE,
-            Piece, RARE_ENTRIES, RareEntry, next_erasing, next_piece,
+            ALL_HOLDS, ARE_ANY, CHANGED_AT_ONCE, ChangeTexts, Emptied, Erasing, Erasure,
+            LOOKED_THROUGH_AT_ONCE, Piece, RARE_ENTRIES, RareEntry, change_texts, next_erasing,
+            next_piece,
         },
     },
     domain::PurchaseName,
@@ -23,7 +24,7 @@ const RENAME_ENTRIES: &str = "
     UPDATE transactions SET user_id = $2, transaction_id = emptied.value ->> 1,
         metadata = CAST(emptied.value ->> 2 AS json)
     FROM jsonb_array_elements(CAST($1 AS jsonb)) AS emptied (value)
-    WHERE transactions.id = CAST(emptied.value ->> 0 AS bigint)";
+    WHERE transactions.id = ANY(ARRAY[CAST(emptied.value ->> 0 AS bigint)])";
 /// `$1` names of purchases, `$2` the old name of their owner, `$3` the new one.
 const RENAME_NAMES: &str =
     "UPDATE purchase_names SET user_id = $3 WHERE user_id = $2 AND name = ANY($1)";
@@ -39,9 +40,9 @@ const NOTE_HOLDS: &str = "UPDATE erasures SET swept_holds = $2 WHERE account = $
 
 /// `$1` the old name, `$2` how many.
 const FORGET_KEYS: &str = "
-    DELETE FROM idempotency_keys WHERE id IN (
+    DELETE FROM idempotency_keys WHERE id = ANY(ARRAY(
         SELECT id FROM idempotency_keys WHERE user_id >= $1 AND user_id <= $1
-        ORDER BY user_id, key LIMIT $2)";
+        ORDER BY user_id, key LIMIT $2))";
 
 const END: &str = "DELETE FROM erasures WHERE account = $1";
 
@@ -62,6 +63,8 @@ pub(super) async fn piece(connection: &mut PgConnection) -> Result<Progress, Dat
 }
 
 impl Erasure for Under<'_> {
+    const CHANGES: ChangeTexts = change_texts!("= ANY(ARRAY(", "))");
+
     async fn change(&mut self, sql: &'static str) -> Result<Piece, DatabaseError> {
         let Erasing { old_name, new_name, .. } = &self.erasing;
         let query = sqlx::query(sql).bind(old_name).bind(new_name).bind(CHANGED_AT_ONCE);

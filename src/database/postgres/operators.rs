@@ -61,19 +61,19 @@ const ERASE: &str = "
         FROM jsonb_array_elements($2::jsonb) AS list (value)
     ), noted AS (
         INSERT INTO erasures (account, user_id, swept_holds)
-        SELECT users.id, users.user_id, '' FROM said JOIN users ON users.user_id = old_name
+        SELECT users.id, users.user_id, '' FROM said JOIN users ON users.user_id = ANY(ARRAY[old_name])
     ), named AS (
-        UPDATE users SET user_id = new_name FROM said WHERE users.user_id = old_name
+        UPDATE users SET user_id = new_name FROM said WHERE users.user_id = ANY(ARRAY[old_name])
     ), balances AS (
         UPDATE token_balances SET user_id = new_name
-        FROM said WHERE token_balances.user_id = old_name
+        FROM said WHERE token_balances.user_id = ANY(ARRAY[old_name])
     ), consents AS (
-        DELETE FROM consents USING said WHERE consents.user_id = old_name
+        DELETE FROM consents USING said WHERE consents.user_id = ANY(ARRAY[old_name])
     ), summed AS (
-        DELETE FROM usage_state USING said WHERE usage_state.user_id = old_name
+        DELETE FROM usage_state USING said WHERE usage_state.user_id = ANY(ARRAY[old_name])
     )
     UPDATE credits SET user_id = new_name, updated_at = $1
-    FROM said WHERE credits.user_id = old_name";
+    FROM said WHERE credits.user_id = ANY(ARRAY[old_name])";
 
 /// As [`crate::database::timestamp`] writes it.
 const READ_LOG: &str = select_log!(

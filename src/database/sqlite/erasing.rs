@@ -7,8 +7,9 @@ use super::{DatabaseError, SqliteReader, keys::DigestAndId, snapshot::json};
 use crate::{
     database::{
         erasing::{
-            ALL_HOLDS, ARE_ANY, CHANGED_AT_ONCE, Emptied, Erasing, Erasure, LOOKED_THROUGH_AT_ONCE,
-            Piece, RARE_ENTRIES, RareEntry, next_erasing, next_piece,
+            ALL_HOLDS, ARE_ANY, CHANGED_AT_ONCE, ChangeTexts, Emptied, Erasing, Erasure,
+            LOOKED_THROUGH_AT_ONCE, Piece, RARE_ENTRIES, RareEntry, change_texts, next_erasing,
+            next_piece,
         },
         rows::row,
     },
@@ -105,6 +106,8 @@ impl Under<'_> {
 }
 
 impl Erasure for Under<'_> {
+    const CHANGES: ChangeTexts = change_texts!("IN (", ")");
+
     async fn change(&mut self, sql: &'static str) -> Result<Piece, DatabaseError> {
         let (old, new) = self.names();
         let query = sqlx::query(sql).bind(old).bind(new).bind(CHANGED_AT_ONCE);

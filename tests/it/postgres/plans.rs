@@ -1,15 +1,18 @@
 //! What a request costs the server: a few rows, however many there are, whatever the server counted before.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Connection, Database, Engine, Server, client::consumption, on_postgres, token::SECRET,
+    Client, Connection, Database, Engine, Reply, Server, client::consumption, eventually,
+    on_postgres, token::SECRET,
 };
 
 on_postgres![
     rows_counted_before_there_were_any_make_no_plan_walk_tables,
     rows_counted_before_the_first_consumption_make_no_plan_walk_tables,
     rows_counted_by_an_earlier_start_make_no_plan_walk_tables,
+    an_erasure_walks_no_tables,
 ];
 
 const MODEL: &str = "gemini-2.0-flash";
@@ -31,9 +34,13 @@ const ROWS_READ: &str = "
 
 /// Rows that the server looked at for sessions that have ended, which tell so at their end.
 async fn rows_read(database: &Database) -> usize {
+    read_by(database, ROWS_READ).await
+}
+
+async fn read_by(database: &Database, sql: &str) -> usize {
     database.left_by_all().await;
     let mut connection = database.connect().await;
-    let rows = connection.texts(ROWS_READ).await;
+    let rows = connection.texts(sql).await;
     connection.close().await;
     rows[0].parse().expect("a number of rows")
 }
@@ -114,4 +121,46 @@ async fn rows_counted_by_an_earlier_start_make_no_plan_walk_tables() {
     let requests = work(&users(&server)).await;
     server.stop().await;
     check(&server.database(), before, requests).await;
+}
+
+/// The same of entries alone.
+const ENTRIES_READ: &str = "
+    SELECT CAST(sum(rows) AS TEXT) FROM (
+        SELECT seq_tup_read AS rows FROM pg_stat_user_tables WHERE relname = 'transactions'
+        UNION ALL
+        SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'transactions') AS read";
+/// How many entries the server may look at for a start, and the erasure of one of the [`USERS`], who has some forty. All
+/// have more than a thousand, and it is done in several pieces.
+const ENTRIES_PER_ERASURE: usize = 600;
+const NOT_SUMMED_UP: &str = "
+    SELECT CAST((SELECT max(id) FROM transactions) - summed_until AS TEXT) FROM summary_state";
+
+async fn an_erasure_walks_no_tables() {
+    const OPERATOR: &str = "operator-token-0123456789-abcdefg";
+    let settings = [&TOKENS[..], &[("BILLING_OPERATOR_TOKEN", OPERATOR)]].concat();
+    let mut server = Server::start_with(Engine::Postgres, &settings);
+    open(&users(&server)).await;
+    analyze(&server.database()).await;
+    work(&users(&server)).await;
+    // Nothing else is left to do.
+    eventually("all entries are in the sums", async || {
+        let left = server.database().texts(NOT_SUMMED_UP).await;
+        (left == ["0"]).then_some(())
+    })
+    .await;
+    server.stop().await;
+    let before = read_by(&server.database(), ENTRIES_READ).await;
+    server.start_again();
+    let path = "/api/billing/operator/users/user%200/erase";
+    let request = server.client().request(Method::POST, path).bearer_auth(OPERATOR);
+    let body = json!({"reason": "asked by mail", "forfeit": true});
+    assert_eq!(Reply::to(request.json(&body)).await.status, 202);
+    let database = server.database();
+    eventually("all is erased", async || {
+        database.texts("SELECT user_id FROM erasures").await.is_empty().then_some(())
+    })
+    .await;
+    server.stop().await;
+    let entries = read_by(&database, ENTRIES_READ).await - before;
+    assert!(entries <= ENTRIES_PER_ERASURE, "the server looked at {entries} entries");
 }
