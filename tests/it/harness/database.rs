@@ -402,6 +402,14 @@ impl Database {
         }
     }
 
+    /// Waits until no account is being erased. Meanwhile an account and its entries have different names.
+    pub(crate) async fn until_all_erased(&self) {
+        eventually("all is erased", async || {
+            self.texts("SELECT user_id FROM erasures").await.is_empty().then_some(())
+        })
+        .await;
+    }
+
     /// Checks that the books balance.
     pub(crate) async fn check_invariants(&self) {
         let further = match self {

@@ -66,10 +66,6 @@ async fn is_under_way(database: &Database) -> bool {
     !database.texts("SELECT user_id FROM erasures").await.is_empty()
 }
 
-async fn all_done(database: &Database) {
-    eventually("all is erased", async || (!is_under_way(database).await).then_some(())).await;
-}
-
 /// Every row of every table, as text.
 async fn dump(database: &Database) -> Vec<String> {
     let tables = match database {
@@ -133,7 +129,7 @@ async fn nothing_is_left_of_a_name(engine: Engine) {
     let name = erased(&reply);
     assert!(!reply.is_replayed());
     let database = service.server.database();
-    all_done(&database).await;
+    database.until_all_erased().await;
     let again = Reply::to(request()).await;
     assert_eq!((erased(&again), again.is_replayed()), (name.clone(), true));
     assert_eq!(with(&database, NAME).await, Vec::<String>::new());
@@ -207,7 +203,7 @@ async fn what_was_paid_for_is_not_taken_unasked(engine: Engine) {
     adjust(json!({"credits_delta": -25, "reason": "used"})).await;
     adjust(json!({"model_id": MODEL, "tokens_delta": -490_000, "reason": "used"})).await;
     let name = erased(&erase(&service, &asked).await);
-    all_done(&database).await;
+    database.until_all_erased().await;
     assert_eq!(with(&database, NAME).await, Vec::<String>::new());
     let zero = format!(
         "SELECT user_id FROM credits WHERE user_id = '{name}' AND credits = 0 AND bonus = 0"
@@ -292,7 +288,7 @@ impl Begun {
     /// Waits until nothing is left to do, and finds all as it must be.
     async fn ends(&self) {
         let database = self.server.database();
-        all_done(&database).await;
+        database.until_all_erased().await;
         self.check().await;
         assert_eq!(with(&database, NAME).await, Vec::<String>::new());
         let moved = format!(
@@ -314,7 +310,7 @@ impl Begun {
         self.ends().await;
         // Where it came from it goes on as well.
         here.start_again();
-        all_done(&here.database()).await;
+        here.database().until_all_erased().await;
     }
 }
 
@@ -410,7 +406,7 @@ async fn nobody_reaches_what_was_erased(engine: Engine) {
     service.app(NAME).post_keyed("key", "/credits/add", &purchase(5, "GPA.1")).await.ok();
     let name = erased(&erase(&service, &json!({"reason": "why", "forfeit": true})).await);
     let database = service.server.database();
-    all_done(&database).await;
+    database.until_all_erased().await;
     assert_eq!(with(&database, NAME).await, Vec::<String>::new());
     let new = service.app(NAME).post_keyed("key", "/credits/add", &purchase(5, "GPA.2")).await;
     assert!(new.status == 200 && !new.is_replayed(), "{new:?}");

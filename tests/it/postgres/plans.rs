@@ -156,10 +156,7 @@ async fn an_erasure_walks_no_tables() {
     let body = json!({"reason": "asked by mail", "forfeit": true});
     assert_eq!(Reply::to(request.json(&body)).await.status, 202);
     let database = server.database();
-    eventually("all is erased", async || {
-        database.texts("SELECT user_id FROM erasures").await.is_empty().then_some(())
-    })
-    .await;
+    database.until_all_erased().await;
     server.stop().await;
     let entries = read_by(&database, ENTRIES_READ).await - before;
     assert!(entries <= ENTRIES_PER_ERASURE, "the server looked at {entries} entries");
