@@ -52,7 +52,7 @@ pub(crate) struct EngineSettings<'a> {
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// What is written in. Operations of one user must all go to the same lane.
+    /// What is written in. Lanes at work on the same user wait for each other.
     pub lanes: Vec<AnyLane>,
     /// What reads from it.
     pub reader: Reader,

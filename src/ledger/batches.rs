@@ -4,16 +4,18 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    BATCH_LIMIT, Clock, MAX_QUEUE_WAIT,
+    Clock, MAX_QUEUE_WAIT,
     chores::Chores,
     health::WriteHealth,
     job::{Fault, Job},
+    queue::Queue,
     sums::fresh_usage,
 };
 use crate::{
@@ -31,12 +33,12 @@ const ATTEMPTS: u32 = 4;
 pub(super) async fn run<L: Lane>(
     mut batches: Batches<L>,
     mut chores: Chores,
-    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    queue: Arc<Queue>,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let _alive = Alive(&queue);
     let mut stopping = false;
     loop {
-        let mut jobs = Vec::new();
         tokio::select! {
             biased;
             _ = &mut stop, if !stopping => {
@@ -44,11 +46,10 @@ pub(super) async fn run<L: Lane>(
                 queue.close();
                 continue;
             }
-            taken = queue.recv_many(&mut jobs, BATCH_LIMIT) => {
-                if taken == 0 {
-                    break;
-                }
+            next = queue.next() => {
+                let Some((jobs, turn)) = next else { break };
                 batches.run(jobs).await;
+                drop(turn);
                 chores.note_usage(mem::take(&mut batches.usage));
             }
             () = chores.wait(), if !stopping => {}
@@ -58,6 +59,17 @@ pub(super) async fn run<L: Lane>(
         }
     }
     batches.lane.close().await;
+}
+
+/// Of a lane that dies all others are told: nobody is to wait for it.
+struct Alive<'q>(&'q Queue);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.abandon();
+        }
+    }
 }
 
 pub(super) struct Batches<L> {

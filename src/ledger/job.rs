@@ -22,6 +22,8 @@ pub(super) enum Fault {
 
 /// An operation of any kind. Asked and decided once per attempt, then answered.
 pub(super) trait Job: Send {
+    /// Whose operation it is.
+    fn user(&self) -> &UserId;
     fn queued_at(&self) -> Instant;
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
@@ -80,6 +82,10 @@ impl<O: Operation> Submission<O> {
 }
 
 impl<O: Operation> Job for Submission<O> {
+    fn user(&self) -> &UserId {
+        &self.user
+    }
+
     fn queued_at(&self) -> Instant {
         self.queued_at
     }

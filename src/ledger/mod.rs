@@ -3,7 +3,7 @@
 //!
 //! This is group commit. A lone operation is a transaction of its own; under load neighbours share
 //! one, and each still stands or falls whole. Where the database takes several writers, each has a lane
-//! of its own, and all operations of a user take the same one. Whatever else is written goes through a
+//! of its own, and a user is in the hands of one at a time. Whatever else is written goes through a
 //! lane too, as a chore. The ledger knows when work is batched, retried, and refused because a queue is
 //! full; what an operation means is `domain`'s, the SQL is `database`'s.
 
@@ -11,6 +11,7 @@ mod batches;
 mod chores;
 mod health;
 mod job;
+mod queue;
 mod replays;
 mod sums;
 
@@ -22,12 +23,10 @@ mod death_test;
 mod fault_test;
 #[cfg(test)]
 mod lanes_test;
+#[cfg(test)]
+mod queue_test;
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
@@ -45,11 +44,12 @@ use crate::{
 use batches::Batches;
 use chores::{Asked, Chores};
 use health::WriteHealth;
-use job::{Job, Submission};
+use job::Submission;
+use queue::Queue;
 use sums::{FRESH_MAX, Sums};
 
-/// Operations that may wait for one writer; one more is answered with [`LedgerError::Overloaded`].
-pub(crate) const QUEUE_LIMIT: usize = 1_024;
+/// Operations that may wait for each lane, and of one user; one more is answered with [`LedgerError::Overloaded`].
+const QUEUE_LIMIT: usize = 1_024;
 /// Chores that may wait; one more is answered with [`LedgerError::Overloaded`].
 const CHORE_LIMIT: usize = 64;
 /// Most operations in one transaction. It bounds what a failed batch has to decide again.
@@ -96,10 +96,10 @@ pub(crate) struct Retention {
     pub keys: TimeDelta,
 }
 
-/// The lanes to the writers. Clones are the same ledger.
+/// What leads to the lanes. Clones are the same ledger.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
-    queues: Vec<mpsc::Sender<Box<dyn Job>>>,
+    queue: Arc<Queue>,
     /// To the first lane.
     chores: mpsc::Sender<Asked>,
     /// To the first lane: users whose usage is to be summed up.
@@ -129,24 +129,23 @@ impl Ledger {
         clock: Clock,
         metrics: Option<&Arc<Metrics>>,
     ) -> (Self, WriterTasks) {
-        let (mut queues, mut chores, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut chores, mut sums) = (Vec::new(), Vec::new());
         let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
         let health = Arc::new(WriteHealth::default());
+        let queue = Arc::new(Queue::of(lanes.len()));
         for lane in lanes {
-            let (queue, jobs) = mpsc::channel(QUEUE_LIMIT);
             let (ask, asked) = mpsc::channel(CHORE_LIMIT);
             let (stop, stopped) = oneshot::channel();
             let batches = Batches::new(lane, limits, clock, Arc::clone(&health), metrics.cloned());
             let (ask_for_sums, asked_for_sums) = mpsc::channel(CHORE_LIMIT);
             let chores_of_lane = Chores::new(retention.keys, asked, Sums::new(asked_for_sums));
-            tasks.spawn(batches::run(batches, chores_of_lane, jobs, stopped));
-            queues.push(queue);
+            tasks.spawn(batches::run(batches, chores_of_lane, Arc::clone(&queue), stopped));
             chores.push(ask);
             sums.push(ask_for_sums);
             stops.push(stop);
         }
         let (chores, sums) = (chores.swap_remove(0), sums.swap_remove(0));
-        (Self { queues, chores, sums, health, limits, clock }, WriterTasks { stops, tasks })
+        (Self { queue, chores, sums, health, limits, clock }, WriterTasks { stops, tasks })
     }
 
     /// Most tokens per category.
@@ -164,25 +163,14 @@ impl Ledger {
         (self.clock)()
     }
 
-    /// Watches how long the queues are, without keeping them open.
-    pub(crate) fn queue_gauge(&self) -> QueueGauge {
-        QueueGauge(self.queues.iter().map(mpsc::Sender::downgrade).collect())
+    /// How many operations may wait for so many lanes.
+    pub(crate) const fn queue_limit(lanes: usize) -> usize {
+        QUEUE_LIMIT.saturating_mul(lanes)
     }
 
-    /// The lane of all operations of `user`.
-    fn lane(&self, user: &UserId) -> &mpsc::Sender<Box<dyn Job>> {
-        let lane = match self.queues.len() {
-            1 => 0,
-            lanes => {
-                let mut hasher = DefaultHasher::new();
-                user.hash(&mut hasher);
-                // Of so few, the lower half of the hash tells as well as all of it.
-                let [.., a, b, c, d] = hasher.finish().to_be_bytes();
-                let hash = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or_default();
-                hash.checked_rem(lanes).unwrap_or_default()
-            }
-        };
-        &self.queues[lane]
+    /// How many operations wait for a lane.
+    pub(crate) fn queue_depth(&self) -> usize {
+        self.queue.depth()
     }
 
     /// Has `operation` decided and written; what it returns is on disk. Under a key it is carried out
@@ -212,13 +200,9 @@ impl Ledger {
         keyed: Option<Keyed>,
         operation: O,
     ) -> Result<Applied<O::Outcome>, LedgerError> {
-        let lane = self.lane(&user);
         let (submission, answer) = Submission::new(user, actor, keyed, operation);
-        lane.try_send(Box::new(submission)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
-        })?;
-        // The writer answers every job it takes; it only drops them when it dies.
+        self.queue.push(Box::new(submission))?;
+        // A lane answers every job it takes; it only drops them when it dies.
         answer.await.unwrap_or(Err(LedgerError::Unavailable))
     }
 
@@ -257,19 +241,6 @@ impl Ledger {
         let written = matches!(tried, Ok(Ok(())));
         self.health.note(written);
         written
-    }
-}
-
-/// Tells how many operations wait for a writer.
-#[derive(Debug, Clone)]
-pub(crate) struct QueueGauge(Vec<mpsc::WeakSender<Box<dyn Job>>>);
-
-impl QueueGauge {
-    /// Operations that wait in the longest queue; none when there is no queue any more.
-    pub(crate) fn depth(&self) -> usize {
-        let waiting =
-            |queue: mpsc::Sender<_>| queue.max_capacity().saturating_sub(queue.capacity());
-        self.0.iter().filter_map(mpsc::WeakSender::upgrade).map(waiting).max().unwrap_or(0)
     }
 }
 

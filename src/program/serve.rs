@@ -19,7 +19,7 @@ use crate::{
     database::{Database, OpenError, Opened, Reader},
     domain::{PurchaseState, Store},
     http::{self, Authentication, CONNECTION_LIMIT, Server, Stopping},
-    ledger::{Ledger, QUEUE_LIMIT, WriterTasks},
+    ledger::{Ledger, WriterTasks},
     metrics::{Limits, Listener, Metrics, Sample, SampledMessages, SampledPurchases},
     pages,
     service::{BillingService, Errands, Notifications, Receipts},
@@ -101,11 +101,12 @@ async fn start(
     };
     let scraped = listen_if("BILLING_METRICS_LISTEN", config.metrics_listen)?;
     let operated = listen_if("BILLING_ADMIN_LISTEN", config.admin_listen)?;
+    let Opened { lanes, reader } = open(database).await?;
     let metrics = scraped.as_ref().map(|_| {
-        let limits = Limits { queue_depth: QUEUE_LIMIT, database_bytes: config.database_max_bytes };
+        let queue_depth = Ledger::queue_limit(lanes.len());
+        let limits = Limits { queue_depth, database_bytes: config.database_max_bytes };
         Arc::new(Metrics::new(limits, api::paths()))
     });
-    let Opened { lanes, reader } = open(database).await?;
     let (capacity, retention) = (config.capacity_limits(), config.retention());
     let (ledger, writer_tasks) =
         Ledger::start(lanes, capacity, retention, Utc::now, metrics.as_ref());
@@ -279,13 +280,13 @@ fn scrapes(
     reader: &Reader,
     confirms: bool,
 ) -> Listener {
-    let (queue, reader) = (ledger.queue_gauge(), reader.clone());
+    let (queue, reader) = (ledger.clone(), reader.clone());
     Listener::new(socket, metrics, move || {
         let (queue, reader) = (queue.clone(), reader.clone());
         async move {
             let size = reader.size().await;
             Sample {
-                queue_depth: queue.depth(),
+                queue_depth: queue.queue_depth(),
                 database_bytes: size.file_bytes,
                 wal_bytes: size.wal_bytes,
                 purchases: if confirms { sampled_purchases(&reader).await } else { None },

@@ -99,6 +99,8 @@ async fn money_and_requests_are_counted(engine: Engine) {
     ] {
         reaches(&scraper, &requests(labels), count).await;
     }
+    // For each lane.
+    let queue_limit = if engine == Engine::Postgres { 4_096.0 } else { 1_024.0 };
     let consumed = format!("token_billing_tokens_consumed_total{{model=\"{MODEL}\"}}");
     for (series, expected) in [
         ("token_billing_credits_purchased_total", 300.0),
@@ -108,7 +110,7 @@ async fn money_and_requests_are_counted(engine: Engine) {
         ("token_billing_refusals_total{code=\"no_token_balance\"}", 1.0),
         ("token_billing_ledger_batch_operations_sum", 7.0),
         ("token_billing_ledger_queue_depth", 0.0),
-        ("token_billing_ledger_queue_limit", 1_024.0),
+        ("token_billing_ledger_queue_limit", queue_limit),
         ("token_billing_database_max_bytes", 100_000_000.0),
     ] {
         reaches(&scraper, series, expected).await;
@@ -143,6 +145,8 @@ async fn repeated_requests_count_no_money_twice(engine: Engine) {
         let body = crate::harness::client::consumption(MODEL, 10, 0);
         client.post_keyed("once", "/tokens/consume", &body).await.ok();
     }
+    // For each lane.
+    let queue_limit = if engine == Engine::Postgres { 4_096.0 } else { 1_024.0 };
     let consumed = format!("token_billing_tokens_consumed_total{{model=\"{MODEL}\"}}");
     assert_eq!(value(&scrape(&scraper).await, &consumed), Some(10.0));
 }

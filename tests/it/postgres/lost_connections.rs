@@ -299,7 +299,7 @@ async fn at_any_moment_under_load() {
     let mut sessions = Sessions::at(&server.database()).await;
     let mut load = Load::start(&server.client());
     let mut ended = 0;
-    while load.goes_on(40).await {
+    while load.goes_on(10).await {
         ended += sessions.terminate("state <> 'idle'").await;
     }
     sessions.close().await;
