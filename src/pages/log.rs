@@ -140,7 +140,7 @@ mod tests {
         let dearer = json!({"model_id": "m", "price": 8_000, "category": "quick"});
         assert_eq!(line(price.clone(), dearer), ["model_id: m", "price: 7,500 → 8,000"]);
         let none = json!({"model_id": "m", "price": null, "category": null});
-        assert_eq!(line(price, none), ["category: quick → –", "model_id: m", "price: 7,500 → –"]);
+        assert_eq!(line(price, none), ["model_id: m", "price: 7,500 → –", "category: quick → –"]);
         let tokens = |left: i64| json!({"tokens": {"a": left, "b": 2}});
         assert_eq!(line(tokens(1), tokens(0)), ["tokens a: 1 → 0"]);
         assert_eq!(line(tokens(1), json!({"tokens": {}})), ["tokens a: 1 → –", "tokens b: 2 → –"]);
