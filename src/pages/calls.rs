@@ -45,7 +45,9 @@ impl Refused {
             .into_iter()
             .map(|Problem { loc, msg }| {
                 let last = loc.iter().rev().find_map(Value::as_str);
-                (last.unwrap_or_default().to_owned(), msg)
+                // As pydantic begins what a rule of ours says.
+                let text = msg.strip_prefix("Value error, ").unwrap_or(&msg);
+                (last.unwrap_or_default().to_owned(), text.to_owned())
             })
             .collect();
         let all = problems.iter().map(|(name, msg)| format!("{name}: {msg}")).collect::<Vec<_>>();

@@ -39,6 +39,11 @@ impl Fields {
         found.map_or("", |(_, value)| value.trim())
     }
 
+    /// Whether there is such a field, be it empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(field, _)| field == name)
+    }
+
     /// Whether a box is ticked.
     pub(super) fn ticked(&self, name: &str) -> bool {
         !self.get(name).is_empty()

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::numbers;
+use super::{
+    numbers,
+    words::{Words, filled},
+};
 
 /// A line of the ledger, as the API tells it.
 #[derive(Debug, Deserialize)]
@@ -29,26 +32,28 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Whatever else there is to tell, in the API's own words.
-    pub(super) fn details(&self) -> String {
-        let number = |name: &str, value: Option<i64>| {
-            value.map(|value| format!("{name} {}", numbers::grouped(value)))
+    /// Whatever else there is to tell.
+    pub(super) fn details(&self, words: &Words) -> String {
+        let number = |sentence, value: Option<i64>| {
+            value.map(|value| filled(sentence, &[&numbers::grouped(value)]))
         };
-        let text = |name: &str, value: &Option<String>| {
-            value.as_ref().map(|value| format!("{name} {value}"))
+        let text = |sentence, value: &Option<String>| {
+            value.as_ref().map(|value| filled(sentence, &[value]))
         };
-        let id = |name: &str, value: Option<i64>| value.map(|value| format!("{name} #{value}"));
+        let id = |sentence, value: Option<i64>| {
+            value.map(|value| filled(sentence, &[&value.to_string()]))
+        };
         let bonus = Some(self.bonus_delta).filter(|delta| *delta != 0);
         let parts = [
-            bonus.map(|delta| format!("bonus {}", numbers::signed(delta))),
-            number("input", self.input_tokens),
-            number("output", self.output_tokens),
-            number("shortfall", self.shortfall_tokens.filter(|tokens| *tokens != 0)),
-            number("price", self.price_per_m_token),
-            id("reverses", self.reverses),
-            id("allocation", self.allocation_id),
-            text("hold", &self.hold_id),
-            text("store id", &self.store_transaction_id),
+            bonus.map(|delta| filled(words.detail_bonus, &[&numbers::signed(delta)])),
+            number(words.detail_input, self.input_tokens),
+            number(words.detail_output, self.output_tokens),
+            number(words.detail_shortfall, self.shortfall_tokens.filter(|tokens| *tokens != 0)),
+            number(words.detail_price, self.price_per_m_token),
+            id(words.detail_reverses, self.reverses),
+            id(words.detail_allocation, self.allocation_id),
+            text(words.detail_hold, &self.hold_id),
+            text(words.detail_store_id, &self.store_transaction_id),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }

@@ -17,8 +17,10 @@ use super::{
 
 /// Lines of a page.
 const LINES: &str = "50";
-/// Longest text of a change that is shown.
-const CHANGE_MAX_CHARS: usize = 160;
+/// Longest text of a value that is shown.
+const VALUE_MAX_CHARS: usize = 120;
+/// Most values of a line that are shown.
+const CHANGES_MAX: usize = 12;
 
 /// A line of the log, as the API tells it.
 #[derive(Debug, Deserialize)]
@@ -35,21 +37,64 @@ struct LogLine {
     reason: String,
 }
 
+/// A value that an act changed, or by which what it changed is known.
+#[derive(Debug, PartialEq)]
+struct Changed {
+    name: String,
+    /// The value, or what it was and what it is.
+    text: String,
+}
+
 impl LogLine {
-    /// What it was before, and after.
-    fn change(&self) -> String {
-        let (before, after) = (plain(&self.before), plain(&self.after));
-        let whole = match (before.is_empty(), after.is_empty()) {
-            (true, true) => String::new(),
-            (true, false) => after,
-            (false, true) => format!("{before} →"),
-            (false, false) => format!("{before} → {after}"),
-        };
-        match whole.char_indices().nth(CHANGE_MAX_CHARS) {
-            Some((end, _)) => format!("{}…", &whole[..end]),
-            None => whole,
-        }
+    /// What became another value; what did not is left out, unless it is an id.
+    fn changes(&self) -> Vec<Changed> {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        flatten("", &self.before, &mut before);
+        flatten("", &self.after, &mut after);
+        let mut names: Vec<&String> = after.iter().map(|(name, _)| name).collect();
+        names.extend(before.iter().map(|(name, _)| name).filter(|name| of(&after, name).is_none()));
+        let changes = names.into_iter().filter_map(|name| {
+            let text = match (of(&before, name), of(&after, name)) {
+                (Some(same), Some(value)) if same == value => {
+                    name.ends_with("_id").then(|| value.to_owned())?
+                }
+                (None, Some(value)) => value.to_owned(),
+                (was, is) => format!("{} → {}", was.unwrap_or("–"), is.unwrap_or("–")),
+            };
+            Some(Changed { name: name.clone(), text })
+        });
+        changes.take(CHANGES_MAX).collect()
     }
+}
+
+/// A value by its name.
+fn of<'a>(members: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    members.iter().find(|(other, _)| other == name).map(|(_, text)| text.as_str())
+}
+
+/// JSON as people read it: a name and a text for each value, with the names of what they are in before theirs.
+fn flatten(name: &str, value: &Value, members: &mut Vec<(String, String)>) {
+    let text = match value {
+        Value::Object(inner) => {
+            for (part, value) in inner {
+                let whole = if name.is_empty() { part.clone() } else { format!("{name} {part}") };
+                flatten(&whole, value, members);
+            }
+            return;
+        }
+        Value::Null if name.is_empty() => return,
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if !name.ends_with("_id") => {
+            number.as_i64().map_or_else(|| number.to_string(), numbers::grouped)
+        }
+        other => other.to_string(),
+    };
+    let text = match text.char_indices().nth(VALUE_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    };
+    members.push((name.to_owned(), text));
 }
 
 #[derive(Template)]
@@ -76,23 +121,6 @@ pub(super) async fn page(
     Ok(Page(LogPage { frame, user: user.to_owned(), log, older }))
 }
 
-/// JSON as people read it: names and values, without quotes.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Object(members) => {
-            let members = members.iter().map(|(name, value)| match value {
-                Value::Object(_) => format!("{name} ({})", plain(value)),
-                Value::Null => format!("{name} –"),
-                value => format!("{name} {}", plain(value)),
-            });
-            members.collect::<Vec<_>>().join(", ")
-        }
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -100,17 +128,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_reads_as_before_and_after() {
+    fn a_line_shows_what_became_another_value() {
         let line = |before: Value, after: Value| {
             let line = json!({"at": "", "actor": "", "action": "", "user_id": null, "before": before, "after": after});
-            serde_json::from_value::<LogLine>(line).expect("a line").change()
+            let line = serde_json::from_value::<LogLine>(line).expect("a line");
+            let texts =
+                line.changes().into_iter().map(|Changed { name, text }| format!("{name}: {text}"));
+            texts.collect::<Vec<_>>()
         };
-        let (price, dearer) =
-            (json!({"price": 75, "category": "quick"}), json!({"price": 80, "category": null}));
-        assert_eq!(line(price.clone(), dearer), "price 75, category quick → price 80, category –");
-        assert_eq!(line(Value::Null, json!({"credits": 5})), "credits 5");
-        assert_eq!(line(price, Value::Null), "price 75, category quick →");
-        assert_eq!(line(Value::Null, Value::Null), "");
-        assert!(line(Value::Null, json!("ユ".repeat(500))).chars().count() < 200);
+        let price = json!({"model_id": "m", "price": 7_500, "category": "quick"});
+        let dearer = json!({"model_id": "m", "price": 8_000, "category": "quick"});
+        assert_eq!(line(price.clone(), dearer), ["model_id: m", "price: 7,500 → 8,000"]);
+        let none = json!({"model_id": "m", "price": null, "category": null});
+        assert_eq!(line(price, none), ["model_id: m", "price: 7,500 → –", "category: quick → –"]);
+        let tokens = |left: i64| json!({"tokens": {"a": left, "b": 2}});
+        assert_eq!(line(tokens(1), tokens(0)), ["tokens a: 1 → 0"]);
+        assert_eq!(line(tokens(1), json!({"tokens": {}})), ["tokens a: 1 → –", "tokens b: 2 → –"]);
+        assert_eq!(line(Value::Null, json!({"credits": 5})), ["credits: 5"]);
+        assert!(line(Value::Null, Value::Null).is_empty());
+        let long = line(Value::Null, json!({"name": "ユ".repeat(500)}));
+        assert!(long[0].chars().count() < 200, "{long:?}");
     }
 }

@@ -200,9 +200,9 @@ async fn begun(visitor: &Visitor, fields: &Fields) -> Result<PricePage, Failure>
         return Err(Failure::NotFound);
     }
     let of_today = |told: fn(&Priced) -> String| today.as_ref().map(told).unwrap_or_default();
-    let or = |name: &str, else_it_is: String| match fields.get(name) {
-        "" => else_it_is,
-        value => value.to_owned(),
+    // What was emptied comes back empty.
+    let or = |name: &str, else_it_is: String| {
+        if fields.has(name) { fields.get(name).to_owned() } else { else_it_is }
     };
     let title = if is_new { visitor.words.add_model } else { model };
     Ok(PricePage {

@@ -18,7 +18,7 @@ use super::{
     frame::{Frame, Section},
     links, numbers,
     visitor::{Visitor, see},
-    words::Words,
+    words::{Words, filled},
 };
 
 /// Most characters of a product's name.
@@ -42,6 +42,8 @@ struct ProductPage {
     active: bool,
     reason: Field,
     today: Option<Sold>,
+    /// What the form was filled in on: the product as it was then.
+    seen: String,
     key: String,
     changes: Vec<Change>,
     confirming: bool,
@@ -63,11 +65,27 @@ impl ProductPage {
         [&self.product, &self.credits, &self.reason].iter().any(|field| field.problem.is_some())
     }
 
+    /// The product as it is, in words.
+    fn now(&self, words: &'static Words) -> String {
+        let (credits, state) = told(self.today.as_ref(), words);
+        format!("{credits}, {state}")
+    }
+
+    /// Says so where somebody else changed the product since the form was filled in.
+    fn is_stale(&mut self, words: &'static Words) -> bool {
+        let now = self.now(words);
+        if self.seen == now {
+            return false;
+        }
+        self.failure = Some(filled(words.product_changed, &[&now, &self.seen]));
+        self.seen = now;
+        self.key = Fields::default().key();
+        true
+    }
+
     fn foresee(&mut self, words: &'static Words) {
         let offered = |active: bool| if active { words.active } else { words.inactive };
-        let (credits, active) = self.today.as_ref().map_or(("–".to_owned(), "–"), |today| {
-            (numbers::grouped(today.credits), offered(today.active))
-        });
+        let (credits, active) = told(self.today.as_ref(), words);
         let then = numbers::grouped(self.credits.number().unwrap_or_default());
         self.changes = vec![
             Change::of(words.credits, credits, then),
@@ -102,6 +120,14 @@ impl ProductPage {
     }
 }
 
+/// Credits and state of a product, or of none.
+fn told(product: Option<&Sold>, words: &'static Words) -> (String, &'static str) {
+    product.map_or(("–".to_owned(), "–"), |product| {
+        let state = if product.active { words.active } else { words.inactive };
+        (numbers::grouped(product.credits), state)
+    })
+}
+
 async fn begun(visitor: &Visitor, fields: &Fields, sent: bool) -> Result<ProductPage, Failure> {
     let (product, is_new) = (fields.get("product"), fields.ticked("new"));
     let all = visitor.tell::<Items<Sold>>(Call::get("/api/billing/operator/products")).await?;
@@ -116,7 +142,7 @@ async fn begun(visitor: &Visitor, fields: &Fields, sent: bool) -> Result<Product
     };
     let active =
         if sent { fields.ticked("active") } else { today.as_ref().is_none_or(|it| it.active) };
-    Ok(ProductPage {
+    let mut page = ProductPage {
         frame: Frame::new(visitor, Section::Prices, title),
         is_new,
         product: Field::of(product),
@@ -124,11 +150,16 @@ async fn begun(visitor: &Visitor, fields: &Fields, sent: bool) -> Result<Product
         active,
         reason: Field::of(fields.get("reason")),
         today,
+        seen: fields.get("seen").to_owned(),
         key: fields.key(),
         changes: Vec::new(),
         confirming: false,
         failure: None,
-    })
+    };
+    if !fields.has("seen") {
+        page.seen = page.now(visitor.words);
+    }
+    Ok(page)
 }
 
 /// The form of a product.
@@ -146,6 +177,9 @@ pub(super) async fn send(visitor: Visitor, fields: Fields) -> Result<Response, F
     }
     page.check(words);
     if page.is_wrong() {
+        return Ok(sent_back(page));
+    }
+    if page.is_stale(words) {
         return Ok(sent_back(page));
     }
     if !fields.ticked("confirmed") {

@@ -78,10 +78,10 @@ pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Result<
         Ok(unused) => page.unused = Some(unused),
         Err(Refused { status: StatusCode::UNPROCESSABLE_ENTITY, problems, text, .. }) => {
             let mut elsewhere = problems.is_empty();
-            for (name, text) in problems {
+            for (name, _) in problems {
                 match name.as_str() {
                     "at" => page.at.wrong(words.not_a_day),
-                    "timezone" => page.timezone.wrong(text),
+                    "timezone" => page.timezone.wrong(words.not_a_zone),
                     _ => elsewhere = true,
                 }
             }

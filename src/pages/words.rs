@@ -75,7 +75,7 @@ words! {
     consumed: "Tokens consumed", "消費トークン";
     tokens_short: "Tokens short", "不足トークン";
     active_today: "Active users today", "本日のアクティブユーザー";
-    of_users: "of {} users", "全 {} ユーザー";
+    of_users: "of {} in all", "全 {} ユーザー";
     hint_sold: "bought, since the beginning", "これまでの購入の合計";
     hint_given: "bonus, since the beginning", "これまでのボーナスの合計";
     hint_consumed: "used up, since the beginning", "これまでの消費の合計";
@@ -151,6 +151,26 @@ words! {
     any_model: "Any model", "すべてのモデル";
     download_csv: "Download as CSV", "CSV をダウンロード";
     actor_user: "user", "ユーザー";
+    actor_backend: "backend", "バックエンド";
+    actor_operator: "operator", "運用者";
+    actor_store: "store", "ストア";
+    kind_purchase: "purchase", "購入";
+    kind_allocation: "allocation", "割当";
+    kind_consumption: "consumption", "消費";
+    kind_refund: "refund", "返金";
+    kind_reversal: "reversal", "取り消し";
+    kind_return: "return", "返却";
+    kind_grant: "grant", "付与";
+    kind_adjustment: "adjustment", "修正";
+    detail_bonus: "bonus {}", "ボーナス {}";
+    detail_input: "input {}", "入力 {}";
+    detail_output: "output {}", "出力 {}";
+    detail_shortfall: "shortfall {}", "不足 {}";
+    detail_price: "price {}", "単価 {}";
+    detail_reverses: "reverses #{}", "#{} の取り消し";
+    detail_allocation: "allocation #{}", "割当 #{}";
+    detail_hold: "hold {}", "確保 {}";
+    detail_store_id: "store id {}", "ストアID {}";
     grant: "Grant credits", "クレジットを付与";
     adjust: "Adjust", "残高を修正";
     freeze: "Freeze", "凍結";
@@ -218,7 +238,7 @@ words! {
     price: "Price", "価格";
     purchase: "Purchase", "購入";
     store: "Store", "ストア";
-    created: "Brought", "受付日時";
+    created: "Arrived", "受付日時";
     purchased: "Bought", "購入日時";
     granted: "Granted", "付与日時";
     acknowledged: "Its store was told", "ストアへの通知";
@@ -265,6 +285,8 @@ words! {
     price_changed: "Somebody else changed the price meanwhile: it is {} now. You had seen {}.",
         "別の操作で価格が変更されました。現在は {}、表示時は {} でした。";
     price_wrong: "Enter a whole number of credits from 1 on.", "1 以上の整数（クレジット）を入力してください。";
+    product_changed: "Somebody else changed the product meanwhile: it is {} now. You had seen {}.",
+        "別の操作で商品が変更されました。現在は {}、表示時は {} でした。";
     model_missing: "Name the model, in 1 to 128 characters.", "モデル名を1〜128文字で入力してください。";
     product_missing: "Name the product, in 1 to 255 characters.", "商品IDを1〜255文字で入力してください。";
     active: "Offered", "販売中";
@@ -283,10 +305,24 @@ words! {
     paid_credits: "Paid credits", "有償クレジット";
     bonus_credits: "Bonus credits", "無償クレジット";
     not_a_day: "Enter a day that is over, such as 2026-09-30.", "2026-09-30 のような過去の日付を入力してください。";
+    not_a_zone: "Enter the name of a time zone, such as Asia/Tokyo.", "Asia/Tokyo のようなタイムゾーン名を入力してください。";
     item: "Item", "項目";
 
     // Log.
     action: "What", "操作";
+    act_set_price: "set price", "価格変更";
+    act_remove_price: "take off sale", "販売終了";
+    act_set_product: "set product", "商品変更";
+    act_approve: "approve", "承認";
+    act_reject: "reject", "却下";
+    act_retry: "ask again", "再確認";
+    act_refund: "refund", "返金";
+    act_grant: "grant", "付与";
+    act_adjust: "adjust", "修正";
+    act_freeze: "freeze", "凍結";
+    act_unfreeze: "unfreeze", "凍結解除";
+    act_erase: "erase", "消去";
+    act_verify: "verify", "検証";
     filter_user: "Of a user", "ユーザーで絞り込み";
     log_hint: "Everything an operator did. Nothing can be changed or removed here.", "運用者の操作の記録です。変更・削除はできません。";
 
@@ -346,9 +382,50 @@ impl Words {
         }
     }
 
-    /// Who made an entry.
+    /// What a kind of entry is called.
+    pub(super) fn kind_name<'a>(&self, kind: &'a str) -> &'a str {
+        match kind {
+            "purchase" => self.kind_purchase,
+            "allocation" => self.kind_allocation,
+            "consumption" => self.kind_consumption,
+            "refund" => self.kind_refund,
+            "reversal" => self.kind_reversal,
+            "return" => self.kind_return,
+            "grant" => self.kind_grant,
+            "adjustment" => self.kind_adjustment,
+            other => other,
+        }
+    }
+
+    /// What an act of an operator is called.
+    pub(super) fn act_name<'a>(&self, act: &'a str) -> &'a str {
+        match act {
+            "set_price" => self.act_set_price,
+            "remove_price" => self.act_remove_price,
+            "set_product" => self.act_set_product,
+            "approve_purchase" => self.act_approve,
+            "reject_purchase" => self.act_reject,
+            "retry_purchase" => self.act_retry,
+            "refund_purchase" => self.act_refund,
+            "grant" => self.act_grant,
+            "adjust" => self.act_adjust,
+            "freeze" => self.act_freeze,
+            "unfreeze" => self.act_unfreeze,
+            "erase" => self.act_erase,
+            "verify" => self.act_verify,
+            other => other,
+        }
+    }
+
+    /// Who made an entry, or did what the log tells.
     pub(super) fn actor<'a>(&self, actor: Option<&'a str>) -> &'a str {
-        actor.unwrap_or(self.actor_user)
+        match actor {
+            None => self.actor_user,
+            Some("backend") => self.actor_backend,
+            Some("operator") => self.actor_operator,
+            Some("store") => self.actor_store,
+            Some(other) => other,
+        }
     }
 }
 

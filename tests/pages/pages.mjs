@@ -15,7 +15,12 @@ import { APP, startStore, tokenOf } from "./store.mjs";
 
 const [binary, pictures] = process.argv.slice(2).map((path) => resolve(path));
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const WIDTHS = [1280, 390];
+/** In which ways each page is seen. */
+const WAYS = [1280, 390].flatMap((width) => [
+  { width, colorScheme: "light", locale: "en" },
+  { width, colorScheme: "dark", locale: "en" },
+  { width, colorScheme: "light", locale: "ja" },
+]);
 const FIRST_LOAD_MOST_BYTES = 150_000;
 const MODELS = ["gemini-2.0-flash", "gemini-2.5-flash", "gemini-2.5-pro"];
 
@@ -54,7 +59,7 @@ async function enter(options) {
   watch(page);
   await page.goto("/login");
   await page.fill("#token", TOKEN);
-  await Promise.all([page.waitForURL("**/"), page.getByRole("button", { name: "Log in" }).click()]);
+  await Promise.all([page.waitForURL("**/"), page.getByRole("button", { name: /^(Log in|ログイン)$/ }).click()]);
   return page;
 }
 
@@ -240,23 +245,22 @@ async function accessible(page, name) {
   await session.detach();
 }
 
-/** Pictures of all pages at each width, light and dark. */
+/** Pictures of all pages at each width, light and dark, and in Japanese. */
 async function picture(pages) {
-  for (const width of WIDTHS) {
-    for (const colorScheme of ["light", "dark"]) {
-      const page = await enter({ viewport: { width, height: width > 600 ? 900 : 844 }, colorScheme });
-      for (const [name, path] of Object.entries(pages)) {
-        await page.goto(path, { waitUntil: "load" });
-        const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        if (wider > 0) found.push(`${name} at ${width}: ${wider} pixels too wide`);
-        await accessible(page, `${name} at ${width}, ${colorScheme}`);
-        const height = await page.evaluate(() => document.documentElement.scrollHeight);
-        await page.setViewportSize({ width, height: Math.min(Math.max(height, 844), 8_000) });
-        await page.screenshot({ path: join(pictures, `${name}-${width}-${colorScheme}.png`) });
-        await page.setViewportSize({ width, height: width > 600 ? 900 : 844 });
-      }
-      await page.context().close();
+  for (const { width, colorScheme, locale } of WAYS) {
+    const way = `${width}-${colorScheme}${locale === "ja" ? "-ja" : ""}`;
+    const page = await enter({ viewport: { width, height: width > 600 ? 900 : 844 }, colorScheme, locale });
+    for (const [name, path] of Object.entries(pages)) {
+      await page.goto(path, { waitUntil: "load" });
+      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (wider > 0) found.push(`${name}, ${way}: ${wider} pixels too wide`);
+      await accessible(page, `${name}, ${way}`);
+      const height = await page.evaluate(() => document.documentElement.scrollHeight);
+      await page.setViewportSize({ width, height: Math.min(Math.max(height, 844), 8_000) });
+      await page.screenshot({ path: join(pictures, `${name}-${way}.png`) });
+      await page.setViewportSize({ width, height: width > 600 ? 900 : 844 });
     }
+    await page.context().close();
   }
 }
 
@@ -314,7 +318,6 @@ try {
   const japanese = await enter({ viewport: { width: 1280, height: 900 } });
   await japanese.getByRole("button", { name: "日本語" }).click();
   await japanese.getByRole("heading", { name: "概要" }).waitFor();
-  await japanese.screenshot({ path: join(pictures, "overview-ja.png") });
   for (const [name, path] of [["overview", "/"], ["user", "/user?id=alice"]]) {
     await page.goto(path);
     await page.screenshot({ path: join(pictures, `readme-${name}.png`) });

@@ -5,7 +5,7 @@
 //
 // (Node 22.18 and later run it as it is: `node examples/chat.ts`.)
 
-import { ApiError, BillingClient, type Used } from "token-billing-client";
+import { BillingClient, type Used } from "token-billing-client";
 
 const MODEL = "gemini-2.0-flash";
 const client = new BillingClient({ baseUrl: process.argv[2] ?? "http://127.0.0.1:8000", language: "en" });
@@ -32,14 +32,6 @@ async function chat(question: string): Promise<void> {
   console.log(`chat: ${done.consumedTokens} tokens, ${done.remainingTokens} left`);
 }
 
-/** The same on a service without holds: what was used is consumed after. */
-async function chatWithoutHold(question: string): Promise<void> {
-  let used: Used = { inputTokens: 0, outputTokens: 0 };
-  for await (const part of stream(question)) used = part.used;
-  const { remainingTokens } = await client.tokens.consume({ modelId: MODEL, ...used });
-  console.log(`chat: ${used.inputTokens + used.outputTokens} tokens, ${remainingTokens} left`);
-}
-
 const productId = "noteapp.credits.small";
 const { credits } = (await client.products())[productId]!;
 const purchase = await client.credits.add({
@@ -52,10 +44,7 @@ const quote = await client.quote({ modelId: MODEL, credits: 150 });
 console.log(`quote: ${quote.credits} credits buy ${quote.tokens} tokens, at most ${quote.maxCredits} credits fit`);
 await client.credits.allocate({ allocations: [{ modelId: MODEL, credits: quote.credits }] });
 
-await chat("What is a ledger?").catch((error) => {
-  if (!(error instanceof ApiError) || error.status !== 404) throw error;
-  return chatWithoutHold("What is a ledger?");
-});
+await chat("What is a ledger?");
 
 for await (const { type, amount, modelId } of client.transactions.list()) {
   console.log(`history: ${type} of ${amount}${modelId === null ? "" : ` for ${modelId}`}`);

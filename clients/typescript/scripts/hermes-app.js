@@ -148,7 +148,7 @@ async function app() {
   error = await thrown(client.tokens.consume({ modelId: "m", inputTokens: 1, outputTokens: 1 }));
   same("kept, for its first try may have done it", [error.kept, error.status], [true, 503]);
 
-  ({ fetch, asked } = standIn([200, { hold_id: "h", held_tokens: 5 }], [200, { consumed_tokens: 3 }]));
+  ({ fetch, asked } = standIn([200, { hold_id: "h", held_tokens: 5 }], [200, { hold_id: "h", consumed_tokens: 3 }]));
   client = new BillingClient({ baseUrl, fetch, ...options });
   await thrown(
     client.withHold("m", { tokens: 5 }, async (hold) => {

@@ -1,7 +1,7 @@
 // Packs the package and looks at it as those who install it do: linters for packages, imports from ES modules,
-// CommonJS and the way React Native resolves, and a TypeScript project of each kind.
+// CommonJS and the way React Native resolves, a TypeScript project of each kind, and the README's examples.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -93,6 +93,52 @@ try {
     run(bin("tsc"), [...strict, ...options, "user.mts", "user.cts"], user);
   }
   console.log("TypeScript, with and without a DOM: ok");
+
+  // What an app has beside the lines that are shown.
+  writeFileSync(
+    join(user, "app.d.ts"),
+    `declare module "@react-native-async-storage/async-storage" {
+      const storage: import("token-billing-client").ClientStorage;
+      export default storage;
+    }
+    declare module "expo-iap" {
+      interface Purchase { productId: string; transactionId?: string | null; purchaseToken?: string | null }
+      export function useIAP(options: { onPurchaseSuccess(purchase: Purchase): Promise<void> }): {
+        finishTransaction(options: { purchase: Purchase; isConsumable: boolean }): Promise<void>;
+      };
+    }
+    declare const BillingClient: typeof import("token-billing-client").BillingClient;
+    declare const BillingError: typeof import("token-billing-client").BillingError;
+    declare const ApiError: typeof import("token-billing-client").ApiError;
+    declare const AsyncStorage: import("token-billing-client").ClientStorage;
+    declare const billing: import("token-billing-client").BillingClient;
+    declare const baseUrl: string, backendUrl: string, token: string, question: string, modelId: string;
+    declare const credits: number;
+    declare const mmkv: {
+      getString(name: string): string | undefined;
+      set(name: string, value: string): void;
+      delete(name: string): void;
+    };
+    declare const AppState: { addEventListener(name: "change", listener: (state: string) => unknown): void };
+    declare const model: {
+      stream(question: string, options: { maxOutputTokens: number }): AsyncIterable<{
+        text: string;
+        usage: { promptTokens: number; outputTokens: number };
+      }>;
+    };
+    declare function getAccessToken(): Promise<string>;
+    declare function show(text: string): void;
+    declare function offer(most: unknown): void;`,
+  );
+  const blocks = [...readFileSync("README.md", "utf8").matchAll(/^```tsx?\n(.*?)^```$/gms)];
+  const files = blocks.map(([, code], index) => {
+    const file = `readme-${index + 1}.mts`;
+    writeFileSync(join(user, file), `${code}\nexport {};\n`);
+    return file;
+  });
+  if (files.length === 0) throw new Error("the README shows nothing");
+  run(bin("tsc"), [...strict, "--lib", "es2022", "--module", "nodenext", "app.d.ts", ...files], user);
+  console.log(`${files.length} examples of the README: ok`);
 } finally {
   rmSync(directory, { recursive: true });
 }

@@ -35,8 +35,8 @@ export class BillingClient {
   private readonly transport: Transport;
   private readonly outbox: Outbox;
   private readonly listeners = new Set<() => void>();
-  /** Keys of changes that are being made. */
-  private readonly underway = new Set<string>();
+  /** Changes that are being made, by their keys. */
+  private readonly underway = new Map<string, Pick<Kept, "owner" | "path" | "body"> & { answer: Promise<Answer> }>();
   private seen: { owner: string; etag: string; wallet: t.Wallet } | undefined;
   private resuming: Promise<Resumed[]> | undefined;
 
@@ -48,10 +48,11 @@ export class BillingClient {
 
   /** Credits, tokens by model and room by category; not read again while it is as it was. */
   async wallet(options?: CallOptions): Promise<t.Wallet> {
-    const owner = await this.owner();
+    const left = this.timeLeft(options);
+    const owner = await this.owner(options);
     const seen = this.seen?.owner === owner ? this.seen : undefined;
     const headers: Record<string, string> = seen === undefined ? {} : { "If-None-Match": seen.etag };
-    const answer = await this.transport.send({ method: "GET", path: "/wallet", headers }, options);
+    const answer = await this.transport.send({ method: "GET", path: "/wallet", headers }, left());
     if (answer.status === 304 && seen !== undefined) return seen.wallet;
     const wallet = toCamel(answer.body) as t.Wallet;
     const etag = answer.header("etag");
@@ -154,7 +155,7 @@ export class BillingClient {
   readonly ledger = {
     /** Every entry with all that it changed, newest first. */
     list: (params: t.ListParams = {}, options?: CallOptions): List<t.LedgerEntry> =>
-      this.list("/ledger", params, options, (body) => (body as { items: t.LedgerEntry[] }).items),
+      this.list("/ledger", params, options, (body) => (body as t.Ledger).items),
   };
 
   /**
@@ -237,7 +238,7 @@ export class BillingClient {
     return toCamel((await this.change(path, params, options, rules)).body) as T;
   }
 
-  /** Makes a change, under a key that is kept until it is known what became of it. */
+  /** Makes a change, or waits for the same one where that is being made. */
   private async change(
     path: string,
     params: unknown,
@@ -245,10 +246,24 @@ export class BillingClient {
     rules: PostRules = {},
   ): Promise<Answer> {
     const body = params === undefined ? "" : JSON.stringify(toSnake(params));
-    const owner = await this.owner();
-    const before =
-      options.idempotencyKey === undefined ? await this.unanswered({ owner, path, body }, rules) : undefined;
-    const same = before?.body === body ? before : undefined;
+    const left = this.timeLeft(options);
+    const owner = await this.owner(options);
+    const joins = rules.joins === true && options.idempotencyKey === undefined;
+    const unanswered = joins ? await this.outbox.list() : [];
+    // Nothing is awaited from here until it is under way: two presses at once would each take themselves for the first.
+    const isSame = (one: Pick<Kept, "owner" | "path" | "body">) =>
+      joins && one.owner === owner && one.path === path && one.body === body;
+    const twin = [...this.underway.values()].find(isSame);
+    if (twin !== undefined) return twin.answer;
+    const before = unanswered.find(
+      (one) =>
+        isSame(one) ||
+        (rules.purchase !== undefined &&
+          one.purchase === rules.purchase &&
+          one.owner === owner &&
+          !this.underway.has(one.key)),
+    );
+    const same = before !== undefined && isSame(before) ? before : undefined;
     const kept: Kept = {
       key: options.idempotencyKey ?? same?.key ?? newKey(),
       owner,
@@ -257,46 +272,41 @@ export class BillingClient {
       at: same?.at ?? Date.now(),
       ...(rules.purchase === undefined ? {} : { purchase: rules.purchase }),
     };
-    this.underway.add(kept.key);
-    try {
-      // Without a storage only a second press is of use.
-      const isKept = rules.keep !== false && (this.outbox.lasting || rules.joins) && (await this.outbox.keep(kept));
-      // The store has more names for the purchase by now: it is the same one.
-      if (before !== undefined && before.key !== kept.key) await this.outbox.drop(before.key);
-      const answer = await this.transport.send(requestOf(kept), options).catch(async (error) => {
-        if (!(error instanceof BillingError)) throw error;
-        error.idempotencyKey = kept.key;
-        const isOpen = error.mayHaveHappened || same !== undefined || rules.purchase !== undefined;
-        if (isOpen && !isDecided(error)) error.kept = isKept === true && this.outbox.lasting;
-        else await this.outbox.drop(kept.key);
-        throw error;
-      });
-      await this.outbox.drop(kept.key);
-      this.changed();
-      return { ...answer, repeated: answer.repeated || before !== undefined };
-    } finally {
-      this.underway.delete(kept.key);
-    }
+    const answer = this.make(kept, before, left, rules);
+    this.underway.set(kept.key, { owner, path, body, answer });
+    return answer.finally(() => this.underway.delete(kept.key));
   }
 
-  /** A request like this one that has no answer, if it would be the same to the user. */
-  private async unanswered(
-    request: Pick<Kept, "owner" | "path" | "body">,
-    rules: PostRules,
-  ): Promise<Kept | undefined> {
-    if (!rules.joins) return undefined;
-    return (await this.outbox.list()).find(
-      (kept) =>
-        kept.owner === request.owner &&
-        kept.path === request.path &&
-        !this.underway.has(kept.key) &&
-        (rules.purchase === undefined ? kept.body === request.body : kept.purchase === rules.purchase),
-    );
+  /** Makes a change under a key that is kept until it is known what became of it; `before` is what it takes the place of. */
+  private async make(kept: Kept, before: Kept | undefined, left: () => CallOptions, rules: PostRules): Promise<Answer> {
+    // Without a storage only a second press is of use.
+    const isKept = rules.keep !== false && (this.outbox.lasting || rules.joins) && (await this.outbox.keep(kept));
+    // The store has more names for the purchase by now: it is the same one.
+    if (before !== undefined && before.key !== kept.key) await this.outbox.drop(before.key);
+    const answer = await this.transport.send(requestOf(kept), left()).catch(async (error) => {
+      if (!(error instanceof BillingError)) throw error;
+      error.idempotencyKey = kept.key;
+      const isOpen = error.mayHaveHappened || before?.key === kept.key || rules.purchase !== undefined;
+      if (isOpen && !isDecided(error)) error.kept = isKept === true && this.outbox.lasting;
+      else await this.outbox.drop(kept.key);
+      throw error;
+    });
+    await this.outbox.drop(kept.key);
+    this.changed();
+    return { ...answer, repeated: answer.repeated || before !== undefined };
   }
 
   /** Who asks, and whom: what is kept is sent again for nobody else. */
-  private async owner(): Promise<string> {
-    return [this.transport.baseUrl, await this.transport.account()].join(" ");
+  private async owner(options?: CallOptions): Promise<string> {
+    return [this.transport.baseUrl, await this.transport.account(options)].join(" ");
+  }
+
+  /** The options again, with the time that is left since now. */
+  private timeLeft(options?: CallOptions): () => CallOptions {
+    const timeoutMs = this.transport.timeoutMs(options?.timeoutMs);
+    const begun = Date.now();
+    // A clock that is set back gives nobody more time.
+    return () => ({ ...options, timeoutMs: Math.min(timeoutMs, begun + timeoutMs - Date.now()) });
   }
 
   private changed(): void {
@@ -306,7 +316,8 @@ export class BillingClient {
 }
 
 function requestOf({ path, body, key }: Kept): Request {
-  return { method: "POST", path, ...(body === "" ? {} : { body }), headers: { "Idempotency-Key": key } };
+  const proof = path === "/credits/add" ? "new_balance" : path.startsWith("/holds") ? "hold_id" : "success";
+  return { method: "POST", path, ...(body === "" ? {} : { body }), headers: { "Idempotency-Key": key }, proof };
 }
 
 /** Whether the service has decided, and will say the same the next time. */

@@ -2,6 +2,7 @@
 // by the service's codes alone, never by a text and never by a status that something on the way could have sent.
 
 import { ApiError, BillingError } from "./errors.js";
+import type { components } from "./openapi.js";
 import type { Answer } from "./transport.js";
 import type { PurchaseRecord } from "./types.js";
 
@@ -25,7 +26,7 @@ export function purchaseName({ purchaseToken, transactionId }: PurchaseRecord): 
 export async function purchaseResult(send: () => Promise<Answer>): Promise<PurchaseResult> {
   try {
     const answer = await send();
-    const newBalance = (answer.body as { new_balance: number }).new_balance;
+    const newBalance = (answer.body as components["schemas"]["CreditsAdded"]).new_balance;
     // After a try without an answer it can't be told whether that one did it.
     const before = answer.header("idempotency-replayed") === "true" && !answer.repeated;
     return { status: before ? "already_granted" : "granted", finishTransaction: true, newBalance };

@@ -52,6 +52,8 @@ export interface Request {
   /** JSON. */
   body?: string;
   headers?: Record<string, string>;
+  /** A field that every success has: a portal or a proxy may say 200 too, and must not be taken for the service. */
+  proof?: string;
 }
 
 export interface Answer {
@@ -75,9 +77,14 @@ export class Transport {
   }
 
   /** Whose account requests are for, so that two of them can be told apart; without a login, nobody's in particular. */
-  async account(): Promise<string> {
-    const token = await this.wait(() => this.token(), this.options.timeoutMs ?? TIMEOUT_MS);
+  async account({ timeoutMs, signal }: CallOptions = {}): Promise<string> {
+    const token = await this.wait(() => this.token(), this.timeoutMs(timeoutMs), signal);
     return JSON.stringify([this.options.user ?? null, subject(token)]);
+  }
+
+  /** How long a call may take that asked for so long. */
+  timeoutMs(asked?: number): number {
+    return asked ?? this.options.timeoutMs ?? TIMEOUT_MS;
   }
 
   /** Today's token. Where it can't be had, nothing can be sent. */
@@ -92,7 +99,7 @@ export class Transport {
 
   /** Sends a request until it is answered for good, in the time that it has. */
   async send(request: Request, options: CallOptions = {}): Promise<Answer> {
-    const timeoutMs = options.timeoutMs ?? this.options.timeoutMs ?? TIMEOUT_MS;
+    const timeoutMs = this.timeoutMs(options.timeoutMs);
     const maxRetries = options.maxRetries ?? this.options.maxRetries ?? MAX_RETRIES;
     const deadline = Date.now() + timeoutMs;
     // A clock that is set back gives nobody more time.
@@ -146,6 +153,9 @@ export class Transport {
           if (status < 200 || status > 299) throw errorOf({ status, header, body: said }, this.language);
           // A success without JSON is cut short, or a portal's page.
           if (said === undefined) throw new Error("the answer is not JSON");
+          const { proof } = request;
+          if (proof !== undefined && (said as Record<string, unknown> | null)?.[proof] === undefined)
+            throw new Error(`the answer has no ${proof}`);
           return { status, header, body: said };
         },
         ms,

@@ -1,9 +1,12 @@
 // The types that users of the client see: the wire's in camelCase, with a name for each.
 
 import type { Camel, CamelRequest } from "./case.js";
-import type { components } from "./openapi.js";
+import type { components, operations } from "./openapi.js";
 
 type Schemas = components["schemas"];
+type Query<Name extends "transactions" | "quote" | "usage"> = CamelRequest<
+  NonNullable<operations[Name]["parameters"]["query"]>
+>;
 
 /** Why not, for programs. */
 export type ErrorCode = Schemas["Code"] | Schemas["RefusalCode"] | Schemas["UnavailableCode"];
@@ -33,6 +36,8 @@ export type Released = Camel<Schemas["ReleasedHold"]>;
 export type Reversed = Camel<Schemas["ConsumptionReversed"]>;
 export type Returned = Camel<Schemas["UnusedReturned"]>;
 export type LedgerEntry = Camel<Schemas["LedgerItem"]>;
+/** A page of the ledger. */
+export type Ledger = Camel<Schemas["Ledger"]>;
 /** What was used between two days. */
 export type Usage = Camel<Schemas["UsageTold"]>;
 
@@ -44,11 +49,13 @@ export interface PurchaseRecord {
   [field: string]: unknown;
 }
 
-export interface AddParams {
-  /** What the app takes the purchase for: 1 to 1,000,000,000. Where stores confirm purchases, their word counts. */
-  credits: number;
+/**
+ * `credits` is what the app takes the purchase for: 1 to 1,000,000,000. Where stores confirm purchases, their word
+ * counts.
+ */
+export type AddParams = Omit<CamelRequest<Schemas["AddCredits"]>, "purchaseRecord"> & {
   purchaseRecord: PurchaseRecord;
-}
+};
 
 export type AllocateParams = CamelRequest<Schemas["Allocate"]>;
 export type ConsumeParams = CamelRequest<Schemas["Consume"]>;
@@ -59,27 +66,15 @@ export type ConsentParams = CamelRequest<Schemas["Consent"]>;
 /** What a chat used, so far or in all. */
 export type Used = CamelRequest<Schemas["SettleHold"]>;
 /** Credits to spend, or tokens to get. */
-export type QuoteParams = { modelId: string } & (
-  | { credits: number; tokens?: undefined }
-  | { tokens: number; credits?: undefined }
-);
-
-export interface ListParams {
-  /** Entries of a page: 1 to 1000, 100 unless told. */
-  limit?: number;
-  /** Only entries older than the one with this id. */
-  before?: number;
-  type?: EntryType;
-  modelId?: string;
-}
-
-export interface UsageParams {
-  /** First day, `2026-11-01`. */
-  from: string;
-  /** Last day, counted too. */
-  to: string;
-  /** `day` unless told. */
-  by?: "day" | "month" | "model";
-  /** The zone of the days, such as `Asia/Tokyo`; UTC unless told. */
-  timezone?: string;
-}
+export type QuoteParams = Pick<Query<"quote">, "modelId"> &
+  ({ credits: number; tokens?: undefined } | { tokens: number; credits?: undefined });
+/**
+ * Which entries, and how many: `limit` of a page is 1 to 1000, 100 unless told; `before` has only those that are older
+ * than the one with this id.
+ */
+export type ListParams = Query<"transactions">;
+/**
+ * `from` the first day, `2026-11-01`, `to` the last one, counted too. `by` is `day` unless told; `timezone` is the zone of
+ * the days, such as `Asia/Tokyo`, UTC unless told.
+ */
+export type UsageParams = Query<"usage">;

@@ -102,6 +102,8 @@ async function round(seed: number): Promise<void> {
           return "kept";
         },
       );
+      // Some hit the button twice.
+      if (change.joins && dice.is(0.3)) change.run(app).catch(() => {});
       const killed = new Promise<"killed">((resolve) => setTimeout(resolve, dice.below(12), "killed"));
       const how = dice.is(0.4) ? await Promise.race([ended, killed]) : await ended;
       if (how === "killed") {

@@ -1,7 +1,9 @@
-// Every refusal: its class, its code, what it tells, and that its message can be shown.
+// Every refusal: its class, its code, what it tells, and that its message can be shown. Those that a test can bring about
+// come from the service, all of them once more as its document has them.
 
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ApiError, type BillingClient, BillingError, ValidationError } from "../src/index.ts";
+import { ApiError, BillingClient, BillingError, ValidationError } from "../src/index.ts";
 import { LOGINS, login, Service } from "./harness/service.ts";
 
 const FLASH = "gemini-2.0-flash";
@@ -235,4 +237,98 @@ test("return_too_small", async () => {
   await small.credits.allocate({ allocations: [{ modelId: FLASH, credits: 1 }] });
   await small.tokens.consume({ modelId: FLASH, inputTokens: 1, outputTokens: 0 });
   expect(await refusal(small.credits.return({ modelId: FLASH }))).toMatchObject({ code: "return_too_small" });
+});
+
+test("account_frozen, with which a purchase goes on", async () => {
+  const operator = "an operator's token of thirty-two bytes".replaceAll(/[ ']/g, "-");
+  const local = await Service.start({ ...LOGINS, BILLING_OPERATOR_TOKEN: operator });
+  const frozen = local.as("frozen");
+  await frozen.credits.add({ credits: 75, purchaseRecord: { transactionId: "GPA.frozen.1" } });
+  const answer = await fetch(`${local.url}/api/billing/operator/users/frozen/freeze`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${operator}`, "Content-Type": "application/json" },
+    body: '{"reason":"a test"}',
+  });
+  expect(answer.status).toBe(200);
+  const error = await refusal(frozen.credits.allocate({ allocations: [{ modelId: FLASH, credits: 75 }] }));
+  expect(error).toMatchObject({ status: 403, code: "account_frozen", retryable: false });
+  expect((await frozen.wallet()).frozen).toBe(true);
+  const paid = await frozen.credits.add({ credits: 75, purchaseRecord: { transactionId: "GPA.frozen.2" } });
+  expect(paid).toMatchObject({ status: "granted", newBalance: 150 });
+  await local.stop();
+});
+
+const JAPANESE = /[ぁ-んァ-ヶ一-龠]/;
+
+interface Refused {
+  status: number;
+  body: { detail: string; code: string };
+}
+
+/** Every coded refusal that the service's document has an example of. */
+function documented(): Refused[] {
+  const document = JSON.parse(readFileSync("../../tests/it/openapi.json", "utf8"));
+  const all = new Map<string, Refused>();
+  for (const path of Object.values<Record<string, object>>(document.paths)) {
+    for (const { responses = {} } of Object.values<{ responses?: object }>(path)) {
+      for (const [status, named] of Object.entries(responses)) {
+        const answer = "$ref" in named ? document.components.responses[named.$ref.split("/").pop()] : named;
+        const { example, examples = {} } = answer.content?.["application/json"] ?? {};
+        for (const body of [example, ...Object.values<{ value: object }>(examples).map(({ value }) => value)]) {
+          if (body?.code) all.set(body.code, { status: Number(status), body });
+        }
+      }
+    }
+  }
+  return [...all.values()];
+}
+
+test.each(documented())("$body.code as the document has it", async ({ status, body }) => {
+  const items = new Map<string, string>();
+  const canned = new BillingClient({
+    baseUrl: "http://service.example",
+    language: "ja",
+    maxRetries: 0,
+    storage: {
+      getItem: (name) => items.get(name),
+      setItem: (name, value) => void items.set(name, value),
+      removeItem: (name) => void items.delete(name),
+    },
+    fetch: async () => {
+      const get = (name: string) => (name === "content-language" && JAPANESE.test(body.detail) ? "ja" : null);
+      return { status, headers: { get }, text: async () => JSON.stringify(body) };
+    },
+  });
+  const error = await canned.tokens.consume({ modelId: FLASH, inputTokens: 1, outputTokens: 1 }).catch((e) => e);
+  expect(error).toBeInstanceOf(ApiError);
+  expect(error).toMatchObject({ status, code: body.code, detail: body.detail, retryable: status >= 429 });
+  // The document's texts for people are Japanese, and its English ones, which are for programs, are not shown.
+  expect(error.message).toMatch(JAPANESE);
+  // What nobody did is done by nobody: only a try that may have been carried out is sent again at the next start.
+  const undecided = ["deadline_exceeded", "database_unavailable"].includes(body.code);
+  expect(error).toMatchObject({ mayHaveHappened: undecided, kept: undecided });
+  const result = await canned.credits.add({ credits: 1, purchaseRecord: { transactionId: "GPA.400.409" } });
+  const ends = { invalid_receipt: "invalid", purchase_already_processed: "already_granted" }[body.code];
+  expect(result).toMatchObject({ status: ends ?? "later", finishTransaction: ends !== undefined });
+});
+
+test("every code of the document is one of these, or an operator's", () => {
+  const { schemas } = JSON.parse(readFileSync("../../tests/it/openapi.json", "utf8")).components;
+  const all = ["Code", "RefusalCode", "UnavailableCode"].flatMap((name) => schemas[name].enum as string[]);
+  const seen = new Set(documented().map(({ body }) => body.code));
+  expect(all.filter((code) => !seen.has(code)).sort()).toEqual(
+    [
+      // About the key, tried above.
+      "idempotency_key_reused",
+      "invalid_idempotency_key",
+      // Of operators' calls, which this client does not make.
+      "paid_balance_remains",
+      "price_changed",
+      "price_jump",
+      "purchase_not_found",
+      "purchase_state",
+      "unknown_product",
+      "user_not_found",
+    ].sort(),
+  );
 });

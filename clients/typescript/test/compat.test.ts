@@ -62,6 +62,21 @@ test("every method fills what its type promises", async () => {
   await expect(billing.resetAllData()).rejects.toMatchObject({ status: 403 });
 });
 
+test("a model that the app has never heard of counts, one that is sold no more does not, and neither throws", async () => {
+  const billing = app();
+  service.sql(`INSERT INTO token_pricing (model_id, price_per_m_token, exchange_rate, margin_percent, category, updated_at)
+    SELECT 'brand-new', 75, exchange_rate, margin_percent, 'quick', updated_at FROM token_pricing LIMIT 1`);
+  await billing.addCredits(300, record("stranger-models"));
+  await billing.allocateCredits([
+    { modelId: "brand-new", credits: 75 },
+    { modelId: FLASH, credits: 75 },
+  ]);
+  expect(await billing.getCategoryBalance("quick")).toBe(2_000_000);
+  service.sql("DELETE FROM token_pricing WHERE model_id = 'brand-new'");
+  expect(await billing.getCategoryBalance("quick")).toBe(1_000_000);
+  expect((await billing.getBalance()).allocatedTokens["brand-new"]).toBe(1_000_000);
+});
+
 test("an error is a sentence for the user", async () => {
   await expect(app().allocateCredits([{ modelId: FLASH, credits: 0 }])).rejects.toThrow("入力内容を確認してください");
   await expect(app().allocateCredits([{ modelId: FLASH, credits: 5 }])).rejects.toThrow(

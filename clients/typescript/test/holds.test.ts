@@ -102,8 +102,12 @@ function recorded() {
     baseUrl: "http://service.example",
     fetch: async (url, { body }) => {
       asked.push([url.replace(/.*\/api\/billing/, ""), body === undefined ? undefined : JSON.parse(body)]);
-      const answer = url.endsWith("/holds") ? { hold_id: "h/1", held_tokens: 5 } : { consumed_tokens: 5 };
-      return { status: 200, headers: { get: () => null }, text: async () => JSON.stringify(answer) };
+      const answer = url.endsWith("/holds") ? { held_tokens: 5 } : { consumed_tokens: 5 };
+      return {
+        status: 200,
+        headers: { get: () => null },
+        text: async () => JSON.stringify({ hold_id: "h/1", ...answer }),
+      };
     },
   });
   return { client, asked };

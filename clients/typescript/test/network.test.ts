@@ -84,6 +84,19 @@ describe("a broken connection", () => {
     expect((await service.as("impatient").balance()).credits).toBe(75);
   });
 
+  test("is no reason to buy twice when the button is pressed again before it is known to be broken", async () => {
+    const client = await customer("nervous");
+    fates({ cutAnswerAt: 0 }, { cutAnswerAt: 0 });
+    const order = { allocations: [{ modelId: FLASH, credits: 50 }] };
+    const presses = [client.credits.allocate(order), client.credits.allocate(order)];
+    expect(await Promise.all(presses)).toEqual([{ success: true }, { success: true }]);
+    expect(await amounts("nervous")).toEqual([50, 75, 300]);
+    // Keys of the caller's own say that they are two.
+    const own = ["one", "other"].map((idempotencyKey) => client.credits.allocate(order, { idempotencyKey }));
+    await Promise.all(own);
+    expect(await amounts("nervous")).toEqual([50, 50, 50, 75, 300]);
+  });
+
   test("is no reason to fail a question", async () => {
     const client = await customer("asker");
     fates({ cutAnswerAt: 0 }, { refuse: true });
@@ -144,6 +157,17 @@ test("a token that can't be had sends nothing", async () => {
   const error = await client.tokens.consume({ modelId: FLASH, inputTokens: 1, outputTokens: 1 }).catch((e) => e);
   expect(error).toBeInstanceOf(ConnectionError);
   expect(error).toMatchObject({ mayHaveHappened: false, kept: false });
+});
+
+test("a login that is never told counts as time of the call, and can be given up", async () => {
+  const client = service.client({ token: () => new Promise(() => {}), timeoutMs: 1e9 });
+  const order = { allocations: [{ modelId: FLASH, credits: 1 }] };
+  await expect(client.credits.allocate(order, { timeoutMs: 50 })).rejects.toThrow(TimeoutError);
+  await expect(client.wallet({ timeoutMs: 50 })).rejects.toThrow(TimeoutError);
+  const controller = new AbortController();
+  const call = client.credits.allocate(order, { signal: controller.signal });
+  controller.abort();
+  await expect(call).rejects.toThrow(AbortedError);
 });
 
 describe("what something on the way answers", () => {
@@ -219,6 +243,20 @@ describe("what something on the way answers", () => {
     expect(await amounts("gateway")).toEqual([300]);
     close();
   });
+
+  test.each(["{}", "null", '{"success":true}', '{"status":"ok"}'])(
+    "a portal's 200 that says %s is no change",
+    async (said) => {
+      const portal: RequestListener = (_, response) => void response.writeHead(200).end(said);
+      const name = `portal-${said.length}`;
+      const { client, close } = await behind(name, portal, portal, portal);
+      const purchase = { credits: 300, purchaseRecord: { transactionId: `GPA.${name}` } };
+      expect(await client.credits.add(purchase)).toMatchObject({ status: "later", finishTransaction: false });
+      expect(await amounts(name)).toEqual([]);
+      expect(await client.credits.add(purchase)).toMatchObject({ status: "granted", newBalance: 300 });
+      close();
+    },
+  );
 
   test.each([400, 403, 404, 409])("an empty %i never ends a purchase", async (status) => {
     const empty: RequestListener = (_, response) => void response.writeHead(status).end();

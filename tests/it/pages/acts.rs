@@ -10,6 +10,9 @@ on_both_engines![
     what_is_wrong_comes_back_beside_its_field,
     every_number_of_a_user_is_the_apis,
     a_stale_price_is_told_and_both_are_shown,
+    a_stale_product_is_told_and_both_are_shown,
+    what_is_emptied_comes_back_empty,
+    pages_speak_japanese_to_the_last_word,
     an_account_is_erased_after_all_was_said,
     whoever_and_whatever_is_unknown_is_not_found,
 ];
@@ -157,6 +160,62 @@ async fn a_stale_price_is_told_and_both_are_shown(engine: Engine) {
     let prices = server.client().get("/pricing").await.ok();
     assert_eq!(prices[MODEL]["price_per_m_token"], 8_000);
     has(&browser.open(&format!("/price?model={MODEL}")).await, &[">75<", ">77<", ">8,000<"]);
+}
+
+async fn a_stale_product_is_told_and_both_are_shown(engine: Engine) {
+    const PRODUCT: &str = "noteapp.credits.small";
+    let (server, mut browser) = entered(engine).await;
+    let seen = hidden(&browser.open(&format!("/product?product={PRODUCT}")).await.text, "seen");
+    assert_eq!(seen, "300, Offered");
+    let other = json!({"credits": 320, "active": false, "reason": "somebody else"});
+    let path = format!("/operator/products/{PRODUCT}");
+    asked(&server.client(), "PUT", &path, Some(&other)).await.ok();
+    let fields = |seen| {
+        [
+            ("product", PRODUCT),
+            ("credits", "350"),
+            ("active", "yes"),
+            ("reason", "r"),
+            ("seen", seen),
+        ]
+    };
+    // Before the second look, and after it.
+    for confirmed in [None, Some(("confirmed", "yes"))] {
+        let stale = [&fields(seen.as_str())[..], confirmed.as_slice()].concat();
+        let page = browser.send("/product", &stale).await;
+        assert_eq!(page.status, 422);
+        has(&page, &["it is 320, Not offered now. You had seen 300, Offered.", "value=\"350\""]);
+    }
+    let again = [&fields("320, Not offered")[..], &[("confirmed", "yes")]].concat();
+    assert_eq!(browser.send("/product", &again).await.status, 303);
+    let products = server.client().get("/products").await.ok();
+    assert_eq!(products[PRODUCT]["credits"], 350);
+}
+
+async fn what_is_emptied_comes_back_empty(engine: Engine) {
+    let (server, mut browser) = entered(engine).await;
+    let fields = [("model", MODEL), ("price", ""), ("category", "quick"), ("reason", "dearer")];
+    let page = browser.send("/price", &fields).await;
+    assert_eq!(page.status, 422);
+    has(&page, &["Enter a whole number of credits from 1 on.", "name=\"price\" value=\"\""]);
+    let report = browser.open("/reports?at=2026-11-31&timezone=Asia/Nowhere").await;
+    assert_eq!(report.status, 422);
+    has(&report, &["type=\"text\" value=\"2026-11-31\"", "value=\"Asia/Nowhere\""]);
+    has(&report, &["such as 2026-09-30", "Enter the name of a time zone, such as Asia/Tokyo."]);
+    drop(server);
+}
+
+async fn pages_speak_japanese_to_the_last_word(engine: Engine) {
+    let (server, mut browser) = entered(engine).await;
+    server.client().buy_tokens(MODEL, 300).await;
+    let chosen = browser.send("/language", &[("language", "ja"), ("to", "/")]).await;
+    assert_eq!(chosen.status, 303);
+    let grant =
+        [("id", "default_user"), ("amount", "5"), ("reason", "お詫び"), ("confirmed", "yes")];
+    assert_eq!(browser.send("/user/grant", &grant).await.status, 303);
+    let user = browser.open("/user?id=default_user").await;
+    has(&user, &[">付与<", ">購入<", ">割当<", "運用者", "ボーナス +5"]);
+    has(&browser.open("/log").await, &[">付与<", "運用者", "お詫び"]);
 }
 
 async fn an_account_is_erased_after_all_was_said(engine: Engine) {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
+use reqwest::{
+    Method,
+    header::{ACCEPT_LANGUAGE, HeaderMap, HeaderValue},
+};
 
 use super::{FORMS, OPERATOR, PAGES, SETTINGS, entered};
 use crate::harness::{Browser, Engine, Reply, Server, browser::filled};
@@ -145,8 +148,9 @@ async fn the_language_is_the_browsers_until_one_is_chosen() {
         text.contains("<html lang=\"en\">") && text.contains("There is no such page"),
         "{text}"
     );
-    let japanese = browser.request(Method::GET, "/no-such-page").header("accept-language", "ja");
-    assert!(Reply::to(japanese).await.text.contains("<html lang="));
+    let likes = HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_static("fr, ja;q=0.9"))]);
+    let japanese = browser.request(Method::GET, "/no-such-page").headers(likes);
+    assert!(Reply::to(japanese).await.text.contains("<html lang=\"ja\">"));
     let reply = browser.send("/language", &[("language", "ja"), ("to", "/users?query=a")]).await;
     assert_eq!(reply.header("location"), Some("/users?query=a"));
     let text = browser.open("/no-such-page").await.text;
