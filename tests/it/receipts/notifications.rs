@@ -39,6 +39,7 @@ on_both_engines![
     only_posts_are_messages,
     nothing_secret_is_in_the_log,
     what_proves_nothing_is_told_together_and_keeps_nobody_out,
+    what_is_passed_over_is_told_together_too,
 ];
 
 const GOOGLE: &str = "/api/billing/notifications/google";
@@ -590,4 +591,25 @@ async fn what_proves_nothing_is_told_together_and_keeps_nobody_out(engine: Engin
         // It may have taken longer than a window.
         assert!(log.iter().filter(told).count() <= 2 * TOLD_MAX, "{store}");
     }
+}
+
+/// Whoever sells another app can have Apple sign what does not concern us.
+async fn what_is_passed_over_is_told_together_too(engine: Engine) {
+    let clock = Clock::new();
+    let mut door = Door::open_as(engine, clock.timing(Launch::new()));
+    let mut others = door.refund();
+    others["data"]["bundleId"] = json!("com.example.other");
+    let signed = door.stores.apple.signed(&others);
+    for _ in 0..3 {
+        let many = (0..TOLD_MAX).map(|_| async {
+            taken_by_apple(&door.tell(body(&signed)).await);
+        });
+        futures_util::future::join_all(many).await;
+    }
+    clock.pass(WINDOW);
+    door.server.wait_for_log("more notifications are not taken, or passed over");
+    let log = door.server.stop().await;
+    let told = log.iter().filter(|line| line.contains("a notification is passed over")).count();
+    // It may have taken longer than a window.
+    assert!((TOLD_MAX..=2 * TOLD_MAX).contains(&told), "{told}");
 }
