@@ -91,6 +91,9 @@ fn what_is_refunded_whole_is_told_too() {
         (json!("REFUND_PRORATED"), json!(100_000), 100_000),
         (json!("REFUND_PRORATED"), json!(33_333), 33_333),
         (json!("FAMILY_REVOKE"), json!(null), 100_000),
+        // What is refunded is told once, by whatever name.
+        (json!("REFUND_NEW"), json!(null), 100_000),
+        (json!("REFUND_NEW"), json!(25_000), 25_000),
     ] {
         let payload = refund(&chain, |transaction| {
             transaction["revocationType"] = kind.clone();
@@ -180,7 +183,7 @@ fn what_does_not_concern_us_is_passed_over() {
         refund(&chain, |transaction| transaction["transactionId"] = "x".into()),
         refund(&chain, |transaction| transaction["environment"] = "Xcode".into()),
         refund(&chain, |transaction| transaction["signedDate"] = json!(null)),
-        refund(&chain, |transaction| transaction["revocationType"] = "REFUND_NEW".into()),
+        refund(&chain, |transaction| transaction["revocationPercentage"] = (-1).into()),
     ] {
         let read = apple.message(&chain.sign(&payload), now());
         assert!(matches!(read, Ok(Err(_))), "{payload:.300}");
