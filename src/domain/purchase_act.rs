@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Applied, Credits, Entry, Facts, NoCredits, Operation, OperatorAct, ProductId, PurchaseKey,
     PurchaseName, PurchaseRecord, PurchaseState, PurchasedItem, Reason, Refusal, Store,
-    StoreTransactionId, TrackedPurchase, UserId, Wanted, take_back,
+    StoreTransactionId, TrackedPurchase, UserId, Wanted, store_refund::GrantedItem, take_back,
 };
 
 /// The purchase that an act is about.
@@ -173,27 +173,18 @@ impl Approve {
             .into_iter()
             .map(|(product, quantity, _)| PurchasedItem { product, quantity })
             .collect();
-        let pieces =
-            bought.iter().fold(0_i64, |sum, item| sum.saturating_add(item.quantity.into()));
-        let credits = match self.credits {
-            Some(credits) => credits,
-            None => facts.products.worth(&bought).map_err(|error| match error {
-                NoCredits::UnknownProduct => Refusal::UnknownProduct,
-                NoCredits::TooMany => Refusal::BalanceOverflow,
-            })?,
-        };
-        let unit = |product: &ProductId| match self.credits {
-            // All pieces alike.
-            Some(credits) => {
-                let unit = credits.get().checked_div(pieces).unwrap_or(0);
-                Credits::new(unit).expect("a part of an amount is one")
-            }
-            None => facts.products.credits(product).expect("it was counted"),
-        };
-        let items: Vec<_> =
-            bought.iter().map(|item| (&item.product, item.quantity, unit(&item.product))).collect();
-        let items = serde_json::to_string(&items).expect("texts and numbers have a JSON form");
-        Ok((items, credits))
+        if let Some(credits) = self.credits {
+            return Ok((GrantedItem::keep(&GrantedItem::all_alike(&bought, credits)), credits));
+        }
+        let credits = facts.products.worth(&bought).map_err(|error| match error {
+            NoCredits::UnknownProduct => Refusal::UnknownProduct,
+            NoCredits::TooMany => Refusal::BalanceOverflow,
+        })?;
+        let items = bought.into_iter().map(|PurchasedItem { product, quantity }| {
+            let unit = facts.products.credits(&product).expect("it was counted");
+            GrantedItem { product, quantity, unit }
+        });
+        Ok((GrantedItem::keep(&items.collect::<Vec<_>>()), credits))
     }
 }
 
