@@ -10,7 +10,7 @@ use super::{
 };
 use crate::harness::{
     Engine, on_both_engines,
-    stores::{Answer, Call, GooglePurchase},
+    stores::{Answer, Call, GooglePurchase, pushes::play_notification},
 };
 
 on_both_engines![
@@ -18,6 +18,7 @@ on_both_engines![
     of_several_pieces_as_many_as_are_known_are_taken_back,
     of_pieces_that_nobody_can_count_only_all_are_taken_back,
     a_share_of_what_was_believed_is_taken_and_given_back,
+    google_is_told_how_much_of_what_was_believed_was_used,
     what_was_brought_again_is_taken_back_once,
     an_entry_is_taken_back_for_one_purchase,
 ];
@@ -130,6 +131,39 @@ async fn of_pieces_that_nobody_can_count_only_all_are_taken_back(engine: Engine)
     void(&counter, "1", &sold, true).await;
     counter.all_done().await;
     counter.has("ann", 0, &["refunded 450 0"]).await;
+}
+
+async fn google_is_told_how_much_of_what_was_believed_was_used(engine: Engine) {
+    let mut counter = open(engine);
+    let [a, b] = ["a", "b"].map(|name| counter.sell(name, SMALL, 3));
+    believe(&counter, "ann", 200, a.order(), a.token()).await;
+    believe(&counter, "ann", 100, b.order(), b.token()).await;
+    counter.user("ann").allocate(&[(QUICK, 250)]).await.ok();
+    ask_from_now_on(&mut counter).await;
+    // Something is known of it that can't be counted.
+    let gone = Answer::google(410, "global", "purchaseTokenNoLongerValid", "Gone.");
+    counter.shop.stores.on(Call::Purchase).always(gone);
+    counter.shop.stores.google.refunds.void(&listed(&b, now_ms() - 3_600_000, Some(1)));
+    counter.start_again().await;
+    for sold in [&a, &b] {
+        counter.shop.stores.google.refunds.review(sold.order(), sold.order());
+        let content = json!({
+            "version": "1.0", "pendingRefundToken": sold.order(), "orderId": sold.order(),
+            "refundReason": 7,
+        });
+        let told = play_notification("pendingRefundReviewNotification", content);
+        counter.push(sold.order(), &told).await;
+    }
+    counter.all_done().await;
+    for (sold, milliunits) in [(&a, 100_000), (&b, 50_000)] {
+        let sent = counter.shop.stores.on(Call::Review).of(sold.order()).sent();
+        let told: Vec<_> = sent
+            .into_iter()
+            .map(|sent| sent.body["consumptionPercentageMilliunits"].clone())
+            .collect();
+        assert_eq!(told, [json!(milliunits)]);
+    }
+    counter.has("ann", 50, &[]).await;
 }
 
 fn told(milliunits: Option<u32>, seconds: i64) -> Value {
