@@ -31,6 +31,7 @@ on_both_engines![
     what_apple_did_not_sign_is_not,
     what_apple_tells_and_is_not_for_us_does_not_come_again,
     without_keys_nothing_is_judged_until_they_are_there,
+    what_can_not_be_written_comes_again,
     keys_may_change,
     long_messages_have_a_limit_of_their_own,
     many_long_messages_at_a_time_hold_up_nothing_else,
@@ -335,6 +336,26 @@ async fn without_keys_nothing_is_judged_until_they_are_there(engine: Engine) {
     clock.pass(2);
     taken_by_google(&door.push_good(&void()).await);
     assert_eq!(door.pusher.fetches(), 2);
+}
+
+async fn what_can_not_be_written_comes_again(engine: Engine) {
+    let door = Door::open(engine);
+    let refund = door.refund();
+    let database = door.server.database();
+    database.set_read_only(true).await;
+    for reply in [door.push_good(&void()).await, door.tell_signed(&refund).await] {
+        let code = reply.json()["code"].clone();
+        assert_eq!((reply.status, code), (503, json!("database_unavailable")), "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    }
+    database.set_read_only(false).await;
+    let kept = "SELECT message_id FROM inbox ORDER BY message_id";
+    assert_eq!(database.texts(kept).await, [""; 0]);
+    taken_by_google(&door.push_good(&void()).await);
+    taken_by_apple(&door.tell_signed(&refund).await);
+    let apple = format!("apple:{UUID}");
+    assert_eq!(database.texts(kept).await, [&*apple, "google:push:1"]);
+    assert_eq!(door.came().await.len(), 2);
 }
 
 async fn keys_may_change(engine: Engine) {
