@@ -101,8 +101,8 @@ pub(crate) enum Check {
     Grants,
     /// Every settled hold names its consumption, and that one names it.
     Holds,
-    /// Every purchase that its store confirmed has its grant, of what its products are worth, and what waits is
-    /// asked for.
+    /// Every purchase that its store confirmed has its grant, of what its products are worth, what waits is asked for,
+    /// and what is refunded is taken or missing.
     Purchases,
     /// The sums of usage are those of their entries.
     Usage,

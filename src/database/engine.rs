@@ -359,6 +359,21 @@ impl Reader {
         found.map_err(DatabaseError::of_read)
     }
 
+    /// The same of one that this entry granted on a client's word.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] or [`DatabaseError::Corrupt`].
+    pub(crate) async fn believed_asked_for(
+        &self,
+        entry: i64,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let found = match &self.engine {
+            AnyReader::Sqlite(reader) => reader.believed_asked_for(entry).await,
+            AnyReader::Postgres(reader) => reader.believed_asked_for(entry).await,
+        };
+        found.map_err(DatabaseError::of_read)
+    }
+
     /// A page of the user's history, newest first.
     ///
     /// # Errors

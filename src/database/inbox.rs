@@ -93,9 +93,12 @@ impl CountRow {
     }
 }
 
-/// `$1` a key. What the purchase is, and how much of what its owner bought was allocated. Kinds are named as the
-/// indexes name them.
-pub(super) const PURCHASE_USE: &str = "
+/// What a purchase is that is read as in the brackets, and how much of what its owner bought was allocated. Kinds are
+/// named as the indexes name them.
+macro_rules! purchase_use {
+    ($bought:literal) => {
+        concat!(
+            "
     SELECT bought.user_id, bought.store_id, bought.credits, bought.granted_at IS NOT NULL AS granted,
         coalesce((SELECT apple_consumption FROM consents WHERE consents.user_id = bought.user_id),
             false) AS consented,
@@ -127,11 +130,27 @@ pub(super) const PURCHASE_USE: &str = "
                 WHERE entry.user_id = bought.user_id AND entry.type <> 'consumption'
                     AND entry.type <> 'allocation' AND entry.type = 'return'), 0)
         AS BIGINT) AS allocated
-    FROM purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
-    WHERE keys.key = $1";
+    FROM ",
+            $bought
+        )
+    };
+}
+
+/// `$1` a key: a [`UseRow`].
+pub(super) const PURCHASE_USE: &str = purchase_use!(
+    "purchase_keys AS keys JOIN purchases AS bought ON bought.id = keys.purchase_id
+    WHERE keys.key = $1"
+);
+
+/// `$1` an entry that granted one on a client's word: a [`UseRow`].
+pub(super) const BELIEVED_USE: &str = purchase_use!(
+    "(SELECT user_id, transaction_id AS store_id, amount AS credits, created_at AS granted_at,
+            id AS entry_id
+        FROM transactions WHERE id = $1 AND type = 'purchase') AS bought"
+);
 
 row! {
-    /// A row of [`PURCHASE_USE`].
+    /// A row of [`PURCHASE_USE`] or [`BELIEVED_USE`].
     pub(super) struct UseRow {
         user_id: Option<String>,
         store_id: Option<String>,

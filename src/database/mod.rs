@@ -22,6 +22,7 @@ mod operator_log;
 pub(crate) mod postgres;
 mod price_history;
 mod purchase_names;
+mod refund_check;
 mod rows;
 pub(crate) mod sqlite;
 mod summary;

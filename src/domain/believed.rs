@@ -2,12 +2,14 @@
 //! entry is what was granted for it, and what is refunded is booked as of any other.
 //!
 //! A client said how many credits it is worth, and not how many pieces it has. So a share of it can be counted, and
-//! all of it; single pieces only where its store says how many there were.
+//! all of it; single pieces only where its store says how many there were. They are worth the same then, and what can't
+//! be divided is the last one's.
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    Credits, EntryKind, KeptEntries, ProductId, PurchaseState, Store, TrackedPurchase, UserId,
+    Credits, EntryKind, KeptEntries, ProductId, PurchaseState, PurchasedItem, Store,
+    TrackedPurchase, UserId, store_refund::GrantedItem,
 };
 
 /// What a product is called that nobody has named.
@@ -22,7 +24,7 @@ pub(crate) struct Believed {
     /// The store's id, where its news have it.
     pub store_id: Option<String>,
     /// Of how many pieces of what it is, where its store says so.
-    pub pieces: Option<(ProductId, u32)>,
+    pub pieces: Option<PurchasedItem>,
 }
 
 impl TrackedPurchase {
@@ -41,17 +43,12 @@ impl TrackedPurchase {
         let entry = entries.of(user, believed.entry);
         let entry = entry.filter(|entry| entry.kind == EntryKind::Purchase && entry.reversed == 0);
         let credits = entry.and_then(|entry| Credits::new(entry.amount).ok());
-        let Some((credits, items)) = credits.and_then(|credits| {
-            let items = self.items_of(believed, credits)?;
-            Some((credits, items))
-        }) else {
+        let (Some(credits), Some(bought)) = (credits, self.bought_of(believed)) else {
             return false;
         };
-        let (product, quantity, _) = &items;
-        self.product_id.get_or_insert_with(|| product.as_str().to_owned());
-        self.quantity = Some(i64::from(*quantity));
-        self.items =
-            Some(serde_json::to_string(&[&items]).expect("texts and numbers have a JSON form"));
+        self.product_id.get_or_insert_with(|| bought.product.as_str().to_owned());
+        self.quantity = Some(i64::from(bought.quantity));
+        self.items = Some(GrantedItem::keep(&GrantedItem::all_alike(&[bought], credits)));
         if self.store_id.is_none() {
             self.store_id.clone_from(&believed.store_id);
         }
@@ -68,29 +65,18 @@ impl TrackedPurchase {
         true
     }
 
-    /// What it is taken to be: product, quantity, and the credits of one.
-    fn items_of(&self, believed: &Believed, credits: Credits) -> Option<(ProductId, u32, Credits)> {
+    /// What it is taken to be.
+    fn bought_of(&self, believed: &Believed) -> Option<PurchasedItem> {
         let refund = self.store_refund();
         let known = self.product_id.as_deref().and_then(|name| ProductId::new(name).ok());
-        let whole = |product: Option<ProductId>| {
-            let product = product.or_else(|| ProductId::new(UNNAMED).ok())?;
-            Some((product, 1, credits))
-        };
+        let product = known.or_else(|| ProductId::new(UNNAMED).ok())?;
+        let whole = PurchasedItem { product, quantity: 1 };
         match (self.store, &believed.pieces) {
-            (Store::Apple, _) => whole(known),
+            (Store::Apple, _) => Some(whole),
             // Nothing is gained by following it before something is refunded.
             (Store::Google, _) if refund.is_nothing() => None,
-            (Store::Google, None) => refund.whole.then(|| whole(known)).flatten(),
-            (Store::Google, Some((product, quantity))) => {
-                let pieces = i64::from(*quantity);
-                let unit = credits.get().checked_div(pieces)?;
-                match Credits::new(unit) {
-                    Ok(unit) if unit.get().checked_mul(pieces) == Some(credits.get()) => {
-                        Some((product.clone(), *quantity, unit))
-                    }
-                    _ => refund.whole.then(|| whole(Some(product.clone()))).flatten(),
-                }
-            }
+            (Store::Google, None) => refund.whole.then_some(whole),
+            (Store::Google, Some(bought)) => Some(bought.clone()),
         }
     }
 }

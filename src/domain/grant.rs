@@ -231,8 +231,8 @@ impl Grant {
         purchase.entry_id = Some(accounts.record(user, entry));
         // What was refunded in part before is taken from what was just added.
         purchase.count_refund();
-        let booking = take_back::settle(user, purchase, accounts, now);
-        let taken = booking.map_or(Credits::ZERO, |booking| booking.taken);
+        let take_back::Booking { taken, .. } = take_back::settle(user, purchase, accounts, now)
+            .expect("nothing comes back of what was just granted");
         let id = purchase.id;
         for key in &self.keys {
             purchases.add_key(key.clone(), place);

@@ -126,7 +126,9 @@ pub(crate) use pricing::{CapacityLimits, Category, Price, PriceList};
 pub(crate) use product::{NoCredits, Product, ProductList};
 pub(crate) use product_act::SetProduct;
 pub(crate) use purchase::{Purchase, PurchaseRecord};
-pub(crate) use purchase_act::{ActedOn, Approve, ChosenPurchase, RefundPurchase, Reject, Retry};
+pub(crate) use purchase_act::{
+    ActedOn, Approve, Booked, ChosenPurchase, RefundPurchase, Reject, Retry,
+};
 pub(crate) use purchase_key::PurchaseKey;
 pub(crate) use purchase_state::{PurchaseState, Reason};
 pub(crate) use quote::{Asked, Limit, Quote, Quotes};

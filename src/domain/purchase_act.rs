@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Applied, Credits, Entry, Facts, NoCredits, Operation, OperatorAct, ProductId, PurchaseKey,
     PurchaseName, PurchaseRecord, PurchaseState, PurchasedItem, Reason, Refusal, Store,
-    StoreTransactionId, TrackedPurchase, UserId, Wanted, take_back,
+    StoreTransactionId, TrackedPurchase, UserId, Wanted, store_refund::GrantedItem, take_back,
 };
 
 /// The purchase that an act is about.
@@ -45,11 +45,27 @@ pub(crate) struct RefundPurchase {
     pub credits: Option<Credits>,
 }
 
-/// What the purchase is then: without its token, what the client sent, what its store said, and its user, which are kept
-/// in one place, where they are found when the user is erased.
+/// What became of the purchase.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct ActedOn(pub(crate) Box<TrackedPurchase>);
+pub(crate) struct ActedOn {
+    /// What it is then: without its token, what the client sent, what its store said, and its user, which are kept in
+    /// one place, where they are found when the user is erased.
+    pub purchase: Box<TrackedPurchase>,
+    /// What is not told again.
+    #[serde(skip)]
+    pub booked: Booked,
+}
+
+/// What an act booked, for whoever counts that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Booked {
+    /// Credits that were granted.
+    pub granted: Credits,
+    /// Those that were taken, and those that could not be.
+    pub taken: Credits,
+    pub missing: Credits,
+}
 
 impl ChosenPurchase {
     fn asks(&self, wanted: &mut Wanted) {
@@ -84,15 +100,11 @@ impl ChosenPurchase {
         })
     }
 
-    fn done(facts: &Facts, place: usize) -> Applied<ActedOn> {
+    fn done(facts: &Facts, place: usize, booked: Booked) -> Applied<ActedOn> {
         let purchase = facts.purchases.at(place).clone();
-        Applied::now(ActedOn(Box::new(TrackedPurchase {
-            token: None,
-            record: None,
-            verified: None,
-            user: None,
-            ..purchase
-        })))
+        let purchase =
+            TrackedPurchase { token: None, record: None, verified: None, user: None, ..purchase };
+        Applied::now(ActedOn { purchase: Box::new(purchase), booked })
     }
 }
 
@@ -148,8 +160,9 @@ impl Operation for Approve {
         };
         purchase.entry_id = Some(accounts.record(user, entry));
         purchase.count_refund();
-        take_back::settle(user, purchase, accounts, now)?;
-        Ok(ChosenPurchase::done(facts, place))
+        let take_back::Booking { taken, missing, .. } =
+            take_back::settle(user, purchase, accounts, now)?;
+        Ok(ChosenPurchase::done(facts, place, Booked { granted: credits, taken, missing }))
     }
 }
 
@@ -173,27 +186,18 @@ impl Approve {
             .into_iter()
             .map(|(product, quantity, _)| PurchasedItem { product, quantity })
             .collect();
-        let pieces =
-            bought.iter().fold(0_i64, |sum, item| sum.saturating_add(item.quantity.into()));
-        let credits = match self.credits {
-            Some(credits) => credits,
-            None => facts.products.worth(&bought).map_err(|error| match error {
-                NoCredits::UnknownProduct => Refusal::UnknownProduct,
-                NoCredits::TooMany => Refusal::BalanceOverflow,
-            })?,
-        };
-        let unit = |product: &ProductId| match self.credits {
-            // All pieces alike.
-            Some(credits) => {
-                let unit = credits.get().checked_div(pieces).unwrap_or(0);
-                Credits::new(unit).expect("a part of an amount is one")
-            }
-            None => facts.products.credits(product).expect("it was counted"),
-        };
-        let items: Vec<_> =
-            bought.iter().map(|item| (&item.product, item.quantity, unit(&item.product))).collect();
-        let items = serde_json::to_string(&items).expect("texts and numbers have a JSON form");
-        Ok((items, credits))
+        if let Some(credits) = self.credits {
+            return Ok((GrantedItem::keep(&GrantedItem::all_alike(&bought, credits)), credits));
+        }
+        let credits = facts.products.worth(&bought).map_err(|error| match error {
+            NoCredits::UnknownProduct => Refusal::UnknownProduct,
+            NoCredits::TooMany => Refusal::BalanceOverflow,
+        })?;
+        let items = bought.into_iter().map(|PurchasedItem { product, quantity }| {
+            let unit = facts.products.credits(&product).expect("it was counted");
+            GrantedItem { product, quantity, unit }
+        });
+        Ok((GrantedItem::keep(&items.collect::<Vec<_>>()), credits))
     }
 }
 
@@ -211,7 +215,7 @@ impl Operation for Reject {
     fn decide(&self, user: &UserId, facts: &mut Facts) -> Result<Applied<ActedOn>, Refusal> {
         let place = self.0.find(user, facts, &[PurchaseState::Review])?;
         facts.purchases.change(place).end(PurchaseState::Refused, Reason::Invalid);
-        Ok(ChosenPurchase::done(facts, place))
+        Ok(ChosenPurchase::done(facts, place, Booked::default()))
     }
 }
 
@@ -238,7 +242,7 @@ impl Operation for Retry {
         }
         purchase.due_at = Some(now);
         purchase.attempts = 0;
-        Ok(ChosenPurchase::done(facts, place))
+        Ok(ChosenPurchase::done(facts, place, Booked::default()))
     }
 }
 
@@ -264,9 +268,11 @@ impl Operation for RefundPurchase {
             return Err(Refusal::InsufficientCredits { required, available: all });
         }
         purchase.refund_operator = credits;
-        take_back::settle(user, &mut purchase, accounts, *now)?;
+        let take_back::Booking { taken, missing, .. } =
+            take_back::settle(user, &mut purchase, accounts, *now)?;
         *purchases.change(place) = purchase;
-        Ok(ChosenPurchase::done(facts, place))
+        let booked = Booked { taken, missing, ..Booked::default() };
+        Ok(ChosenPurchase::done(facts, place, booked))
     }
 }
 

@@ -328,10 +328,7 @@ impl TrackedPurchase {
     /// What a granted purchase was granted for.
     pub(super) fn granted_items(&self) -> Vec<GrantedItem> {
         let items = self.items.as_deref().expect("what is granted was learned");
-        let items: Vec<(ProductId, u32, Credits)> =
-            serde_json::from_str(items).expect("what is granted has a product with credits each");
-        let items = items.into_iter();
-        items.map(|(product, quantity, unit)| GrantedItem { product, quantity, unit }).collect()
+        GrantedItem::all_kept(items).expect("what is granted has a product with credits each")
     }
 
     /// Comes to an end in which its store needs neither be asked nor told anything.

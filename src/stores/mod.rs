@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
+use tracing::{info, warn};
 
 use crate::{
     domain::{
@@ -77,6 +78,36 @@ pub(crate) enum Unreadable {
     NotSetUp,
 }
 
+/// A message that is its store's, and does not concern us or is not understood. Nothing is gained by having it sent
+/// again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PassedOver {
+    pub store: Store,
+    /// By which its store knows it, and of what kind it says that it is.
+    pub id: Option<String>,
+    pub kind: Option<String>,
+    /// A constant sentence for the log.
+    pub why: &'static str,
+    /// Whether its store never says so, as far as we know.
+    pub is_strange: bool,
+}
+
+/// What a message tells that is its store's.
+pub(crate) type Understood = Result<Message, PassedOver>;
+
+impl PassedOver {
+    /// Tells the log.
+    pub(crate) fn tell(&self) {
+        let Self { store, id, kind, why, is_strange } = self;
+        let (store, id, kind) = (store.name(), id.as_deref(), kind.as_deref());
+        if *is_strange {
+            warn!(store, id, kind, why, "a notification is passed over");
+        } else {
+            info!(store, id, kind, why, "a notification is passed over");
+        }
+    }
+}
+
 /// What the proof of a purchase comes to before anybody is asked.
 #[derive(Debug)]
 pub(crate) enum Judged {
@@ -141,8 +172,7 @@ impl Stores {
         }
     }
 
-    /// What Google tells in what it pushes: `authorization` is the header's value. Nothing, and a line in the log,
-    /// where it does not concern us.
+    /// What Google tells in what it pushes: `authorization` is the header's value.
     ///
     /// # Errors
     /// [`Unreadable`] when it is not proved to be Google's, or can't be now.
@@ -151,12 +181,12 @@ impl Stores {
         authorization: Option<&str>,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unreadable> {
+    ) -> Result<Understood, Unreadable> {
         let google = self.google.as_ref().ok_or(Unreadable::NotSetUp)?;
         google.read_push(authorization, body, now).await
     }
 
-    /// What Apple tells in a notification. Nothing, and a line in the log, where it does not concern us.
+    /// What Apple tells in a notification.
     ///
     /// # Errors
     /// [`Unreadable`] when it is not proved to be Apple's.
@@ -164,11 +194,11 @@ impl Stores {
         &self,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unreadable> {
+    ) -> Result<Understood, Unreadable> {
         self.apple.as_ref().ok_or(Unreadable::NotSetUp)?.read_notification(body, now)
     }
 
-    /// What a notification of Apple's tells that was found in the history; nothing where it does not concern us.
+    /// What a notification of Apple's tells that was found in the history.
     ///
     /// # Errors
     /// [`StoreError`] when it is not proved to be Apple's: a new root of theirs may be the reason.
@@ -176,7 +206,7 @@ impl Stores {
         &self,
         payload: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, StoreError> {
+    ) -> Result<Understood, StoreError> {
         Ok(self.apple.as_ref().ok_or(APPLE_IS_OFF)?.message(payload, now)?)
     }
 

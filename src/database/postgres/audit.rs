@@ -10,6 +10,7 @@ use crate::database::{
     audit::{COUNTS, Texts, bonus_back, wrong_backs, wrong_purchases},
     newest_known,
     purchase_names::{SOME_TO_NAME, check_names},
+    refund_check::check_refunds,
     summary_check::{SummaryTexts, check_summary, summary_texts},
     usage_check::{check_usage, checked_usage},
 };
@@ -184,6 +185,7 @@ pub(in crate::database) async fn books(
             audit.add((search.difference)(&row)?);
         }
     }
+    check_refunds(&mut *connection, &mut audit).await?;
     progress(Check::Grants);
     check_names(connection, &mut audit).await?;
     progress(Check::Usage);

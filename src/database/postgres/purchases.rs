@@ -426,4 +426,17 @@ impl PostgresReader {
             self.read_on(async |connection| Ok(query.fetch_optional(connection).await?)).await?;
         row.map(inbox::UseRow::into_asked_for).transpose()
     }
+    /// The same of one that this entry granted on a client's word.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_asked_for(
+        &self,
+        entry: i64,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let query = sqlx::query_as(inbox::BELIEVED_USE).bind(entry);
+        let row: Option<inbox::UseRow> =
+            self.read_on(async |connection| Ok(query.fetch_optional(connection).await?)).await?;
+        row.map(inbox::UseRow::into_asked_for).transpose()
+    }
 }

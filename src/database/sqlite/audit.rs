@@ -12,6 +12,7 @@ use crate::database::{
     Audit, Check, Counts, Difference, Priority,
     audit::{COUNTS, Search, Texts, bonus_back, wrong_backs, wrong_purchases},
     purchase_names::check_names,
+    refund_check::check_refunds,
     summary_check::{SummaryTexts, check_summary, summary_texts},
     usage_check::{check_usage, checked_usage},
 };
@@ -179,6 +180,10 @@ async fn books(
     for search in TEXTS.searches() {
         progress(search.check);
         run(connection, &search, &mut audit).await?;
+    }
+    match check_refunds(&mut *connection, &mut audit).await {
+        Err(error) if is_corrupt(&error) => audit.add(Difference::damaged_file(describe(&error))),
+        checked => checked?,
     }
     progress(Check::Grants);
     match check_names(connection, &mut audit).await {

@@ -371,4 +371,17 @@ impl SqliteReader {
         let row: Option<inbox::UseRow> = query.fetch_optional(&mut *connection).await?;
         row.map(inbox::UseRow::into_asked_for).transpose()
     }
+    /// The same of one that this entry granted on a client's word.
+    ///
+    /// # Errors
+    /// Any [`DatabaseError`] but `Constraint`.
+    pub(in crate::database) async fn believed_asked_for(
+        &self,
+        entry: i64,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_as(inbox::BELIEVED_USE).bind(entry);
+        let row: Option<inbox::UseRow> = query.fetch_optional(&mut *connection).await?;
+        row.map(inbox::UseRow::into_asked_for).transpose()
+    }
 }

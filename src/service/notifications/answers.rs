@@ -6,8 +6,8 @@ use tracing::warn;
 
 use super::Notifications;
 use crate::{
-    database::{DatabaseError, PurchaseAskedFor},
-    domain::{AppleTold, Ended, Environment, PurchaseKey, PurchaseUse},
+    database::{BelievedPurchase, DatabaseError, PurchaseAskedFor},
+    domain::{AppleTold, Ended, Environment, PurchaseKey, PurchaseName, PurchaseUse},
     stores::{Answered, StoreError},
 };
 
@@ -33,8 +33,16 @@ impl Notifications {
             return TOO_LATE;
         }
         let key = PurchaseKey::google_order(order);
+        let Ok(known) = self.asked_for(&key).await else { return Ended::Again };
+        let found = match known {
+            Some(PurchaseAskedFor { used: Some(_), .. }) => known,
+            _ => match self.believed_asked_for(order, &key).await {
+                Ok(believed) => believed.or(known),
+                Err(_) => return Ended::Again,
+            },
+        };
         // Where it is not known, somebody may still bring it.
-        let Ok(Some(found)) = self.asked_for(&key).await else { return Ended::Again };
+        let Some(found) = found else { return Ended::Again };
         let used = found.used.map_or(0, PurchaseUse::milliunits);
         let answer = self.stores.review_answer(order, pending_refund_token, used).await;
         ended(&key, answer)
@@ -76,12 +84,30 @@ impl Notifications {
         &self,
         key: &PurchaseKey,
     ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
-        let found = self.reader.purchase_asked_for(key).await;
-        if let Err(error) = &found {
-            warn!(purchase = key.short_hash(), %error, "how much of it was used can't be read now");
-        }
-        found
+        told(key, self.reader.purchase_asked_for(key).await)
     }
+
+    /// The same of an order that was granted on a client's word.
+    async fn believed_asked_for(
+        &self,
+        order: &str,
+        key: &PurchaseKey,
+    ) -> Result<Option<PurchaseAskedFor>, DatabaseError> {
+        let believed = self.reader.believed_purchase(&[PurchaseName::of(order)]).await;
+        match told(key, believed)? {
+            Some(BelievedPurchase { entry, .. }) => {
+                told(key, self.reader.believed_asked_for(entry).await)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Tells the log where something can't be read.
+fn told<T>(key: &PurchaseKey, found: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    found.inspect_err(|error| {
+        warn!(purchase = key.short_hash(), %error, "how much of it was used can't be read now");
+    })
 }
 
 fn ended(key: &PurchaseKey, answer: Result<Answered, StoreError>) -> Ended {

@@ -154,9 +154,16 @@ impl Notifications {
         };
         let span = apple::Span { from, to, which };
         let found = self.stores.apple_history_page(environment, &span, page, was_read).await?;
-        let payloads = found.payloads.iter();
-        let messages = payloads
-            .filter_map(|payload| self.stores.apple_message(payload, self.now()).transpose());
+        let messages = found.payloads.iter().filter_map(|payload| {
+            match self.stores.apple_message(payload, self.now()) {
+                Ok(Ok(message)) => Some(Ok(message)),
+                Ok(Err(passed_over)) => {
+                    passed_over.tell();
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            }
+        });
         Ok((messages.collect(), found.next))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     ledger::{Clock, Ledger, LedgerError},
     metrics::Metrics,
-    stores::{Stores, Unreadable},
+    stores::{Stores, Understood, Unreadable},
 };
 
 use proofs::{Proofs, Turn};
@@ -123,20 +123,22 @@ impl Notifications {
         &self,
         store: Store,
         turn: Turn<'_>,
-        read: Result<Option<Message>, Unreadable>,
+        read: Result<Understood, Unreadable>,
     ) -> Result<(), NotTaken> {
-        if let Ok(Some(message)) = read {
+        if let Ok(Ok(message)) = read {
             drop(turn);
             self.keep(message, Way::Push).await?;
             return Ok(());
         }
-        let is_told = self.proofs(store).failed();
-        if let (Err(error), true) = (&read, is_told) {
-            warn!(store = store.name(), %error, "a notification is not taken");
+        if self.proofs(store).failed() {
+            match &read {
+                Ok(Ok(_)) => {}
+                Ok(Err(passed_over)) => passed_over.tell(),
+                Err(error) => warn!(store = store.name(), %error, "a notification is not taken"),
+            }
         }
         turn.end().await;
-        read?;
-        Ok(())
+        read.map_err(NotTaken::from).map(drop)
     }
 
     /// Tells of those together that were not told one by one.

@@ -7,7 +7,7 @@ use crate::{
     database::{BelievedPurchase, DatabaseError},
     domain::{
         AppleTold, Believed, Ended, Hear, Heard, MessageId, NOTED, News, ProductId, PurchaseKey,
-        PurchaseName, PurchaseToken, Store, StoreRefund, StoreWord, UserId,
+        PurchaseName, PurchaseToken, PurchasedItem, Store, StoreRefund, StoreWord, UserId,
     },
     ledger::LedgerError,
     stores::{Proof, StoreError},
@@ -29,7 +29,7 @@ struct Told {
     /// Google's id, if it is told.
     order: Option<String>,
     /// Of how many pieces of what it is, where Google was asked, and it is of one product.
-    pieces: Option<(ProductId, u32)>,
+    pieces: Option<PurchasedItem>,
 }
 
 impl Told {
@@ -77,10 +77,10 @@ impl Notifications {
         if !refund.whole {
             match self.ask_google(key.clone(), token).await {
                 // What is listed is kept, for the day on which the purchase can't be read any more.
-                Ok(StoreWord::Paid(paid)) if !paid.refund.is_nothing() => {
+                Ok(StoreWord::Paid(paid)) if !(refund.is_nothing() && paid.refund.is_nothing()) => {
                     refunded.pieces = paid.refund.pieces;
                     if let [item] = &paid.items[..] {
-                        pieces = Some((item.product.clone(), item.quantity));
+                        pieces = Some(item.clone());
                     }
                 }
                 // What the list says counts, where the purchase does not tell, or tells of all: that may as well mean

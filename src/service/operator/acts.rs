@@ -1,13 +1,13 @@
 //! What an operator changes, each with its line in the log, and that log. What an act means is `domain`'s.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::{BillingService, ServiceError, code};
 use crate::{
     domain::{
-        ActedOn, Actor, Applied, Approve, ByOperator, ChosenPurchase, Credits, Keyed, LogFilter,
-        LogPage, Logged, ModelId, OperatorAct, PricePage, PurchaseState, RefundPurchase, Refusal,
-        Reject, Retry, TrackedPurchase, UserId,
+        ActedOn, Actor, Applied, Approve, Booked, ByOperator, ChosenPurchase, Credits, Environment,
+        Keyed, LogFilter, LogPage, Logged, ModelId, OperatorAct, PricePage, PurchaseState,
+        RefundPurchase, Refusal, Reject, Retry, TrackedPurchase, UserId,
     },
     ledger::LedgerError,
 };
@@ -80,9 +80,50 @@ impl BillingService {
                 self.operate(by, &user, keyed, RefundPurchase { purchase, credits }).await?
             }
         };
-        let Applied { outcome: ActedOn(purchase), replayed } = applied;
+        let Applied { outcome: ActedOn { purchase, booked }, replayed } = applied;
+        if !replayed {
+            self.tell_of_booking(&purchase, &user, booked);
+        }
         let (user, verified) = (known.user, known.verified);
         Ok(Applied { outcome: TrackedPurchase { user, verified, ..*purchase }, replayed })
+    }
+
+    /// The same lines and counts as when a store says so.
+    fn tell_of_booking(&self, purchase: &TrackedPurchase, user: &UserId, booked: Booked) {
+        let Booked { granted, taken, missing } = booked;
+        let (granted, taken, missing) = (granted.get(), taken.get(), missing.get());
+        let (hash, purchase_id) = (purchase.key.short_hash(), purchase.id);
+        let is_test = purchase.environment == Some(Environment::Sandbox);
+        if granted > 0 {
+            let (user, credits) = (user.as_str(), granted);
+            info!(purchase = hash, purchase_id, user, credits, is_test, "purchase granted");
+        }
+        if taken > 0 || missing > 0 {
+            let (store, state) = (purchase.store.name(), purchase.state.name());
+            info!(
+                purchase = hash,
+                purchase_id,
+                store,
+                state,
+                taken,
+                missing,
+                given_back = 0,
+                "a refund is booked"
+            );
+        }
+        if missing > 0 {
+            warn!(
+                purchase = hash,
+                purchase_id,
+                shortfall = missing,
+                "what was refunded was used up"
+            );
+        }
+        if let (Some(metrics), false) = (&self.metrics, is_test) {
+            metrics.operations.credits_purchased.inc_by(granted.unsigned_abs());
+            metrics.operations.credits_refunded.inc_by(taken.unsigned_abs());
+            metrics.operations.credits_shortfall.inc_by(missing.unsigned_abs());
+        }
     }
 
     /// Has an act carried out on a user's account, and written into the operators' log with it.

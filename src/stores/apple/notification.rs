@@ -7,7 +7,6 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
-use tracing::{info, warn};
 
 use super::{
     Apple,
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{AppleTold, Message, MessageId, Store, StoreEvent},
-    stores::Unreadable,
+    stores::{PassedOver, Understood, Unreadable},
 };
 
 /// How notifications come, pushed or found in Apple's list of them: their ids are the same.
@@ -86,12 +85,12 @@ impl From<Unpaid> for Untold {
 }
 
 impl Apple {
-    /// What the body of a notification tells; nothing, and a line in the log, where it does not concern us.
+    /// What the body of a notification tells.
     pub(in crate::stores) fn read_notification(
         &self,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unreadable> {
+    ) -> Result<Understood, Unreadable> {
         let Body { signed_payload } = serde_json::from_slice(body)
             .map_err(|_| Unreadable::Unproven("it has no signedPayload"))?;
         self.message(&signed_payload, now).map_err(|unproven| {
@@ -102,8 +101,7 @@ impl Apple {
         })
     }
 
-    /// What a signed notification tells; nothing, and a line in the log, where it does not concern us, or is not
-    /// understood.
+    /// What a signed notification tells.
     ///
     /// # Errors
     /// [`Unproven::Forged`] or [`Unproven::Chain`] when it, or the transaction in it, is not proved to be Apple's.
@@ -111,28 +109,24 @@ impl Apple {
         &self,
         signed_payload: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unproven> {
+    ) -> Result<Understood, Unproven> {
+        let passed_over = |notification: Option<&Notification>, why, is_strange| {
+            let id = notification.and_then(Notification::id).map(str::to_owned);
+            let kind = notification.and_then(|notification| notification.kind.clone());
+            Ok(Err(PassedOver { store: Store::Apple, id, kind, why, is_strange }))
+        };
         let notification: Notification = match self.verifier.payload(signed_payload, now) {
-            Err(Unproven::Strange(why)) => {
-                warn!(store = Store::Apple.name(), why, "a notification is passed over");
-                return Ok(None);
-            }
+            Err(Unproven::Strange(why)) => return passed_over(None, why, true),
             payload => payload?,
         };
-        let id = notification.id().unwrap_or_default();
-        let kind = notification.kind.as_deref();
         match self.event(&notification, now) {
             Ok(event) => {
-                let id = MessageId::new(WAY, id);
-                Ok(Some(Message { id, store: Store::Apple, event }))
+                let id = MessageId::new(WAY, notification.id().unwrap_or_default());
+                Ok(Ok(Message { id, store: Store::Apple, event }))
             }
-            Err(Untold::PassedOver(why)) => {
-                info!(store = Store::Apple.name(), id, kind, why, "a notification is passed over");
-                Ok(None)
-            }
+            Err(Untold::PassedOver(why)) => passed_over(Some(&notification), why, false),
             Err(Untold::Unproven(Unproven::Strange(why))) => {
-                warn!(store = Store::Apple.name(), id, kind, why, "a notification is passed over");
-                Ok(None)
+                passed_over(Some(&notification), why, true)
             }
             Err(Untold::Unproven(unproven)) => Err(unproven),
         }

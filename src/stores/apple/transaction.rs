@@ -133,16 +133,18 @@ impl Transaction {
         }
     }
 
-    /// What the family's sharing gave and took was never paid for.
+    /// What the family's sharing gave and took was never paid for. A refund of a type that is not known may not be one
+    /// for good.
     fn is_not_revoked(&self) -> Result<(), Unpaid> {
         match self.revocation_type.as_deref() {
+            None | Some("REFUND_FULL" | "REFUND_PRORATED") => Ok(()),
             Some("FAMILY_REVOKE") => Err(Unpaid::Never("it was revoked")),
-            _ => Ok(()),
+            Some(_) => Err(Unpaid::Strange("what was refunded of it can't be read")),
         }
     }
 
     /// How much of it is refunded, in thousandths of a percent. Older refunds have neither a type nor a percentage,
-    /// and are whole.
+    /// and are whole; so is one of a type that Apple comes to use, unless it says otherwise: it is told once.
     fn refunded_milliunits(&self) -> Result<u32, Unpaid> {
         let kind = self.revocation_type.as_deref();
         let percentage = self.revocation_percentage.as_ref();
@@ -152,11 +154,9 @@ impl Transaction {
         let share = percentage.map(signed::whole);
         let share = share.map(|share| share.and_then(|share| u32::try_from(share).ok()));
         match (kind, share) {
-            (Some("REFUND_FULL" | "FAMILY_REVOKE"), _) | (None | Some("REFUND_PRORATED"), None) => {
-                Ok(WHOLE_MILLIUNITS)
-            }
-            (None | Some("REFUND_PRORATED"), Some(Some(share))) => Ok(share.min(WHOLE_MILLIUNITS)),
-            _ => Err(Unpaid::Strange("what was refunded of it can't be read")),
+            (Some("REFUND_FULL" | "FAMILY_REVOKE"), _) | (_, None) => Ok(WHOLE_MILLIUNITS),
+            (_, Some(Some(share))) => Ok(share.min(WHOLE_MILLIUNITS)),
+            (_, Some(None)) => Err(Unpaid::Strange("what was refunded of it can't be read")),
         }
     }
 

@@ -37,9 +37,9 @@ pub(crate) use push::{Push, PushSettings};
 pub(crate) use service_account::ServiceAccount;
 pub(crate) use voided::VoidedPage;
 
-use super::{StoreError, Unreadable, counted};
+use super::{StoreError, Understood, Unreadable, counted};
 use crate::{
-    domain::{Message, StoreWord},
+    domain::StoreWord,
     metrics::{Metrics, StoreCall},
     outgoing::{Outgoing, Request, Site, segment},
 };
@@ -97,13 +97,13 @@ impl Google {
         self.push.is_some()
     }
 
-    /// What a pushed notification tells; nothing where it does not concern us.
+    /// What a pushed notification tells.
     pub(super) async fn read_push(
         &self,
         authorization: Option<&str>,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unreadable> {
+    ) -> Result<Understood, Unreadable> {
         let push = self.push.as_ref().ok_or(Unreadable::NotSetUp)?;
         push.read(authorization, body, &self.package, now).await
     }

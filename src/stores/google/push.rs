@@ -11,13 +11,12 @@ use base64::{
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
-use tracing::info;
 
 use super::{push_message, push_token::Pushers};
 use crate::{
     domain::{Message, MessageId, Store},
     outgoing::{Outgoing, Site},
-    stores::Unreadable,
+    stores::{PassedOver, Understood, Unreadable},
 };
 
 /// How messages that are pushed come.
@@ -71,8 +70,7 @@ impl Push {
         Ok(Self { pushers: Pushers::new(audience, account, &keys, client)?, subscription })
     }
 
-    /// What a message tells of the app with that package name; nothing, and a line in the log, where it tells
-    /// nothing that concerns us.
+    /// What a message tells of the app with that package name.
     ///
     /// # Errors
     /// [`Unreadable`] when it is not proved, or can't be now.
@@ -82,15 +80,13 @@ impl Push {
         body: &[u8],
         package: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Message>, Unreadable> {
+    ) -> Result<Understood, Unreadable> {
         self.pushers.judge(authorization, now).await?;
         let Ok(pushed) = serde_json::from_slice::<Pushed>(body) else {
-            passed_over("", "its body is no message of Pub/Sub's");
-            return Ok(None);
+            return Ok(Err(passed_over(None, "its body is no message of Pub/Sub's")));
         };
         let Some(id) = pushed.message.id() else {
-            passed_over("", "it has no id");
-            return Ok(None);
+            return Ok(Err(passed_over(None, "it has no id")));
         };
         let told = if pushed.subscription.as_ref() == Some(&self.subscription) {
             pushed.message.data().and_then(|data| push_message::read(&data, package))
@@ -98,19 +94,14 @@ impl Push {
             Err("it is of another subscription than BILLING_GOOGLE_PUSH_SUBSCRIPTION")
         };
         Ok(match told {
-            Ok(event) => {
-                Some(Message { id: MessageId::new(WAY, &id), store: Store::Google, event })
-            }
-            Err(why) => {
-                passed_over(&id, why);
-                None
-            }
+            Ok(event) => Ok(Message { id: MessageId::new(WAY, &id), store: Store::Google, event }),
+            Err(why) => Err(passed_over(Some(id), why)),
         })
     }
 }
 
-fn passed_over(id: &str, why: &'static str) {
-    info!(store = Store::Google.name(), id, why, "a notification is passed over");
+const fn passed_over(id: Option<String>, why: &'static str) -> PassedOver {
+    PassedOver { store: Store::Google, id, kind: None, why, is_strange: false }
 }
 
 impl Envelope {

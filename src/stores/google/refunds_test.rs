@@ -109,20 +109,35 @@ async fn an_entry_tells_that_all_of_a_purchase_is_void_or_so_many_pieces() {
         StoreRefund { voids, ..StoreRefund::default() }
     };
     for (entry, refund, quantity) in [
-        (entry(), whole(), 0),
-        (with("voidedQuantity", Value::Null), whole(), 0),
-        (with("voidedQuantity", json!(2)), pieces(2), 2),
-        (with("voidedQuantity", json!("3")), pieces(3), 3),
+        (entry(), whole(), "0"),
+        (with("voidedQuantity", Value::Null), whole(), "0"),
+        (with("voidedQuantity", json!(2)), pieces(2), "2"),
+        (with("voidedQuantity", json!("3")), pieces(3), "3"),
         // It was in part, at least.
-        (with("voidedQuantity", json!(0)), StoreRefund::default(), 0),
-        (with("voidedTimeMillis", json!(VOIDED_MS)), whole(), 0),
-        (with("voidedSource", json!("DEVELOPER")), whole(), 0),
-        (with("voidedReason", json!({"new": []})), whole(), 0),
+        (with("voidedQuantity", json!(0)), StoreRefund::default(), "part"),
+        (with("voidedTimeMillis", json!(VOIDED_MS)), whole(), "0"),
+        (with("voidedSource", json!("DEVELOPER")), whole(), "0"),
+        (with("voidedReason", json!({"new": []})), whole(), "0"),
     ] {
         let id = format!("google:void:{}:{VOIDED_MS}:{quantity}", hash(TOKEN));
         let (told, event) = told(entry).await;
         assert_eq!((told.as_str(), event), (&*id, void(Some("GPA.1"), refund)));
     }
+}
+
+/// All of it is all of it, and how many pieces there were its purchase tells.
+#[tokio::test]
+async fn an_entry_whose_numbers_can_not_be_read_still_names_its_purchase() {
+    for time in [Value::Null, json!("yesterday"), json!(1.5)] {
+        assert_eq!(told(with("voidedTimeMillis", time)).await.1, void(Some("GPA.1"), whole()));
+    }
+    for quantity in [json!(-1), json!(1.5), json!("all"), json!([]), json!(4_294_967_296_i64)] {
+        let (_, event) = told(with("voidedQuantity", quantity)).await;
+        assert_eq!(event, void(Some("GPA.1"), StoreRefund::default()));
+    }
+    let mut part = with("voidedQuantity", json!(2));
+    part["voidedTimeMillis"] = Value::Null;
+    assert_eq!(told(part).await.1, void(Some("GPA.1"), StoreRefund::default()));
 }
 
 #[tokio::test]
@@ -144,12 +159,6 @@ async fn an_entry_that_can_not_be_read_stops_no_other() {
         with("purchaseToken", json!("")),
         with("purchaseToken", json!("a\u{0}b")),
         with("purchaseToken", json!(7)),
-        with("voidedTimeMillis", Value::Null),
-        with("voidedTimeMillis", json!("yesterday")),
-        with("voidedQuantity", json!(-1)),
-        with("voidedQuantity", json!(1.5)),
-        with("voidedQuantity", json!("all")),
-        with("voidedQuantity", json!(4_294_967_296_i64)),
         with("orderId", json!(7)),
     ];
     let mut entries = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tracing::warn;
 
 use super::{Google, Refusal, lenient::Whole, purchases::object};
@@ -54,9 +54,10 @@ struct Pagination {
 struct Entry {
     purchase_token: Option<String>,
     order_id: Option<String>,
-    voided_time_millis: Option<Whole>,
+    /// Only tells apart voids of the same purchase.
+    voided_time_millis: Option<Value>,
     /// Missing where all of it, or all that was left, is void.
-    voided_quantity: Option<Whole>,
+    voided_quantity: Option<Value>,
 }
 
 impl Google {
@@ -112,17 +113,21 @@ fn read(body: &[u8]) -> Result<VoidedPage, StoreError> {
 impl Entry {
     fn told(self) -> Option<Message> {
         let token = PurchaseToken::new(self.purchase_token?).ok()?;
-        let voided_ms = self.voided_time_millis?.0;
-        let pieces = self.voided_quantity.map(|quantity| u32::try_from(quantity.0)).transpose();
-        let (refund, quantity) = match pieces.ok()? {
-            None => (StoreRefund { whole: true, ..StoreRefund::default() }, 0),
-            // That it was in part says so much: its purchase has to be read.
-            Some(0) => (StoreRefund::default(), 0),
-            Some(quantity) => {
+        let number = |value: Value| Whole::deserialize(value).ok().map(|whole| whole.0);
+        let voided_ms = self.voided_time_millis.and_then(number);
+        let pieces = self
+            .voided_quantity
+            .map(|quantity| number(quantity).and_then(|pieces| u32::try_from(pieces).ok()));
+        let (refund, quantity) = match (pieces, voided_ms) {
+            (None, _) => (StoreRefund { whole: true, ..StoreRefund::default() }, "0".to_owned()),
+            (Some(Some(quantity)), Some(voided_ms)) if quantity > 0 => {
                 let voids = BTreeMap::from([(voided_ms, quantity)]);
-                (StoreRefund { voids, ..StoreRefund::default() }, quantity)
+                (StoreRefund { voids, ..StoreRefund::default() }, quantity.to_string())
             }
+            // That it was in part says so much: its purchase has to be read.
+            (Some(_), _) => (StoreRefund::default(), "part".to_owned()),
         };
+        let voided_ms = voided_ms.map(|ms| ms.to_string()).unwrap_or_default();
         let id = format!("{}:{voided_ms}:{quantity}", hash(token.as_str()));
         // What can't be an order's id names none.
         let order = self.order_id.filter(|id| StoreTransactionId::new(id.as_str()).is_ok());

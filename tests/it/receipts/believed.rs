@@ -8,12 +8,17 @@ use super::{
     counter::{Counter, as_of, listed, now_ms, play_voided},
     granted, repeated,
 };
-use crate::harness::{Engine, on_both_engines, stores::GooglePurchase};
+use crate::harness::{
+    Engine, on_both_engines,
+    stores::{Answer, Call, GooglePurchase, pushes::play_notification},
+};
 
 on_both_engines![
     what_was_believed_is_taken_back,
     of_several_pieces_as_many_as_are_known_are_taken_back,
+    of_pieces_that_nobody_can_count_only_all_are_taken_back,
     a_share_of_what_was_believed_is_taken_and_given_back,
+    google_is_told_how_much_of_what_was_believed_was_used,
     what_was_brought_again_is_taken_back_once,
     an_entry_is_taken_back_for_one_purchase,
 ];
@@ -79,26 +84,86 @@ async fn what_was_believed_is_taken_back(engine: Engine) {
 
 async fn of_several_pieces_as_many_as_are_known_are_taken_back(engine: Engine) {
     let mut counter = open(engine);
-    let [a, b] = ["a", "b"].map(|name| counter.sell(name, SMALL, 3));
+    let [a, b, c] = ["a", "b", "c"].map(|name| counter.sell(name, SMALL, 3));
     believe(&counter, "ann", 450, a.order(), a.token()).await;
-    // Nobody can tell what one of them is worth.
+    // They can't be divided.
     believe(&counter, "bob", 200, b.order(), b.token()).await;
+    believe(&counter, "cat", 300, c.order(), c.token()).await;
     ask_from_now_on(&mut counter).await;
     for sold in [&a, &b] {
         counter.shop.stores.google.sell(sold.clone().refunded(1));
     }
     void(&counter, "1", &a, false).await;
     void(&counter, "2", &b, false).await;
+    // By the list alone: the purchase does not say so yet.
+    let refunds = &counter.shop.stores.google.refunds;
+    refunds.void(&listed(&c, now_ms() - 3_600_000, Some(1)));
     counter.all_done().await;
     counter.has("ann", 300, &["refunded 150 0"]).await;
-    counter.has("bob", 200, &[]).await;
-    counter.shop.server.wait_for_log("a refund in part of what was granted on the app's word");
-    void(&counter, "3", &a, true).await;
-    void(&counter, "4", &b, true).await;
+    counter.has("bob", 134, &["refunded 66 0"]).await;
+    counter.start_again().await;
+    counter.has("cat", 200, &["refunded 100 0"]).await;
+    counter.shop.stores.google.sell(b.clone().refunded(2));
+    void(&counter, "3", &b, false).await;
+    counter.all_done().await;
+    counter.has("bob", 68, &["refunded 132 0"]).await;
+    void(&counter, "4", &a, true).await;
+    void(&counter, "5", &b, true).await;
     counter.all_done().await;
     counter.has("ann", 0, &["refunded 450 0"]).await;
     counter.has("bob", 0, &["refunded 200 0"]).await;
     assert_eq!(counter.entries("ann", "refund").await, [150, 300]);
+    assert_eq!(counter.entries("bob", "refund").await, [66, 66, 68]);
+}
+
+/// Google has forgotten how many pieces there were.
+async fn of_pieces_that_nobody_can_count_only_all_are_taken_back(engine: Engine) {
+    let mut counter = open(engine);
+    let sold = counter.sell("a", SMALL, 3);
+    believe(&counter, "ann", 450, sold.order(), sold.token()).await;
+    ask_from_now_on(&mut counter).await;
+    let gone = Answer::google(410, "global", "purchaseTokenNoLongerValid", "Gone.");
+    counter.shop.stores.on(Call::Purchase).always(gone);
+    counter.shop.stores.google.refunds.void(&listed(&sold, now_ms() - 3_600_000, Some(1)));
+    counter.start_again().await;
+    counter.shop.server.wait_for_log("a refund in part of what was granted on the app's word");
+    counter.has("ann", 450, &[]).await;
+    void(&counter, "1", &sold, true).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 450 0"]).await;
+}
+
+async fn google_is_told_how_much_of_what_was_believed_was_used(engine: Engine) {
+    let mut counter = open(engine);
+    let [a, b] = ["a", "b"].map(|name| counter.sell(name, SMALL, 3));
+    believe(&counter, "ann", 200, a.order(), a.token()).await;
+    believe(&counter, "ann", 100, b.order(), b.token()).await;
+    counter.user("ann").allocate(&[(QUICK, 250)]).await.ok();
+    ask_from_now_on(&mut counter).await;
+    // Something is known of it that can't be counted.
+    let gone = Answer::google(410, "global", "purchaseTokenNoLongerValid", "Gone.");
+    counter.shop.stores.on(Call::Purchase).always(gone);
+    counter.shop.stores.google.refunds.void(&listed(&b, now_ms() - 3_600_000, Some(1)));
+    counter.start_again().await;
+    for sold in [&a, &b] {
+        counter.shop.stores.google.refunds.review(sold.order(), sold.order());
+        let content = json!({
+            "version": "1.0", "pendingRefundToken": sold.order(), "orderId": sold.order(),
+            "refundReason": 7,
+        });
+        let told = play_notification("pendingRefundReviewNotification", content);
+        counter.push(sold.order(), &told).await;
+    }
+    counter.all_done().await;
+    for (sold, milliunits) in [(&a, 100_000), (&b, 50_000)] {
+        let sent = counter.shop.stores.on(Call::Review).of(sold.order()).sent();
+        let told: Vec<_> = sent
+            .into_iter()
+            .map(|sent| sent.body["consumptionPercentageMilliunits"].clone())
+            .collect();
+        assert_eq!(told, [json!(milliunits)]);
+    }
+    counter.has("ann", 50, &[]).await;
 }
 
 fn told(milliunits: Option<u32>, seconds: i64) -> Value {

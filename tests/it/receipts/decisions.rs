@@ -5,9 +5,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{LATER, SMALL, SOON, Shop, anothers, bring, granted, invalid, later, repeated};
-use crate::harness::{
-    Engine, Reply, eventually, on_both_engines,
-    stores::{Answer, Call, GooglePurchase, consumable, google_token},
+use crate::{
+    harness::{
+        Engine, Reply, eventually, on_both_engines,
+        stores::{Answer, Call, GooglePurchase, consumable, google_token},
+    },
+    verify::check_clean,
 };
 
 on_both_engines![
@@ -117,6 +120,14 @@ async fn a_product_nobody_knows_is_granted_for_what_is_told(engine: Engine) {
     for token in [&google, &apple] {
         repeated(&bring(&ann, token).await, 140);
     }
+    // Three pieces can't be worth the same.
+    let three = google_token("three");
+    shop.stores.google.sell(GooglePurchase::paid(&three, "noteapp.credits.new").times(3));
+    later(&bring(&ann, &three).await, "purchase_in_review", LATER);
+    let queue = listed(&shop, "?state=review").await;
+    act(&shop, &queue[0]["id"], "approve", json!({"credits": 100})).await.ok();
+    assert_eq!(ann.balance().await["credits"], 240);
+    check_clean(shop.server.home()).await;
 }
 
 async fn the_money_of_a_granted_purchase_goes_back(engine: Engine) {

@@ -2,11 +2,12 @@
 //! a name, and what was waiting is for whoever brings it.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    LARGE, LATER, REGULAR, SMALL, anothers, bring, counter::Counter, counter::play_voided, granted,
-    later,
+    LARGE, LATER, REGULAR, SMALL, anothers, bring,
+    counter::{Counter, as_of, play_voided, refunded_as_of},
+    granted, later,
 };
 use crate::{
     harness::{
@@ -16,7 +17,10 @@ use crate::{
     verify::check_clean,
 };
 
-on_both_engines![purchases_outlive_their_buyer];
+on_both_engines![
+    purchases_outlive_their_buyer,
+    what_comes_back_after_an_erasure_is_on_the_erased_account,
+];
 
 const OPERATOR: &str = "operator-token-0123456789-abcdefg";
 const BUYER: &str = "zoe.unmistakable";
@@ -67,7 +71,7 @@ async fn purchases_outlive_their_buyer(engine: Engine) {
         UNION ALL SELECT user_id FROM purchase_names WHERE user_id NOT LIKE 'erased:%'
         UNION ALL SELECT key FROM idempotency_keys WHERE CAST(outcome AS TEXT) LIKE '%unmistakable%'";
     assert_eq!(database.texts(personal).await, Vec::<String>::new());
-    // A refund finds its purchase, of which nothing is left; one that is reversed gives nothing to the new account.
+    // A refund finds its purchase, of which nothing is left.
     counter.push("2", &play_voided(kept.token(), kept.order(), true)).await;
     counter.all_done().await;
     eventually("it is booked", async || {
@@ -86,4 +90,45 @@ async fn purchases_outlive_their_buyer(engine: Engine) {
     database.execute(product).await;
     granted(&bring(&buyer, odd.token()).await, 1_007);
     counter.has(BUYER, 1_007, &["granted 0 0", "granted 0 0"]).await;
+}
+
+/// Nobody can log in as whoever was erased, so what comes back waits there until an operator knows whose it is.
+async fn what_comes_back_after_an_erasure_is_on_the_erased_account(engine: Engine) {
+    let counter = Counter::open_with(engine, |it| it.set("BILLING_OPERATOR_TOKEN", OPERATOR));
+    granted(&counter.bring_signed(BUYER, &as_of("1001", SMALL, -60, None)).await, 300);
+    counter.tell("REFUND", "uuid-1", &refunded_as_of("1001", SMALL, -50)).await;
+    counter.all_done().await;
+    let operate = async |method: Method, path: &str, body: Value| {
+        let path = format!("/api/billing/operator/users/{path}");
+        let request = counter.shop.anybody().request(method, &path).bearer_auth(OPERATOR);
+        Reply::to(if body.is_null() { request } else { request.json(&body) }).await
+    };
+    let body = json!({"reason": "by mail"});
+    let reply = operate(Method::POST, &format!("{BUYER}/erase"), body).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
+    let name = reply.json()["user_id"].as_str().expect("a name").to_owned();
+    counter.shop.until_none("SELECT user_id FROM erasures").await;
+    for uuid in ["uuid-2", "uuid-2", "uuid-3"] {
+        counter.tell("REFUND_REVERSED", uuid, &as_of("1001", SMALL, -40, None)).await;
+    }
+    counter.all_done().await;
+    assert_eq!(counter.books(&name).await, ["granted 0 0"]);
+    check_clean(counter.shop.server.home()).await;
+    let path = name.replace(':', "%3A");
+    let has = async |credits: i64| {
+        let user = operate(Method::GET, &path, Value::Null).await.ok();
+        let expected = json!({"total": credits, "bonus": 0});
+        assert_eq!(user["wallet"]["credits"], expected, "{user}");
+    };
+    has(300).await;
+    // Whoever has the name now has none of it, and gets none by bringing it.
+    let buyer = counter.user(BUYER);
+    anothers(&counter.bring_signed(BUYER, &as_of("1001", SMALL, -30, None)).await);
+    assert_eq!(buyer.balance().await["credits"], 0);
+    // An operator may move it.
+    let down = json!({"credits_delta": -300, "reason": "it is zoe's again"});
+    operate(Method::POST, &format!("{path}/adjustments"), down).await.ok();
+    has(0).await;
+    assert_eq!(counter.books(&name).await, ["granted 0 0"]);
+    check_clean(counter.shop.server.home()).await;
 }

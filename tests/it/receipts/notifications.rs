@@ -31,6 +31,7 @@ on_both_engines![
     what_apple_did_not_sign_is_not,
     what_apple_tells_and_is_not_for_us_does_not_come_again,
     without_keys_nothing_is_judged_until_they_are_there,
+    what_can_not_be_written_comes_again,
     keys_may_change,
     long_messages_have_a_limit_of_their_own,
     many_long_messages_at_a_time_hold_up_nothing_else,
@@ -39,6 +40,7 @@ on_both_engines![
     only_posts_are_messages,
     nothing_secret_is_in_the_log,
     what_proves_nothing_is_told_together_and_keeps_nobody_out,
+    what_is_passed_over_is_told_together_too,
 ];
 
 const GOOGLE: &str = "/api/billing/notifications/google";
@@ -336,6 +338,26 @@ async fn without_keys_nothing_is_judged_until_they_are_there(engine: Engine) {
     assert_eq!(door.pusher.fetches(), 2);
 }
 
+async fn what_can_not_be_written_comes_again(engine: Engine) {
+    let door = Door::open(engine);
+    let refund = door.refund();
+    let database = door.server.database();
+    database.set_read_only(true).await;
+    for reply in [door.push_good(&void()).await, door.tell_signed(&refund).await] {
+        let code = reply.json()["code"].clone();
+        assert_eq!((reply.status, code), (503, json!("database_unavailable")), "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    }
+    database.set_read_only(false).await;
+    let kept = "SELECT message_id FROM inbox ORDER BY message_id";
+    assert_eq!(database.texts(kept).await, [""; 0]);
+    taken_by_google(&door.push_good(&void()).await);
+    taken_by_apple(&door.tell_signed(&refund).await);
+    let apple = format!("apple:{UUID}");
+    assert_eq!(database.texts(kept).await, [&*apple, "google:push:1"]);
+    assert_eq!(door.came().await.len(), 2);
+}
+
 async fn keys_may_change(engine: Engine) {
     let clock = Clock::new();
     let door = Door::open_as(engine, clock.timing(Launch::new()));
@@ -590,4 +612,25 @@ async fn what_proves_nothing_is_told_together_and_keeps_nobody_out(engine: Engin
         // It may have taken longer than a window.
         assert!(log.iter().filter(told).count() <= 2 * TOLD_MAX, "{store}");
     }
+}
+
+/// Whoever sells another app can have Apple sign what does not concern us.
+async fn what_is_passed_over_is_told_together_too(engine: Engine) {
+    let clock = Clock::new();
+    let mut door = Door::open_as(engine, clock.timing(Launch::new()));
+    let mut others = door.refund();
+    others["data"]["bundleId"] = json!("com.example.other");
+    let signed = door.stores.apple.signed(&others);
+    for _ in 0..3 {
+        let many = (0..TOLD_MAX).map(|_| async {
+            taken_by_apple(&door.tell(body(&signed)).await);
+        });
+        futures_util::future::join_all(many).await;
+    }
+    clock.pass(WINDOW);
+    door.server.wait_for_log("more notifications are not taken, or passed over");
+    let log = door.server.stop().await;
+    let told = log.iter().filter(|line| line.contains("a notification is passed over")).count();
+    // It may have taken longer than a window.
+    assert!((TOLD_MAX..=2 * TOLD_MAX).contains(&told), "{told}");
 }

@@ -1,7 +1,8 @@
 //! What becomes of an account when its store gives money back: whole, in part, back again, in any order and any
 //! number of times, before and after the purchase was brought.
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{
     LARGE, LATER, REGULAR, SMALL, anothers, bring,
@@ -11,13 +12,16 @@ use super::{
     },
     granted, invalid, later, repeated,
 };
-use crate::harness::{
-    Client, Engine, eventually, on_both_engines,
-    stores::{
-        Answer, Call, GooglePurchase,
-        pushes::{play_notification, play_purchase},
+use crate::{
+    harness::{
+        Client, Engine, Reply, eventually, on_both_engines,
+        stores::{
+            Answer, Call, GooglePurchase,
+            pushes::{play_notification, play_purchase},
+        },
+        token::now,
     },
-    token::now,
+    verify::check_found,
 };
 
 on_both_engines![
@@ -32,6 +36,10 @@ on_both_engines![
     unspent_credits_go_first_and_then_the_newest_tokens,
     given_credits_are_taken_last_and_come_back_as_given_ones,
     what_is_used_up_is_missing_and_never_collected,
+    what_is_held_is_not_taken_and_a_frozen_account_is_no_shelter,
+    the_larger_of_the_stores_and_the_operators_counts,
+    what_an_operator_takes_back_is_counted,
+    what_is_wrong_with_a_refund_is_found,
     a_whole_refund_before_the_grant_blocks_it,
     a_refund_in_part_before_the_grant_is_booked_with_it,
     what_a_store_tells_of_first_waits_for_whoever_brings_it,
@@ -44,6 +52,7 @@ on_both_engines![
 const QUICK: &str = "gemini-2.0-flash";
 const THINK: &str = "gemini-2.5-pro";
 const HOUR_MS: u64 = 3_600_000;
+const OPERATOR: &str = "operator-token-0123456789-abcdefg";
 
 async fn what_google_voids_whole_is_taken_once(engine: Engine) {
     let mut counter = Counter::open(engine);
@@ -333,6 +342,136 @@ async fn what_is_used_up_is_missing_and_never_collected(engine: Engine) {
     counter.has("ann", 375, &["granted 0 0", "granted 0 0"]).await;
     assert_eq!(counter.entries("ann", "refund").await, [75]);
     assert_eq!(counter.entries("ann", "reversal").await, [15, 60]);
+}
+
+/// A counter with somebody who runs it.
+fn with_an_operator(engine: Engine) -> Counter {
+    Counter::open_with(engine, |launch| {
+        with_metrics(launch.set("BILLING_OPERATOR_TOKEN", OPERATOR))
+    })
+}
+
+async fn operate(counter: &Counter, path: &str, mut body: Value) -> Reply {
+    body["reason"] = json!("I looked");
+    let path = format!("/api/billing/operator{path}");
+    let request = counter.shop.anybody().request(Method::POST, &path).bearer_auth(OPERATOR);
+    Reply::to(request.json(&body)).await
+}
+
+async fn what_is_held_is_not_taken_and_a_frozen_account_is_no_shelter(engine: Engine) {
+    let counter = with_an_operator(engine);
+    granted(&counter.bring_signed("ann", &as_of("1001", SMALL, -60, None)).await, 300);
+    let ann = counter.user("ann");
+    ann.allocate(&[(QUICK, 300)]).await.ok();
+    let hold = ann.post("/holds", &json!({"model_id": QUICK, "tokens": 1_000_000})).await.ok();
+    operate(&counter, "/users/ann/freeze", json!({})).await.ok();
+    counter.tell("REFUND", "uuid-1", &refunded_as_of("1001", SMALL, -50)).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 225 75"]).await;
+    assert_eq!(ann.balance().await["allocated_tokens"][QUICK], 1_000_000);
+    // The answer that was begun is paid for with what was held.
+    let hold = hold["hold_id"].as_str().expect("an id");
+    let used = json!({"input_tokens": 400_000, "output_tokens": 0});
+    ann.post(&format!("/holds/{hold}/settle"), &used).await.ok();
+    // What is free again is not collected.
+    counter.tell("REFUND", "uuid-2", &refunded_as_of("1001", SMALL, -45)).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 225 75"]).await;
+    assert_eq!(ann.balance().await["allocated_tokens"][QUICK], 600_000);
+}
+
+/// The id of a user's only purchase.
+async fn only_purchase(counter: &Counter, user: &str) -> String {
+    let sql = format!("SELECT CAST(id AS TEXT) FROM purchases WHERE user_id = '{user}'");
+    counter.shop.server.database().texts(&sql).await.concat()
+}
+
+async fn the_larger_of_the_stores_and_the_operators_counts(engine: Engine) {
+    let counter = with_an_operator(engine);
+    let sold = |seconds, milliunits| as_of("1001", SMALL, seconds, milliunits);
+    granted(&counter.bring_signed("ann", &sold(-60, None)).await, 300);
+    let refund = format!("/purchases/{}/refund", only_purchase(&counter, "ann").await);
+    operate(&counter, &refund, json!({"credits": 100})).await.ok();
+    counter.has("ann", 200, &["refunded 100 0"]).await;
+    for (step, (milliunits, taken)) in
+        [(20_000, 100), (50_000, 150), (0, 100), (100_000, 300), (0, 100)].into_iter().enumerate()
+    {
+        let seconds = i64::try_from(step).expect("a small number") - 50;
+        let told = sold(seconds, (milliunits > 0).then_some(milliunits));
+        let kind = if milliunits > 0 { "REFUND" } else { "REFUND_REVERSED" };
+        counter.tell(kind, &format!("uuid-{step}"), &told).await;
+        counter.all_done().await;
+        counter.has("ann", 300 - taken, &[&format!("refunded {taken} 0")]).await;
+    }
+}
+
+async fn what_an_operator_takes_back_is_counted(engine: Engine) {
+    let counter = with_an_operator(engine);
+    let scraper = scraper(&counter);
+    let sold = counter.sell_to("ann", "a", SMALL, 1).await;
+    counter.user("ann").allocate(&[(QUICK, 75)]).await.ok();
+    counter.user("ann").consume(QUICK, 1_000_000, 0).await.ok();
+    let refund = format!("/purchases/{}/refund", only_purchase(&counter, "ann").await);
+    operate(&counter, &refund, json!({})).await.ok();
+    // The store says the same.
+    counter.push("1", &play_voided(sold.token(), sold.order(), true)).await;
+    counter.all_done().await;
+    counter.has("ann", 0, &["refunded 225 75"]).await;
+    let odd = counter.sell("odd", "no.such.product", 1);
+    later(&bring(&counter.user("bob"), odd.token()).await, "purchase_in_review", LATER);
+    let approve = format!("/purchases/{}/approve", only_purchase(&counter, "bob").await);
+    operate(&counter, &approve, json!({"credits": 70})).await.ok();
+    shows(&scraper, "credits_purchased_total", 370.0).await;
+    shows(&scraper, "credits_refunded_total", 225.0).await;
+    shows(&scraper, "credits_shortfall_total", 75.0).await;
+    let line = counter.shop.server.wait_for_log("what was refunded was used up");
+    assert!(line.contains("shortfall=75"), "{line}");
+}
+
+async fn what_is_wrong_with_a_refund_is_found(engine: Engine) {
+    let mut counter = Counter::open(engine);
+    let sold = counter.sell_to("ann", "a", SMALL, 3).await;
+    counter.shop.all_acknowledged().await;
+    give_back(&counter, &sold, 1);
+    counter.push("1", &play_voided(sold.token(), sold.order(), false)).await;
+    let early = counter.sell("early", SMALL, 1);
+    counter.push("2", &play_voided(early.token(), early.order(), true)).await;
+    counter.all_done().await;
+    counter.has("ann", 600, &["refunded 300 0"]).await;
+    let id = only_purchase(&counter, "ann").await;
+    counter.shop.server.stop().await;
+    let counted = |credits: i64| {
+        format!(
+            "difference: user \"ann\", expected {credits} credits refunded by its store's word \
+             of purchase {id}, found 300"
+        )
+    };
+    let unreadable = format!(
+        "difference: user \"ann\", expected a refund that can be read of purchase {id}, found \
+         another text"
+    );
+    let two = format!("{{\"pieces\":{{\"{SMALL}\":2}}}}");
+    for (refund, line) in [
+        (&*two, counted(600)),
+        ("{\"whole\":true}", counted(900)),
+        ("{\"milliunits\":1}", counted(0)),
+        ("[]", unreadable.clone()),
+        ("{}", unreadable.clone()),
+        ("{\"hole\":true}", unreadable),
+    ] {
+        let spoil = format!("UPDATE purchases SET refund = '{refund}' WHERE id = {id}");
+        check_found(&counter.shop.server, &spoil, 1, &[&line]).await;
+    }
+    let forgotten = format!("UPDATE purchases SET refund = NULL WHERE id = {id}");
+    check_found(&counter.shop.server, &forgotten, 1, &[&counted(0)]).await;
+    // As if all of it had been refunded and taken.
+    let counted_wrongly =
+        format!("UPDATE purchases SET refund_store = 301, shortfall_credits = 1 WHERE id = {id}");
+    let line = counted(300).replace("found 300", "found 301");
+    check_found(&counter.shop.server, &counted_wrongly, 1, &[&line]).await;
+    // Nobody has it.
+    let spoil = "UPDATE purchases SET refund = '[]' WHERE user_id IS NULL";
+    check_found(&counter.shop.server, spoil, 1, &[]).await;
 }
 
 async fn a_whole_refund_before_the_grant_blocks_it(engine: Engine) {
