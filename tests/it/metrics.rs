@@ -145,8 +145,6 @@ async fn repeated_requests_count_no_money_twice(engine: Engine) {
         let body = crate::harness::client::consumption(MODEL, 10, 0);
         client.post_keyed("once", "/tokens/consume", &body).await.ok();
     }
-    // For each lane.
-    let queue_limit = if engine == Engine::Postgres { 4_096.0 } else { 1_024.0 };
     let consumed = format!("token_billing_tokens_consumed_total{{model=\"{MODEL}\"}}");
     assert_eq!(value(&scrape(&scraper).await, &consumed), Some(10.0));
 }
