@@ -191,7 +191,9 @@ impl Waiting {
         for user in users {
             let behind = self.in_hand.remove(user).unwrap_or_default();
             self.behind = self.behind.saturating_sub(behind.len());
-            behind.into_iter().rev().for_each(|job| self.ready.push_front(job));
+            for job in behind.into_iter().rev() {
+                self.ready.push_front(job);
+            }
         }
     }
 }

@@ -99,7 +99,9 @@ impl<'q> Lanes<'q> {
     /// Has the lane that took first end, and returns what it answers.
     fn end(&mut self) -> Vec<(UserId, usize)> {
         let (jobs, turn) = self.taken.remove(0);
-        jobs.into_iter().for_each(|job| job.answer(None));
+        for job in jobs {
+            job.answer(None);
+        }
         drop(turn);
         std::mem::take(&mut self.answered.lock().expect("nothing panics"))
     }
@@ -179,7 +181,7 @@ fn another_begins_when_it_is_worth_a_transaction() {
     lanes.push(0).expect("there is room");
     assert_eq!(lanes.take(), Some(1));
     // They have not waited for long.
-    lanes.queued_at += Duration::from_secs(3_600);
+    lanes.queued_at += Duration::from_hours(1);
     for of in 1..=WORTH_A_TRANSACTION {
         assert_eq!(lanes.take(), None, "{of}");
         lanes.push(of).expect("there is room");
