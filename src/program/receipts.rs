@@ -12,7 +12,7 @@ use crate::{
     metrics::Metrics,
     outgoing::{Outgoing, Site},
     stores::{
-        Stores,
+        RefundPreference, Stores,
         apple::{
             Apple, Verifier,
             api::{ApiKey, AppleApi, Sites},
@@ -33,6 +33,11 @@ pub(crate) struct ReceiptArguments {
     /// with the users who may, such as `users:alice,bob`. App Review and TestFlight buy in the sandbox.
     #[arg(long, env = "BILLING_SANDBOX_PURCHASES", default_value = "refuse", value_parser = sandbox_rule)]
     pub sandbox_purchases: SandboxRule,
+
+    /// What the stores are told that we prefer where they ask before a refund: `none` (they decide), `decline` or
+    /// `grant`.
+    #[arg(long, env = "BILLING_REFUND_PREFERENCE", default_value = "none", value_parser = refund_preference)]
+    pub refund_preference: RefundPreference,
 
     /// The app's package name in Google Play, such as `com.example.app`.
     #[arg(long, env = "BILLING_GOOGLE_PACKAGE", value_parser = app_name)]
@@ -116,6 +121,8 @@ pub(crate) struct Receipts(BTreeSet<Store>);
 pub(crate) struct ReceiptSettings {
     /// What test purchases get.
     pub sandbox: SandboxRule,
+    /// What is preferred where a store asks before a refund.
+    pub refund_preference: RefundPreference,
     /// Google Play, if it is asked.
     pub google: Option<GoogleSettings>,
     /// The App Store, if it is asked. At least one of the two is.
@@ -187,7 +194,8 @@ impl ReceiptArguments {
         let named = |store| receipts.0.contains(&store);
         let google = named(Store::Google).then(|| self.google()).transpose()?;
         let apple = named(Store::Apple).then(|| self.apple()).transpose()?;
-        Ok(Some(ReceiptSettings { sandbox: self.sandbox_purchases.clone(), google, apple }))
+        let (sandbox, refund_preference) = (self.sandbox_purchases.clone(), self.refund_preference);
+        Ok(Some(ReceiptSettings { sandbox, refund_preference, google, apple }))
     }
 
     /// Whether another root than Apple's is what counts.
@@ -305,7 +313,7 @@ impl ReceiptSettings {
             let api = apple.api(client, clock, metrics.cloned());
             Ok::<_, String>(Apple::new(verifier, apple.app_id, api))
         });
-        Ok(Stores::new(google, apple.transpose()?))
+        Ok(Stores::new(google, apple.transpose()?).preferring(self.refund_preference))
     }
 
     /// The stores that are asked, as they are called in settings.
@@ -389,6 +397,15 @@ fn sandbox_rule(text: &str) -> Result<SandboxRule, String> {
             };
             users.split(',').map(user).collect::<Result<_, _>>().map(SandboxRule::Users)
         }
+    }
+}
+
+fn refund_preference(text: &str) -> Result<RefundPreference, String> {
+    match text {
+        "none" => Ok(RefundPreference::Nothing),
+        "decline" => Ok(RefundPreference::Decline),
+        "grant" => Ok(RefundPreference::Grant),
+        _ => Err("must be none, decline or grant".to_owned()),
     }
 }
 

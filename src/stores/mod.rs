@@ -92,6 +92,16 @@ pub(crate) struct PassedOver {
     pub is_strange: bool,
 }
 
+/// What the operator would have the stores decide where they ask before a refund.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum RefundPreference {
+    /// The stores decide alone.
+    #[default]
+    Nothing,
+    Decline,
+    Grant,
+}
+
 /// What a message tells that is its store's.
 pub(crate) type Understood = Result<Message, PassedOver>;
 
@@ -152,6 +162,7 @@ pub(crate) enum Answered {
 pub(crate) struct Stores {
     google: Option<Google>,
     apple: Option<Apple>,
+    refund_preference: RefundPreference,
 }
 
 const GOOGLE_IS_OFF: StoreError =
@@ -161,7 +172,12 @@ const APPLE_IS_OFF: StoreError = StoreError::NotConfigured("BILLING_RECEIPTS doe
 impl Stores {
     /// Asks those that are there.
     pub(crate) const fn new(google: Option<Google>, apple: Option<Apple>) -> Self {
-        Self { google, apple }
+        Self { google, apple, refund_preference: RefundPreference::Nothing }
+    }
+
+    /// The same, with what they are told before a refund.
+    pub(crate) fn preferring(self, refund_preference: RefundPreference) -> Self {
+        Self { refund_preference, ..self }
     }
 
     /// Whether notifications of this store are expected.
@@ -326,7 +342,9 @@ impl Stores {
         used_milliunits: u32,
     ) -> Result<Answered, StoreError> {
         let google = self.google.as_ref().ok_or(GOOGLE_IS_OFF)?;
-        google.review_answer(order, pending_refund_token, used_milliunits).await
+        google
+            .review_answer(order, pending_refund_token, used_milliunits, self.refund_preference)
+            .await
     }
 
     /// One page of the notifications that Apple has sent, each as it was signed; the first, or the one that the page
@@ -358,7 +376,8 @@ impl Stores {
         used_milliunits: u32,
     ) -> Result<Answered, StoreError> {
         let apple = self.apple.as_ref().ok_or(APPLE_IS_OFF)?;
-        apple.consumption_answer(environment, id, delivered, used_milliunits).await
+        let preference = self.refund_preference;
+        apple.consumption_answer(environment, id, delivered, used_milliunits, preference).await
     }
 }
 

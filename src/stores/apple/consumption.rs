@@ -8,7 +8,7 @@ use crate::{
     domain::{Environment, WHOLE_MILLIUNITS},
     metrics::StoreCall,
     outgoing::{Request, segment},
-    stores::{Answered, StoreError},
+    stores::{Answered, RefundPreference, StoreError},
 };
 
 /// The answer, as `Send Consumption Information` takes it since version 2. Without a preference Apple decides alone.
@@ -19,12 +19,14 @@ struct Answer {
     sample_content_provided: bool,
     delivery_status: &'static str,
     consumption_percentage: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_preference: Option<&'static str>,
 }
 
 impl AppleApi {
     /// Tells Apple how much of a transaction was used, in thousandths of a percent; nothing, where it was not
     /// delivered. Apple is told that the user consented, so nobody may be told of who did not. A later answer
-    /// replaces it.
+    /// replaces it. What was not delivered nobody may prefer to keep the money of.
     ///
     /// # Errors
     /// [`StoreError`] when it must be told later.
@@ -34,6 +36,7 @@ impl AppleApi {
         id: &str,
         delivered: bool,
         used_milliunits: u32,
+        preference: RefundPreference,
     ) -> Result<Answered, StoreError> {
         let used = used_milliunits.min(WHOLE_MILLIUNITS);
         let answer = Answer {
@@ -41,6 +44,7 @@ impl AppleApi {
             sample_content_provided: false,
             delivery_status: if delivered { "DELIVERED" } else { "UNDELIVERED_OTHER" },
             consumption_percentage: if delivered { used } else { 0 },
+            refund_preference: delivered.then(|| preference_name(preference)).flatten(),
         };
         let body = serde_json::to_vec(&answer).expect("texts and numbers are JSON");
         let path = format!("/inApps/v2/transactions/consumption/{}", segment(id));
@@ -53,6 +57,14 @@ impl AppleApi {
             Err(Refusal::Unknown) => Ok(Answered::Final("Apple does not know the transaction")),
             Err(refusal) => Err(refusal.into_error()),
         }
+    }
+}
+
+const fn preference_name(preference: RefundPreference) -> Option<&'static str> {
+    match preference {
+        RefundPreference::Nothing => None,
+        RefundPreference::Decline => Some("DECLINE"),
+        RefundPreference::Grant => Some("GRANT_FULL"),
     }
 }
 

@@ -26,7 +26,7 @@ mod wrong_chains;
 
 use chrono::{DateTime, Utc};
 
-use super::{Answered, StoreError};
+use super::{Answered, RefundPreference, StoreError};
 use crate::domain::{Environment, StoreWord};
 use api::{AppleApi, Found};
 pub(crate) use history::{HistoryPage, Span, Sweep};
@@ -86,8 +86,10 @@ impl Apple {
         id: &str,
         delivered: bool,
         used_milliunits: u32,
+        preference: RefundPreference,
     ) -> Result<Answered, StoreError> {
-        self.keyed()?.consumption_answer(environment, id, delivered, used_milliunits).await
+        let api = self.keyed()?;
+        api.consumption_answer(environment, id, delivered, used_milliunits, preference).await
     }
 
     fn keyed(&self) -> Result<&AppleApi, StoreError> {

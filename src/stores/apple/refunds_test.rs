@@ -23,9 +23,10 @@ use super::{
 use crate::{
     domain::Environment,
     outgoing::{Outgoing, Site},
-    stores::Answered,
+    stores::{Answered, RefundPreference},
 };
 
+const NOTHING: RefundPreference = RefundPreference::Nothing;
 const HISTORY: &str = "POST /inApps/v1/notifications/history";
 const EC: &str = include_str!("../../../tests/it/keys/ec.pem");
 const FROM_S: i64 = 1_795_766_400;
@@ -226,13 +227,43 @@ async fn what_was_used_is_told_to_the_environment_that_asks() {
         ),
     ] {
         asked.say(status, "");
-        let answered = apple.consumption_answer(environment, "4/2", delivered, used).await;
+        let answered = apple.consumption_answer(environment, "4/2", delivered, used, NOTHING).await;
         assert_eq!(answered, Ok(Answered::Taken));
         let body = format!(
             r#"{{"customerConsented":true,"sampleContentProvided":false,"deliveryStatus":{told}}}"#
         );
         let path = "PUT /inApps/v2/transactions/consumption/4%2F2";
         assert_eq!(asked.asked(), [format!("{path} {body}")]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_preferred_is_told_of_what_was_delivered() {
+    let (apple, [production, _]) = apple().await;
+    for (delivered, preference, told) in [
+        (
+            true,
+            RefundPreference::Decline,
+            r#""DELIVERED","consumptionPercentage":7,"refundPreference":"DECLINE""#,
+        ),
+        (
+            true,
+            RefundPreference::Grant,
+            r#""DELIVERED","consumptionPercentage":7,"refundPreference":"GRANT_FULL""#,
+        ),
+        (false, RefundPreference::Decline, r#""UNDELIVERED_OTHER","consumptionPercentage":0"#),
+    ] {
+        production.say(202, "");
+        let answered =
+            apple.consumption_answer(Environment::Production, "42", delivered, 7, preference).await;
+        assert_eq!(answered, Ok(Answered::Taken));
+        let body = format!(
+            r#"{{"customerConsented":true,"sampleContentProvided":false,"deliveryStatus":{told}}}"#
+        );
+        assert_eq!(
+            production.asked(),
+            [format!("PUT /inApps/v2/transactions/consumption/42 {body}")]
+        );
     }
 }
 
@@ -261,7 +292,8 @@ async fn an_answer_that_will_never_be_taken_is_told_from_one_that_may_be() {
         (302, String::new(), "unreachable"),
     ] {
         production.say(status, &*body);
-        let answered = apple.consumption_answer(Environment::Production, "42", true, 0).await;
+        let answered =
+            apple.consumption_answer(Environment::Production, "42", true, 0, NOTHING).await;
         let outcome = match answered {
             Ok(Answered::Final(_)) => "final",
             Ok(Answered::Taken) => "taken",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::exchange_test::{NOW, TOKEN, google, paid, refusal};
 use crate::{
     domain::{MessageId, PurchaseToken, StoreEvent, StoreRefund, hash},
-    stores::{Answered, StoreError, google::VoidedPage},
+    stores::{Answered, RefundPreference, StoreError, google::VoidedPage},
 };
 
 const LIST: &str =
@@ -199,18 +199,20 @@ async fn the_largest_page_can_be_read_and_what_is_none_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_review_is_answered_without_a_preference() {
+async fn a_review_is_answered_as_is_preferred() {
     let (google, stage) = google().await;
-    for (used, told, answer) in
-        [(0, 0, (200, "{}")), (62_500, 62_500, (204, "")), (100_001, 100_000, (200, ""))]
-    {
+    for (used, told, answer, (preference, preferred)) in [
+        (0, 0, (200, "{}"), (RefundPreference::Nothing, "NEUTRAL")),
+        (62_500, 62_500, (204, ""), (RefundPreference::Decline, "DECLINE")),
+        (100_001, 100_000, (200, ""), (RefundPreference::Grant, "APPROVE")),
+    ] {
         stage.say([(answer.0, answer.1.to_owned())]);
-        let answered = google.review_answer("GPA.1/2", "secret", used).await;
+        let answered = google.review_answer("GPA.1/2", "secret", used, preference).await;
         assert_eq!(answered, Ok(Answered::Taken));
         let body = json!({
             "pendingRefundToken": "secret",
             "sampleContentProvided": false,
-            "refundPreference": "NEUTRAL",
+            "refundPreference": preferred,
             "consumptionPercentageMilliunits": told,
         });
         assert_eq!(stage.asked(), [format!("{REVIEW} {body}")]);
@@ -245,11 +247,13 @@ async fn a_review_that_is_over_is_not_answered_again() {
         }
         for (answer, before, after) in answers.clone() {
             stage.say([answer.clone()]);
-            let name = match google.review_answer("GPA.1/2", "secret", 0).await {
-                Ok(Answered::Final(_)) => "final",
-                Ok(Answered::Taken) => "taken",
-                Err(error) => error.name(),
-            };
+            let name =
+                match google.review_answer("GPA.1/2", "secret", 0, RefundPreference::Nothing).await
+                {
+                    Ok(Answered::Final(_)) => "final",
+                    Ok(Answered::Taken) => "taken",
+                    Err(error) => error.name(),
+                };
             assert_eq!(name, if is_ours { after } else { before }, "{answer:?}");
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     domain::WHOLE_MILLIUNITS,
     metrics::StoreCall,
     outgoing::{Request, segment},
-    stores::{Answered, StoreError},
+    stores::{Answered, RefundPreference, StoreError},
 };
 
 /// The answer, as `orders.reviewrefund` takes it.
@@ -24,7 +24,7 @@ struct Answer<'a> {
 }
 
 impl Google {
-    /// Tells Google how much of an order was used, in thousandths of a percent; nothing for free, and no preference.
+    /// Tells Google how much of an order was used, in thousandths of a percent; nothing for free, and what is preferred.
     /// It counts the first answer, and takes all later ones, so it may be told again. Google documents no refusals of
     /// its own here: only those that name what can't change are final, and all else may pass until its deadline.
     ///
@@ -35,12 +35,13 @@ impl Google {
         order: &str,
         pending_refund_token: &str,
         used_milliunits: u32,
+        preference: RefundPreference,
     ) -> Result<Answered, StoreError> {
         let url = self.url(&format!("/orders/{}:reviewrefund", segment(order)))?;
         let answer = Answer {
             pending_refund_token,
             sample_content_provided: false,
-            refund_preference: "NEUTRAL",
+            refund_preference: preference_name(preference),
             consumption_percentage_milliunits: used_milliunits.min(WHOLE_MILLIUNITS),
         };
         let body = serde_json::to_vec(&answer).expect("texts and numbers are JSON");
@@ -57,5 +58,13 @@ impl Google {
             }
             Err(refusal) => Err(refusal.into_error()),
         }
+    }
+}
+
+const fn preference_name(preference: RefundPreference) -> &'static str {
+    match preference {
+        RefundPreference::Nothing => "NEUTRAL",
+        RefundPreference::Decline => "DECLINE",
+        RefundPreference::Grant => "APPROVE",
     }
 }

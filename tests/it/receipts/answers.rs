@@ -25,6 +25,7 @@ on_both_engines![
     apple_is_told_once_it_can_be,
     apple_is_not_told_when_it_is_too_late,
     google_is_told_of_what_is_under_review,
+    the_stores_are_told_what_is_preferred,
     apple_waits_from_when_it_asked,
     google_waits_from_when_it_asked,
     google_is_not_told_when_it_is_too_late,
@@ -132,6 +133,23 @@ async fn apple_is_not_told_when_it_is_too_late(engine: Engine) {
     counter.all_done().await;
     let outcome = "SELECT outcome FROM inbox";
     assert_eq!(counter.shop.server.database().texts(outcome).await, ["too late to answer"]);
+}
+
+async fn the_stores_are_told_what_is_preferred(engine: Engine) {
+    let counter =
+        Counter::open_with(engine, |launch| launch.set("BILLING_REFUND_PREFERENCE", "decline"));
+    consents(&counter, "ann", true).await;
+    sell(&counter, "ann", "1001", 300).await;
+    ask(&counter, "uuid-1", "1001").await;
+    let sold = counter.sell_to("ann", "a", SMALL, 1).await;
+    review_late(&counter, "1", &sold, 0).await;
+    counter.all_done().await;
+    let mut preferred = used(0);
+    preferred["refundPreference"] = json!("DECLINE");
+    assert_eq!(told(&counter, "1001"), [preferred]);
+    let sent = counter.shop.stores.on(Call::Review).of(sold.order()).sent();
+    let sent: Vec<_> = sent.iter().map(|sent| &sent.body["refundPreference"]).collect();
+    assert_eq!(sent, ["DECLINE"]);
 }
 
 async fn google_is_told_of_what_is_under_review(engine: Engine) {

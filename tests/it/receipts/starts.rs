@@ -44,6 +44,7 @@ async fn what_is_missing_or_wrong_stops_the_start() {
         ("BILLING_APPLE_PRIVATE_KEY", None),
         ("BILLING_RECEIPTS", Some("maybe")),
         ("BILLING_SANDBOX_PURCHASES", Some("alice")),
+        ("BILLING_REFUND_PREFERENCE", Some("keep it")),
         ("BILLING_GOOGLE_API_URL", Some("http://192.0.2.1")),
         ("BILLING_APPLE_API_URL", Some("ftp://127.0.0.1")),
         ("BILLING_APPLE_SANDBOX_API_URL", Some("nonsense")),

@@ -21,6 +21,7 @@ const LISTED_MS: u64 = 180 * 86_400_000;
 /// A whole, in thousandths of a percent.
 const WHOLE_MILLIUNITS: u64 = 100_000;
 /// What may be said of a delivery.
+const PREFERENCES: [&str; 3] = ["DECLINE", "GRANT_FULL", "GRANT_PRORATED"];
 const DELIVERIES: [&str; 5] = [
     "DELIVERED",
     "UNDELIVERED_QUALITY_ISSUE",
@@ -199,11 +200,14 @@ fn is_span(body: &Value) -> bool {
         && filters.contains(&true)
 }
 
-/// Whether it is an answer of a user's who consented, without a preference.
+/// Whether it is an answer of a user's who consented.
 fn is_answer(body: &Value) -> bool {
     let delivery = body["deliveryStatus"].as_str();
     let used = body["consumptionPercentage"].as_u64();
-    body.as_object().is_some_and(|fields| fields.len() == 4)
+    let preference = body.get("refundPreference").map(Value::as_str);
+    let fields = if preference.is_some() { 5 } else { 4 };
+    body.as_object().is_some_and(|all| all.len() == fields)
+        && preference.is_none_or(|name| PREFERENCES.contains(&name.unwrap_or_default()))
         && body["customerConsented"] == json!(true)
         && body["sampleContentProvided"].is_boolean()
         && delivery.is_some_and(|delivery| DELIVERIES.contains(&delivery))

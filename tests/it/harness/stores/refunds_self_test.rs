@@ -301,7 +301,8 @@ async fn what_was_used_of_a_transaction_is_told_where_it_is_known() {
         ("deliveryStatus", json!(0)),
         ("consumptionPercentage", json!(100_001)),
         ("consumptionPercentage", json!(62.5)),
-        ("refundPreference", json!("DECLINE")),
+        ("refundPreference", json!("APPROVE")),
+        ("refundPreference", Value::Null),
     ] {
         tell(&sandbox, &[(name, value.clone())]).await;
         assert_eq!(stand_in.desk.take_faults().len(), 1, "{name} {value}");
