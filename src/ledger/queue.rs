@@ -11,7 +11,10 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout_at};
 
-use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, job::Job};
+use super::{
+    BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT,
+    job::{Fault, Job},
+};
 use crate::domain::UserId;
 
 /// So many operations make a transaction worth its own cost while another lane is at work: on PostgreSQL a commit costs
@@ -176,10 +179,12 @@ impl Waiting {
         }
         for job in std::mem::take(&mut self.ready) {
             match self.in_hand.get_mut(job.user()) {
-                Some(behind) => {
+                Some(behind) if behind.len() < QUEUE_LIMIT => {
                     behind.push(job);
                     self.behind = self.behind.saturating_add(1);
                 }
+                // They came before any lane had looked.
+                Some(_) => job.answer(Some(Fault::Overloaded)),
                 None => self.ready.push_back(job),
             }
         }

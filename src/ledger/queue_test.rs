@@ -222,6 +222,21 @@ fn who_has_to_wait_uses_up_nobodys_room() {
 }
 
 #[test]
+fn who_comes_all_at_once_gets_no_more_room_than_others() {
+    let queue = Queue::of(4);
+    let mut lanes = Lanes::at(&queue);
+    for _ in 0..4 * QUEUE_LIMIT {
+        lanes.push(0).expect("there is room");
+    }
+    assert!(matches!(lanes.push(1), Err(LedgerError::Overloaded)));
+    assert_eq!(lanes.take(), Some(BATCH_LIMIT));
+    assert_eq!(queue.depth(), QUEUE_LIMIT);
+    let refused = lanes.answered.lock().expect("nothing panics").len();
+    assert_eq!(refused, 3 * QUEUE_LIMIT - BATCH_LIMIT);
+    lanes.push(1).expect("there is room");
+}
+
+#[test]
 fn what_one_transaction_has_no_room_for_waits_behind_its_users() {
     let queue = Queue::of(2);
     let mut lanes = Lanes::at(&queue);

@@ -66,6 +66,14 @@ pub(super) fn time(text: impl AsRef<str>) -> String {
     )
 }
 
+/// The same, of the day only the hour and the minute.
+pub(super) fn clock(text: &str) -> String {
+    DateTime::parse_from_rfc3339(text).map_or_else(
+        |_| text.to_owned(),
+        |time| time.with_timezone(&Utc).format("%H:%M").to_string(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +96,6 @@ mod tests {
         assert_eq!(bytes(1_234_567_890_123), "1,234.5 GB");
         assert_eq!(time("2026-11-24T10:35:02.105316Z"), "2026-11-24 10:35:02");
         assert_eq!(time("never"), "never");
+        assert_eq!(clock("2026-11-24T10:35:02.105316Z"), "10:35");
     }
 }

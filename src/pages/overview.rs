@@ -88,6 +88,8 @@ pub(super) struct Verify {
 struct Overview {
     frame: Frame,
     as_of: String,
+    /// The same for each tile, which are sums of one moment.
+    clock: String,
     tiles: [Tile; 8],
     attention: Vec<Attention>,
     sold: Chart,
@@ -137,6 +139,7 @@ pub(super) async fn page(visitor: Visitor) -> Result<Page<impl Template>, Failur
     Ok(Page(Overview {
         frame: Frame::new(&visitor, Section::Overview, words.overview),
         as_of: filled(words.as_of, &[&numbers::time(&summary.as_of)]),
+        clock: numbers::clock(&summary.as_of),
         tiles: tiles(&summary, words),
         attention: attention(&summary, words),
         sold: Chart::of_one(words.chart_sold, words.credits, sold),
