@@ -46,7 +46,7 @@ use chores::{Asked, Chores};
 use health::WriteHealth;
 use job::Submission;
 use queue::Queue;
-use sums::{FRESH_MAX, Sums};
+use sums::{FRESH_MAX, Sums, Written};
 
 /// Operations that may wait for each lane, and of one user; one more is answered with [`LedgerError::Overloaded`].
 const QUEUE_LIMIT: usize = 1_024;
@@ -132,13 +132,14 @@ impl Ledger {
         let (mut chores, mut sums) = (Vec::new(), Vec::new());
         let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
         let health = Arc::new(WriteHealth::default());
-        let queue = Arc::new(Queue::of(lanes.len()));
+        let (queue, written) = (Arc::new(Queue::of(lanes.len())), Written::default());
         for lane in lanes {
             let (ask, asked) = mpsc::channel(CHORE_LIMIT);
             let (stop, stopped) = oneshot::channel();
             let batches = Batches::new(lane, limits, clock, Arc::clone(&health), metrics.cloned());
             let (ask_for_sums, asked_for_sums) = mpsc::channel(CHORE_LIMIT);
-            let chores_of_lane = Chores::new(retention.keys, asked, Sums::new(asked_for_sums));
+            let sums_of_lane = Sums::new(asked_for_sums, Arc::clone(&written));
+            let chores_of_lane = Chores::new(retention.keys, asked, sums_of_lane);
             tasks.spawn(batches::run(batches, chores_of_lane, Arc::clone(&queue), stopped));
             chores.push(ask);
             sums.push(ask_for_sums);

@@ -2,7 +2,10 @@
 //! were asked for. What was written is added up on the way, so that it need not be read again. Nothing is lost when
 //! that is forgotten: who has many in no sums is asked for, or consumes, again.
 
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -19,43 +22,59 @@ const USERS_MAX: usize = 4_096;
 /// Most users who wait for their sums.
 const WAITING_MAX: usize = 1_024;
 
+/// Consumptions of each user since the last sum, by whichever lane they were written.
+pub(super) type Written = Arc<Mutex<HashMap<UserId, FreshUsage>>>;
+
 /// The sums that a lane has to do.
 #[derive(Debug)]
 pub(super) struct Sums {
-    /// Consumptions since the last sum.
-    written: HashMap<UserId, FreshUsage>,
+    written: Written,
     /// With what is known of theirs.
     waiting: VecDeque<(UserId, FreshUsage)>,
     asked: mpsc::Receiver<UserId>,
 }
 
 impl Sums {
-    pub(super) fn new(asked: mpsc::Receiver<UserId>) -> Self {
-        Self { written: HashMap::new(), waiting: VecDeque::new(), asked }
+    pub(super) const fn new(asked: mpsc::Receiver<UserId>, written: Written) -> Self {
+        Self { written, waiting: VecDeque::new(), asked }
     }
 
     /// Takes note of what was written.
     pub(super) fn note(&mut self, written: Vec<(UserId, Option<FreshUsage>)>) {
         for (user, fresh) in written {
             let Some(fresh) = fresh else {
-                self.written.remove(&user);
+                self.forget(&user);
                 self.waiting.retain(|(waiting, _)| *waiting != user);
                 continue;
             };
-            if self.written.len() >= USERS_MAX && !self.written.contains_key(&user) {
-                self.written.clear();
-            }
-            match self.written.entry(user) {
-                Entry::Vacant(vacant) => drop(vacant.insert(fresh)),
-                Entry::Occupied(mut known) => {
-                    known.get_mut().follow(fresh);
-                    if known.get().entries >= FRESH_MAX {
-                        let (user, known) = known.remove_entry();
-                        self.wait_for(user, known);
-                    }
-                }
+            if let Some((user, known)) = self.add(user, fresh) {
+                self.wait_for(user, known);
             }
         }
+    }
+
+    /// Adds to what is known, and takes it where it has come to be many.
+    fn add(&self, user: UserId, fresh: FreshUsage) -> Option<(UserId, FreshUsage)> {
+        // It is changed one user at a time, so a panic elsewhere leaves nothing half done.
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() >= USERS_MAX && !written.contains_key(&user) {
+            written.clear();
+        }
+        match written.entry(user) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(fresh);
+                None
+            }
+            Entry::Occupied(mut known) => {
+                known.get_mut().follow(fresh);
+                (known.get().entries >= FRESH_MAX).then(|| known.remove_entry())
+            }
+        }
+    }
+
+    /// What is known of a user, which is forgotten.
+    fn forget(&self, user: &UserId) -> Option<FreshUsage> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(user)
     }
 
     fn wait_for(&mut self, user: UserId, fresh: FreshUsage) {
@@ -68,7 +87,7 @@ impl Sums {
 
     /// Whoever asks finds more than is known, or need not wait for it.
     fn was_asked_for(&mut self, user: UserId) {
-        let known = self.written.remove(&user).unwrap_or_default();
+        let known = self.forget(&user).unwrap_or_default();
         self.wait_for(user, known);
     }
 
