@@ -112,8 +112,12 @@ impl Queue {
             };
             let rung = self.bell.notified();
             match until {
-                // Late or rung, it looks again.
-                Some(until) => drop(timeout_at(until.into(), rung).await),
+                Some(until) => {
+                    let watch = Watch(Some(&self.bell));
+                    // Late or rung, it looks again.
+                    drop(timeout_at(until.into(), rung).await);
+                    watch.ends();
+                }
                 None => rung.await,
             }
         }
@@ -199,6 +203,23 @@ impl Waiting {
             for job in behind.into_iter().rev() {
                 self.ready.push_front(job);
             }
+        }
+    }
+}
+
+/// A lane looks when what waits has waited long enough. Where it turns to something else before, another does.
+struct Watch<'q>(Option<&'q Notify>);
+
+impl Watch<'_> {
+    fn ends(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(bell) = self.0 {
+            bell.notify_one();
         }
     }
 }

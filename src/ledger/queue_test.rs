@@ -2,7 +2,12 @@
 //! transaction.
 
 use std::{
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake},
     time::{Duration, Instant},
 };
 
@@ -202,6 +207,44 @@ fn another_begins_with_few_that_have_waited() {
         lanes.push(of).expect("there is room");
         assert_eq!(lanes.take(), Some(1));
     }
+}
+
+/// Whether somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn waits<F: Future>(lane: &mut Pin<Box<F>>, woken: &Arc<Woken>) {
+    let waker = Arc::clone(woken).into();
+    assert!(lane.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+#[test]
+fn another_lane_watches_where_one_turns_to_something_else() {
+    let queue = Queue::of(3);
+    let mut lanes = Lanes::at(&queue);
+    lanes.push(0).expect("there is room");
+    assert_eq!(lanes.take(), Some(1));
+    let woken = [Arc::<Woken>::default(), Arc::default()];
+    let [first, second] = &woken;
+    let (mut one, mut other) = (Box::pin(queue.next()), Box::pin(queue.next()));
+    waits(&mut one, first);
+    waits(&mut other, second);
+    lanes.queued_at += Duration::from_hours(1);
+    lanes.push(1).expect("there is room");
+    assert!(first.0.load(Ordering::Relaxed) && !second.0.load(Ordering::Relaxed));
+    {
+        let _clock = lanes.runtime.enter();
+        waits(&mut one, first);
+    }
+    assert!(!second.0.load(Ordering::Relaxed), "one is enough");
+    drop(one);
+    assert!(second.0.load(Ordering::Relaxed));
 }
 
 #[test]
