@@ -166,7 +166,7 @@ impl Ledger {
 
     /// How many operations may wait for so many lanes.
     pub(crate) const fn queue_limit(lanes: usize) -> usize {
-        QUEUE_LIMIT.saturating_mul(lanes)
+        queue::limit(lanes)
     }
 
     /// How many operations wait for a lane.

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::Notify, time::timeout_at};
 
 use super::{
-    BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT,
+    BATCH_LIMIT, LedgerError, QUEUE_LIMIT,
     job::{Fault, Job},
 };
 use crate::domain::UserId;
@@ -23,6 +23,11 @@ pub(super) const WORTH_A_TRANSACTION: usize = 48;
 /// Most that fewer wait for others to join them while another lane is at work. It is less where a batch takes less than
 /// twice as long.
 const JOINED_FOR_MAX: Duration = Duration::from_millis(5);
+
+/// Most operations that may wait for so many lanes.
+pub(super) const fn limit(lanes: usize) -> usize {
+    QUEUE_LIMIT.saturating_mul(lanes)
+}
 
 /// Operations on their way to the lanes.
 #[derive(Debug)]
@@ -79,7 +84,7 @@ impl Queue {
         if waiting.closed {
             return Err(LedgerError::Stopping);
         }
-        if waiting.waiting() >= Ledger::queue_limit(self.lanes) {
+        if waiting.waiting() >= limit(self.lanes) {
             return Err(LedgerError::Overloaded);
         }
         if let Some(behind) = waiting.in_hand.get_mut(job.user()) {
@@ -198,7 +203,8 @@ impl Waiting {
     /// Gives the users back, and what waited behind them to any lane. It has waited longer than what there is.
     fn take_back(&mut self, users: &[UserId]) {
         for user in users {
-            let behind = self.in_hand.remove(user).unwrap_or_default();
+            // Nobody is in hand any more where all was forgotten meanwhile.
+            let Some(behind) = self.in_hand.remove(user) else { continue };
             self.behind = self.behind.saturating_sub(behind.len());
             for job in behind.into_iter().rev() {
                 self.ready.push_front(job);
@@ -229,7 +235,7 @@ impl Drop for Turn<'_> {
         let mut waiting = self.queue.lock();
         waiting.lanes_at_work = waiting.lanes_at_work.saturating_sub(1);
         waiting.take_back(&self.users);
-        let half = self.began_at.elapsed().checked_div(2).unwrap_or_default();
+        let half = self.began_at.elapsed().checked_div(2).expect("two is not zero");
         waiting.join_for = half.min(JOINED_FOR_MAX);
         let more = !waiting.ready.is_empty();
         drop(waiting);

@@ -92,16 +92,6 @@ pub(crate) struct PassedOver {
     pub is_strange: bool,
 }
 
-/// What the operator would have the stores decide where they ask before a refund.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum RefundPreference {
-    /// The stores decide alone.
-    #[default]
-    Nothing,
-    Decline,
-    Grant,
-}
-
 /// What a message tells that is its store's.
 pub(crate) type Understood = Result<Message, PassedOver>;
 
@@ -116,6 +106,16 @@ impl PassedOver {
             info!(store, id, kind, why, "a notification is passed over");
         }
     }
+}
+
+/// What the operator would have the stores decide where they ask before a refund.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum RefundPreference {
+    /// The stores decide alone.
+    #[default]
+    Nothing,
+    Decline,
+    Grant,
 }
 
 /// What the proof of a purchase comes to before anybody is asked.

@@ -121,7 +121,8 @@ impl Apple {
         };
         match self.event(&notification, now) {
             Ok(event) => {
-                let id = MessageId::new(WAY, notification.id().unwrap_or_default());
+                let id = notification.id().expect("what has no id tells of no event");
+                let id = MessageId::new(WAY, id);
                 Ok(Ok(Message { id, store: Store::Apple, event }))
             }
             Err(Untold::PassedOver(why)) => passed_over(Some(&notification), why, false),

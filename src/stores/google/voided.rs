@@ -114,7 +114,8 @@ impl Entry {
     fn told(self) -> Option<Message> {
         let token = PurchaseToken::new(self.purchase_token?).ok()?;
         let number = |value: Value| Whole::deserialize(value).ok().map(|whole| whole.0);
-        let voided_ms = self.voided_time_millis.and_then(number);
+        let time = self.voided_time_millis.unwrap_or(Value::Null);
+        let voided_ms = number(time.clone());
         let pieces = self
             .voided_quantity
             .map(|quantity| number(quantity).and_then(|pieces| u32::try_from(pieces).ok()));
@@ -127,8 +128,9 @@ impl Entry {
             // That it was in part says so much: its purchase has to be read.
             (Some(_), _) => (StoreRefund::default(), "part".to_owned()),
         };
-        let voided_ms = voided_ms.map(|ms| ms.to_string()).unwrap_or_default();
-        let id = format!("{}:{voided_ms}:{quantity}", hash(token.as_str()));
+        // Times that can't be read are as different as their texts.
+        let time = voided_ms.map_or_else(|| time.to_string(), |ms| ms.to_string());
+        let id = format!("{}:{time}:{quantity}", hash(token.as_str()));
         // What can't be an order's id names none.
         let order = self.order_id.filter(|id| StoreTransactionId::new(id.as_str()).is_ok());
         Some(Message {
