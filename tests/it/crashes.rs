@@ -12,8 +12,10 @@ on_both_engines![
     several_kills_in_a_row,
 ];
 
-/// How often the service is killed under load.
+/// How often the service is killed under load, at least.
 const ROUNDS: usize = 20;
+/// How often at most, until a kill has hit what was being written.
+const MOST_ROUNDS: usize = 200;
 /// Most requests and answers before it is.
 const MOST_STEPS: u64 = 400;
 
@@ -43,7 +45,10 @@ async fn what_was_acknowledged_survives_kills_and_what_was_lost_can_be_repeated(
     Load::prepare(&server.client()).await;
     let mut journal = Journal::default();
     let (mut lost, mut happened) = (0, 0);
-    for steps in random_steps().take(ROUNDS) {
+    for (round, steps) in random_steps().enumerate().take(MOST_ROUNDS) {
+        if round >= ROUNDS && lost > ROUNDS && happened > 0 {
+            break;
+        }
         let mut load = Load::go_on(&server.client(), journal);
         load.reach(steps).await;
         server.kill();
