@@ -1,14 +1,15 @@
 //! A lane's task: batch after batch, each begun, decided, saved and answered, with chores in between.
 
 use std::{
+    future::pending,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep_until};
 
 use super::{
     Clock, MAX_QUEUE_WAIT,
@@ -20,13 +21,16 @@ use super::{
 };
 use crate::{
     caught::panic_message,
-    database::{DatabaseError, HopedNew, Lane, Transaction},
+    database::{Chore, DatabaseError, HopedNew, Lane, Transaction},
     domain::{CapacityLimits, Facts, FreshUsage, UserId, Wanted},
     metrics::Metrics,
 };
 
 /// How often a batch is begun before its callers are told to come again.
 const ATTEMPTS: u32 = 4;
+
+/// How long a lane that can't write waits before it tries again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Writes until it is stopped, then what is still queued, then closes the database. Chores can wait for the
 /// next start, and a stop can't.
@@ -38,19 +42,37 @@ pub(super) async fn run<L: Lane>(
 ) {
     let _alive = Alive(&queue);
     let mut stopping = false;
+    // Since when it stands aside, and looks whether it can write.
+    let mut aside = None;
     loop {
         tokio::select! {
             biased;
             _ = &mut stop, if !stopping => {
-                stopping = true;
                 queue.close();
+                if aside.is_some() {
+                    break;
+                }
+                stopping = true;
                 continue;
             }
-            next = queue.next() => {
+            next = queue.next(), if aside.is_none() => {
                 let Some((jobs, turn)) = next else { break };
-                batches.run(jobs).await;
+                let reached = batches.run(jobs).await;
                 drop(turn);
                 chores.note_usage(mem::take(&mut batches.usage));
+                if !reached && !stopping && queue.stand_aside() {
+                    tracing::warn!("a lane can't write; others go on without it until it can");
+                    aside = Some(Instant::now());
+                }
+            }
+            () = until(aside) => {
+                if batches.can_write().await {
+                    tracing::info!("a lane can write again");
+                    queue.come_back();
+                    aside = None;
+                } else {
+                    aside = Instant::now().checked_add(TRY_AGAIN_AFTER);
+                }
             }
             () = chores.wait(), if !stopping => {}
         }
@@ -59,6 +81,14 @@ pub(super) async fn run<L: Lane>(
         }
     }
     batches.lane.close().await;
+}
+
+/// Waits for the moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => pending().await,
+    }
 }
 
 /// Of a lane that dies all others are told: nobody is to wait for it.
@@ -103,7 +133,8 @@ impl<L: Lane> Batches<L> {
         Self { lane, limits, clock, health, metrics, usage: Vec::new() }
     }
 
-    async fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
+    /// Returns whether the database could be reached, as far as it was tried.
+    async fn run(&mut self, jobs: Vec<Box<dyn Job>>) -> bool {
         let mut jobs = begin_in_time(jobs);
         let attempted = self.attempt(&mut jobs).await;
         match &attempted {
@@ -111,6 +142,7 @@ impl<L: Lane> Batches<L> {
             // Noted already, or one operation is at fault and not the database.
             Ok(()) | Err(Failure::Spoiled(_)) => {}
         }
+        let reached = !matches!(attempted, Err(Failure::Unavailable));
         match attempted {
             Err(Failure::Spoiled(_)) if jobs.len() > 1 => {
                 // Nobody's neighbour shall suffer: each again, alone.
@@ -123,6 +155,16 @@ impl<L: Lane> Batches<L> {
             }
             result => answer(jobs, result),
         }
+        reached
+    }
+
+    /// Tries it with a transaction of its own.
+    async fn can_write(&mut self) -> bool {
+        let tried = self.lane.slice(&Chore::TryWrite).await;
+        if let Err(error) = &tried {
+            tracing::debug!(%error, "a lane still can't write");
+        }
+        tried.is_ok()
     }
 
     /// Decides and writes all of `jobs` in one transaction, or none.

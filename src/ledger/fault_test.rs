@@ -12,9 +12,12 @@ use std::{
 
 use chrono::{DateTime, TimeDelta};
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 
-use super::{BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks};
+use super::{
+    BATCH_LIMIT, Ledger, LedgerError, QUEUE_LIMIT, Retention, WriterTasks,
+    queue::WORTH_A_TRANSACTION,
+};
 use crate::{
     database::{Chore, DatabaseError, HopedNew, Lane, Progress, Transaction},
     domain::{
@@ -59,6 +62,8 @@ pub(super) struct Disk {
     conflicts: usize,
     unsavable: Option<UserId>,
     unreadable: Option<UserId>,
+    /// Whether nothing gets there.
+    unreachable: bool,
     closed: bool,
 }
 
@@ -67,6 +72,11 @@ impl Disk {
         let number = self.steps.len();
         self.steps.push(ids);
         self.fault.filter(|(step, _)| *step == number).map(|(_, fault)| fault)
+    }
+
+    fn reach(&self) -> Result<(), DatabaseError> {
+        let unreachable = || DatabaseError::Unavailable("it can't be reached".to_owned());
+        if self.unreachable { Err(unreachable()) } else { Ok(()) }
     }
 
     fn read(&mut self, wanted: &Wanted) -> Result<Facts, DatabaseError> {
@@ -197,7 +207,9 @@ impl Lane for FakeLane {
             begun.send(()).expect("the test waits for it");
             go_on.await.expect("the test opens the gate");
         }
-        let facts = lock(&self.disk).read(wanted)?;
+        let mut disk = lock(&self.disk);
+        disk.reach()?;
+        let facts = disk.read(wanted)?;
         Ok((facts, FakeTransaction(&self.disk, ids(wanted))))
     }
 
@@ -206,7 +218,7 @@ impl Lane for FakeLane {
     }
 
     async fn slice(&mut self, _: &Chore) -> Result<Progress, DatabaseError> {
-        Ok(Progress::Done)
+        lock(&self.disk).reach().map(|()| Progress::Done)
     }
 
     async fn close(self) {
@@ -288,14 +300,18 @@ struct Bench {
 }
 
 fn bench(disk: Disk) -> Bench {
+    bench_beside(Vec::new(), disk)
+}
+
+/// One with more lanes, which take before that of the bench where they are free.
+fn bench_beside(mut lanes: Vec<FakeLane>, disk: Disk) -> Bench {
     let (begin, begun) = oneshot::channel();
     let (go_on, may_go_on) = oneshot::channel();
     let disk = Arc::new(Mutex::new(disk));
-    let lane = FakeLane { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) };
+    lanes.push(FakeLane { disk: Arc::clone(&disk), gate: Some((begin, may_go_on)) });
     let limits = CapacityLimits { quick: Tokens::MAX, think: Tokens::MAX };
     let retention = Retention { keys: TimeDelta::days(7) };
-    let (ledger, task) =
-        Ledger::start(vec![lane], limits, retention, || DateTime::UNIX_EPOCH, None);
+    let (ledger, task) = Ledger::start(lanes, limits, retention, || DateTime::UNIX_EPOCH, None);
     Bench { disk, ledger, task, begun, go_on }
 }
 
@@ -481,6 +497,46 @@ async fn an_abandoned_operation_is_carried_through_only_once_begun() {
     task.stop().await;
     lock(&disk).assert_whole();
     assert_eq!(lock(&disk).granted_ids(), ["kept", "opener"]);
+}
+
+#[tokio::test]
+async fn a_lane_that_can_not_write_leaves_it_to_others_until_it_can() {
+    let lost = Arc::new(Mutex::new(Disk { unreachable: true, ..Disk::default() }));
+    let lane = FakeLane { disk: Arc::clone(&lost), gate: None };
+    let Bench { ledger, task, begun, go_on, .. } = bench_beside(vec![lane], Disk::default());
+    let failed = queue(&ledger, "ann", Trial::new("1")).await;
+    assert!(matches!(failed, Err(LedgerError::Unavailable)), "{failed:?}");
+    let held = queue(&ledger, "bob", Trial::new("2"));
+    begun.await.expect("the other lane has it");
+    // So many that any lane that takes begins at once.
+    let left = (0..WORTH_A_TRANSACTION).map(|number| format!("user {number}"));
+    let mut left: Vec<_> = left.map(|name| queue(&ledger, &name, Trial::new(&name))).collect();
+    for _ in 0..100 {
+        yield_now().await;
+        let waits = left.iter_mut().all(|call| call.as_mut().now_or_never().is_none());
+        assert!(waits, "for a lane that can write");
+    }
+    lock(&lost).unreachable = false;
+    for call in left {
+        call.await.expect("the lane has come back");
+    }
+    go_on.send(()).expect("the lane waits");
+    held.await.expect("nothing is wrong with this lane");
+    task.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_lane_can_write_nobody_waits_for_one() {
+    let unreachable = || Disk { unreachable: true, ..Disk::default() };
+    let lane = FakeLane { disk: Arc::new(Mutex::new(unreachable())), gate: None };
+    let Bench { ledger, task, begun, go_on, .. } = bench_beside(vec![lane], unreachable());
+    go_on.send(()).expect("the lane will look");
+    for id in ["1", "2", "3"] {
+        let failed = queue(&ledger, "ann", Trial::new(id)).await;
+        assert!(matches!(failed, Err(LedgerError::Unavailable)), "{failed:?}");
+    }
+    begun.await.expect("both lanes were tried");
+    task.stop().await;
 }
 
 #[tokio::test]

@@ -41,19 +41,22 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     closed: bool,
-    /// What any lane may take, the oldest first.
+    /// What any lane may take, in this order.
     ready: VecDeque<Box<dyn Job>>,
     /// The users in the hands of a lane, and what came for them meanwhile.
     in_hand: HashMap<UserId, Vec<Box<dyn Job>>>,
     /// How many that is.
     behind: usize,
     lanes_at_work: usize,
+    /// Lanes that take nothing, for they can't write.
+    lanes_aside: usize,
     /// How long few operations wait for others to join them.
     join_for: Duration,
 }
 
 /// What a lane that is free does next.
 enum Next {
+    /// These operations, of these users.
     Take(Vec<Box<dyn Job>>, Vec<UserId>),
     Wait(Option<Instant>),
     End,
@@ -110,6 +113,7 @@ impl Queue {
             let next = self.lock().next(self.lanes);
             let until = match next {
                 Next::Take(jobs, users) => {
+                    self.ring_for_more();
                     return Some((jobs, Turn { queue: self, users, began_at: Instant::now() }));
                 }
                 Next::Wait(until) => until,
@@ -126,6 +130,31 @@ impl Queue {
                 None => rung.await,
             }
         }
+    }
+
+    /// Another lane may be free for what is left.
+    fn ring_for_more(&self) {
+        if !self.lock().ready.is_empty() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Has a lane that can't write take nothing, where another does: it would be the first to be free, and fail
+    /// nearly everything. Returns whether it may.
+    pub(super) fn stand_aside(&self) -> bool {
+        let mut waiting = self.lock();
+        let aside = waiting.lanes_aside.saturating_add(1);
+        let may = aside < self.lanes;
+        if may {
+            waiting.lanes_aside = aside;
+        }
+        may
+    }
+
+    /// A lane that stood aside takes again.
+    pub(super) fn come_back(&self) {
+        let mut waiting = self.lock();
+        waiting.lanes_aside = waiting.lanes_aside.saturating_sub(1);
     }
 
     /// Takes nothing more. What waits is still given out.
@@ -159,13 +188,13 @@ impl Waiting {
     }
 
     fn next(&mut self, lanes: usize) -> Next {
-        let Some(oldest) = self.ready.front() else {
+        let Some(first) = self.ready.front() else {
             return if self.closed { Next::End } else { Next::Wait(None) };
         };
         let alone = self.lanes_at_work == 0;
         if !alone && !self.closed && self.ready.len() < WORTH_A_TRANSACTION {
             let now = Instant::now();
-            let until = oldest.queued_at().checked_add(self.join_for).unwrap_or(now);
+            let until = first.queued_at().checked_add(self.join_for).unwrap_or(now);
             if until > now {
                 return Next::Wait(Some(until));
             }
@@ -200,15 +229,14 @@ impl Waiting {
         users
     }
 
-    /// Gives the users back, and what waited behind them to any lane. It has waited longer than what there is.
+    /// Gives the users back, and what waited behind them to any lane: after the others, or users who always have more
+    /// would keep them waiting for good.
     fn take_back(&mut self, users: &[UserId]) {
         for user in users {
             // Nobody is in hand any more where all was forgotten meanwhile.
             let Some(behind) = self.in_hand.remove(user) else { continue };
             self.behind = self.behind.saturating_sub(behind.len());
-            for job in behind.into_iter().rev() {
-                self.ready.push_front(job);
-            }
+            self.ready.extend(behind);
         }
     }
 }
@@ -237,11 +265,8 @@ impl Drop for Turn<'_> {
         waiting.take_back(&self.users);
         let half = self.began_at.elapsed().checked_div(2).expect("two is not zero");
         waiting.join_for = half.min(JOINED_FOR_MAX);
-        let more = !waiting.ready.is_empty();
         drop(waiting);
-        if more {
-            // Another lane may be free sooner than this one.
-            self.queue.bell.notify_one();
-        }
+        // Another may be sooner than this one.
+        self.queue.ring_for_more();
     }
 }

@@ -295,6 +295,62 @@ fn what_one_transaction_has_no_room_for_waits_behind_its_users() {
 }
 
 #[test]
+fn users_who_always_have_more_keep_nobody_waiting_for_good() {
+    let queue = Queue::of(2);
+    let mut lanes = Lanes::at(&queue);
+    for of in [0, 1] {
+        for _ in 0..2 * BATCH_LIMIT {
+            lanes.push(of).expect("there is room");
+        }
+        assert_eq!(lanes.take(), Some(BATCH_LIMIT));
+    }
+    lanes.push(2).expect("there is room");
+    for of in [0, 1] {
+        for _ in 0..BATCH_LIMIT {
+            lanes.push(of).expect("there is room");
+        }
+        lanes.end();
+        lanes.take().expect("there is enough to do");
+    }
+    assert!(lanes.users_at_work().contains(&&user(2)));
+}
+
+#[test]
+fn another_lane_is_woken_for_what_one_leaves() {
+    let queue = Queue::of(3);
+    let mut lanes = Lanes::at(&queue);
+    for round in 0..3 {
+        for of in 0..BATCH_LIMIT {
+            lanes.push(of).expect("there is room");
+        }
+        if round == 0 {
+            assert_eq!(lanes.take(), Some(BATCH_LIMIT));
+        }
+    }
+    let woken = [Arc::<Woken>::default(), Arc::default()];
+    let [first, second] = &woken;
+    let (mut one, mut other) = (Box::pin(queue.next()), Box::pin(queue.next()));
+    waits(&mut one, first);
+    waits(&mut other, second);
+    lanes.end();
+    assert!(first.0.load(Ordering::Relaxed) && !second.0.load(Ordering::Relaxed));
+    let waker = Arc::clone(first).into();
+    let taken = one.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(taken.is_ready() && queue.depth() == BATCH_LIMIT, "as much as it may");
+    assert!(second.0.load(Ordering::Relaxed));
+}
+
+#[test]
+fn all_lanes_but_one_may_stand_aside() {
+    let queue = Queue::of(3);
+    assert!(queue.stand_aside() && queue.stand_aside());
+    assert!(!queue.stand_aside());
+    queue.come_back();
+    assert!(queue.stand_aside());
+    assert!(!Queue::of(1).stand_aside());
+}
+
+#[test]
 fn what_is_abandoned_is_forgotten() {
     let queue = Queue::of(2);
     let mut lanes = Lanes::at(&queue);
