@@ -6,7 +6,11 @@ use crate::harness::{
     Client, Engine, Server, Sessions, eventually, on_postgres, sessions::BLOCKED, token::SECRET,
 };
 
-on_postgres![a_user_who_has_to_wait_holds_up_one_lane_only, one_lane_is_enough];
+on_postgres![
+    a_user_who_has_to_wait_holds_up_one_lane_only,
+    a_lane_that_gets_no_connection_leaves_all_to_the_others_until_it_does,
+    one_lane_is_enough,
+];
 
 /// Enough to be in every lane.
 const USERS: usize = 40;
@@ -43,6 +47,44 @@ async fn a_user_who_has_to_wait_holds_up_one_lane_only() {
         (served && waits).then_some(())
     })
     .await;
+    sessions.close().await;
+}
+
+async fn a_lane_that_gets_no_connection_leaves_all_to_the_others_until_it_does() {
+    let settings = [&TOKENS[..], &[("BILLING_PG_LANES", "2")]].concat();
+    let server = Server::start_with(Engine::Postgres, &settings);
+    let (client, database) = (server.client(), server.database());
+    let ann = client.of("ann");
+    ann.add(1, "").await.ok();
+    assert_eq!(buy(&client).join_all().await, [200; USERS]);
+    let mut sessions = Sessions::at(&database).await;
+    let connected = sessions.count("true").await;
+    let mut superuser = database.connect_as_superuser().await;
+    let mut lock = database.connect().await;
+    let limit = |most| format!("ALTER DATABASE {} CONNECTION LIMIT {most}", database.name());
+
+    lock.execute("BEGIN; SELECT user_id FROM credits WHERE user_id = 'ann' FOR UPDATE").await;
+    let refused_and_ended = async {
+        sessions.reach(BLOCKED).await;
+        superuser.execute(&limit(0)).await;
+        assert_eq!(sessions.terminate(BLOCKED).await, 1, "one lane waits");
+    };
+    let (reply, ()) = tokio::join!(ann.add(1, ""), refused_and_ended);
+    assert_eq!(reply.status, 503, "{reply:?}");
+    lock.execute("ROLLBACK").await;
+    for _ in 0..5 {
+        assert_eq!(buy(&client).join_all().await, [200; USERS]);
+    }
+    assert!(sessions.count("true").await < connected, "there is no other connection");
+
+    superuser.execute(&limit(-1)).await;
+    eventually("the lane is connected again", async || {
+        (sessions.count("true").await == connected).then_some(())
+    })
+    .await;
+    ann.add(1, "").await.ok();
+    lock.close().await;
+    superuser.close().await;
     sessions.close().await;
 }
 
