@@ -56,8 +56,8 @@ struct Waiting {
 
 /// What a lane that is free does next.
 enum Next {
-    /// These operations, of these users.
-    Take(Vec<Box<dyn Job>>, Vec<UserId>),
+    /// These operations, of these users; and whether something is left for another lane.
+    Take(Vec<Box<dyn Job>>, Vec<UserId>, bool),
     Wait(Option<Instant>),
     End,
 }
@@ -112,8 +112,10 @@ impl Queue {
         loop {
             let next = self.lock().next(self.lanes);
             let until = match next {
-                Next::Take(jobs, users) => {
-                    self.ring_for_more();
+                Next::Take(jobs, users, more) => {
+                    if more {
+                        self.bell.notify_one();
+                    }
                     return Some((jobs, Turn { queue: self, users, began_at: Instant::now() }));
                 }
                 Next::Wait(until) => until,
@@ -129,13 +131,6 @@ impl Queue {
                 }
                 None => rung.await,
             }
-        }
-    }
-
-    /// Another lane may be free for what is left.
-    fn ring_for_more(&self) {
-        if !self.lock().ready.is_empty() {
-            self.bell.notify_one();
         }
     }
 
@@ -203,7 +198,7 @@ impl Waiting {
         let jobs: Vec<_> = self.ready.drain(..self.ready.len().min(BATCH_LIMIT)).collect();
         // A lane that is the only one has everybody in its hands.
         let users = if lanes == 1 { Vec::new() } else { self.hand_over(&jobs) };
-        Next::Take(jobs, users)
+        Next::Take(jobs, users, !self.ready.is_empty())
     }
 
     /// Has what comes for the users of these wait behind them.
@@ -265,8 +260,11 @@ impl Drop for Turn<'_> {
         waiting.take_back(&self.users);
         let half = self.began_at.elapsed().checked_div(2).expect("two is not zero");
         waiting.join_for = half.min(JOINED_FOR_MAX);
+        let more = !waiting.ready.is_empty();
         drop(waiting);
-        // Another may be sooner than this one.
-        self.queue.ring_for_more();
+        if more {
+            // Another lane may be free sooner than this one.
+            self.queue.bell.notify_one();
+        }
     }
 }
