@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Client, Engine, Launch, Reply, Server, client::consumption, clock::Clock, eventually,
+    Client, Engine, Launch, Reply, Server, begun, client::consumption, clock::Clock, eventually,
     on_both_engines, token::SECRET,
 };
 
@@ -450,16 +450,10 @@ async fn exactly_as_many_succeed_as_there_are_tokens_for(engine: Engine) {
         let counts = count((0..500).map(|number| {
             let client = client.clone();
             async move {
-                loop {
-                    let reply = if number % 2 == 0 {
-                        hold(&client, 10_000).await
-                    } else {
-                        client.consume(MODEL, 10_000, 0).await
-                    };
-                    // What had to wait too long was never begun.
-                    if reply.json()["code"] != "overloaded" {
-                        return reply;
-                    }
+                if number % 2 == 0 {
+                    begun(|| hold(&client, 10_000)).await
+                } else {
+                    begun(|| client.consume(MODEL, 10_000, 0)).await
                 }
             }
         }))
@@ -477,7 +471,7 @@ async fn exactly_as_many_succeed_as_there_are_tokens_for(engine: Engine) {
             open.iter().map(|hold| hold["hold_id"].as_str().expect("an id").to_owned()).collect();
         let settlements = ids.iter().map(|id| {
             let (client, id) = (client.clone(), id.clone());
-            async move { settle(&client, &id, 10_000, 1).await }
+            async move { begun(|| settle(&client, &id, 10_000, 1)).await }
         });
         assert_eq!(count(settlements).await, [((200, String::new()), ids.len())].into());
         assert_eq!(tokens(&client).await, 0);

@@ -1,11 +1,14 @@
 //! A well-behaved client: one method per call of the API, and the plain requests below them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::token::{claims, token};
+use super::{
+    Engine, PATIENCE, eventually,
+    token::{claims, token},
+};
 
 /// What every path of the API starts with.
 const API: &str = "/api/billing";
@@ -166,6 +169,11 @@ impl Reply {
         assert_eq!((self.status, &self.json()), (status, body), "{self:?}");
     }
 
+    /// Whether the call had to wait so long that it was never begun.
+    fn was_never_begun(&self) -> bool {
+        self.status == 503 && self.json()["code"] == "overloaded"
+    }
+
     /// Whether it was given before, and is only told again.
     pub(crate) fn is_replayed(&self) -> bool {
         self.header("idempotency-replayed") == Some("true")
@@ -174,5 +182,36 @@ impl Reply {
     /// A header as text, when it is there.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("a visible header"))
+    }
+}
+
+/// The answer to a call that is made again as long as it had to wait too long to be begun.
+pub(crate) async fn begun<F: Future<Output = Reply>>(call: impl Fn() -> F) -> Reply {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reply = call().await;
+        if !reply.was_never_begun() {
+            return reply;
+        }
+        assert!(Instant::now() < deadline, "it is never begun");
+    }
+}
+
+/// The answer to a call that is made again as long as it can't be carried out now.
+pub(crate) async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
+    eventually("it is carried out", async || {
+        let reply = call().await;
+        assert!(reply.status != 503 || reply.header("retry-after").is_some(), "{reply:?}");
+        (reply.status != 503).then_some(reply)
+    })
+    .await
+}
+
+/// The answer to a call once its database is there again: who was refused a connection leaves a server alone for a
+/// moment, and a file is opened at once.
+pub(crate) async fn reached(engine: Engine, call: impl AsyncFn() -> Reply) -> Reply {
+    match engine {
+        Engine::Sqlite => begun(|| call()).await,
+        Engine::Postgres => settled(call).await,
     }
 }

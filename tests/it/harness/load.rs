@@ -14,6 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     Client, Database, Reply,
     client::{consumption, purchase},
+    reached,
 };
 
 /// Clients at once.
@@ -202,7 +203,8 @@ impl Journal {
         for name in lost {
             let operation = &self.sent[&name];
             if operation.keyed {
-                let reply = operation.send(client).await.expect("the service answers");
+                let send = async || operation.send(client).await.expect("the service answers");
+                let reply = reached(database.engine(), send).await;
                 reply.ok();
                 assert_eq!(reply.is_replayed(), found.contains(&name), "{name}: {reply:?}");
             } else if !found.contains(&name) {

@@ -35,7 +35,7 @@ use std::{
 };
 
 pub(crate) use browser::Browser;
-pub(crate) use client::{Client, Reply};
+pub(crate) use client::{Client, Reply, begun, reached, settled};
 pub(crate) use cluster::Cluster;
 pub(crate) use connection::Connection;
 pub(crate) use database::Database;

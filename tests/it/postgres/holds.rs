@@ -3,8 +3,9 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::instances::settled;
-use crate::harness::{Client, Engine, Launch, Reply, Running, Server, clock::Clock, on_postgres};
+use crate::harness::{
+    Client, Engine, Launch, Reply, Running, Server, clock::Clock, on_postgres, settled,
+};
 
 on_postgres![one_of_many_ends_wins, exactly_as_many_succeed_as_there_are_tokens_for];
 

@@ -9,6 +9,7 @@ use crate::harness::{
     client::{consumption, purchase},
     eventually, on_postgres,
     sessions::BLOCKED,
+    settled,
     token::SECRET,
 };
 
@@ -38,16 +39,6 @@ struct Done {
     repeated: i64,
     keyed_purchases: i64,
     keyed_consumptions: i64,
-}
-
-/// The answer to a call that is made again as long as it can't be carried out now.
-pub(super) async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
-    eventually("it is carried out", async || {
-        let reply = call().await;
-        assert!(reply.status != 503 || reply.header("retry-after").is_some(), "{reply:?}");
-        (reply.status != 503).then_some(reply)
-    })
-    .await
 }
 
 /// 1 when a purchase was granted, 0 when it had been before.

@@ -3,7 +3,8 @@
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Client, Engine, Server, Sessions, eventually, on_postgres, sessions::BLOCKED, token::SECRET,
+    Client, Engine, Server, Sessions, begun, eventually, on_postgres, sessions::BLOCKED,
+    token::SECRET,
 };
 
 on_postgres![
@@ -20,7 +21,7 @@ const TOKENS: [(&str, &str); 2] = [("BILLING_AUTH", "jwt"), ("BILLING_JWT_SECRET
 fn buy(client: &Client) -> JoinSet<u16> {
     let buy = |number| {
         let client = client.of(&format!("user {number}"));
-        async move { client.add(1, "").await.status }
+        async move { begun(|| client.add(1, "")).await.status }
     };
     (0..USERS).map(buy).collect()
 }

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Cluster, Engine, Home, Launch, Pooler, Reply, Server, eventually, on_postgres,
+    Client, Cluster, Engine, Home, Launch, Pooler, Reply, Server, eventually, on_postgres, settled,
     token::SECRET,
 };
 
@@ -44,8 +44,8 @@ async fn in_transaction_mode_two_instances_do_as_one() {
             settled(async || client.add(10, &format!("GPA.{user}.{round}")).await).await.ok();
             settled(async || client.allocate(&[(MODEL, 1)]).await).await.ok();
             settled(async || client.consume(MODEL, 3, 4).await).await.ok();
-            client.balance().await;
-            client.get("/transactions?limit=5").await.ok();
+            settled(async || client.get("/balance").await).await.ok();
+            settled(async || client.get("/transactions?limit=5").await).await.ok();
         }
     }))
     .await;
@@ -61,14 +61,6 @@ async fn in_transaction_mode_two_instances_do_as_one() {
     let verified = launch.finish(directory, &["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
     drop(instances);
-}
-
-async fn settled(call: impl AsyncFn() -> Reply) -> Reply {
-    eventually("it is carried out", async || {
-        let reply = call().await;
-        (reply.status != 503).then_some(reply)
-    })
-    .await
 }
 
 async fn a_pooler_in_transaction_mode_that_nobody_told_of_is_refused() {
