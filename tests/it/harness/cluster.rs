@@ -106,7 +106,7 @@ impl Cluster {
         Database::Postgres(Box::new(self.owner().username(USER).database(name)))
     }
 
-    /// How its owner connects.
+    /// How its owner connects. What a test sets for the sessions of a database is meant for the service's.
     fn owner(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.directory)
@@ -114,5 +114,6 @@ impl Cluster {
             .username(OWNER)
             .database(OWNER)
             .application_name("tests")
+            .options([("statement_timeout", "0"), ("idle_session_timeout", "0")])
     }
 }

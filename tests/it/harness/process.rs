@@ -145,16 +145,23 @@ impl Launch {
 
     /// Starts the service and waits until it listens.
     pub(crate) fn start(&self, directory: &Path) -> Running {
+        let started = self.try_start(directory);
+        started.unwrap_or_else(|errors| panic!("the service did not start: {errors:#?}"))
+    }
+
+    /// The same with a service that may not come to listen; returns what it says to that.
+    pub(crate) fn try_start(&self, directory: &Path) -> Result<Running, Vec<String>> {
         let mut child = self.command(directory).spawn().expect("the binary starts");
         let log = Log::follow(child.stdout.take().expect("standard output is piped"));
         let errors = Log::follow(child.stderr.take().expect("standard error is piped"));
         let Some(line) = log.wait_for(|line| line.contains("address=")) else {
-            panic!("the service did not start: {:#?}", errors.until_end());
+            child.wait().expect("our own child can be waited for");
+            return Err(errors.until_end());
         };
         let (_, rest) = line.split_once("address=").expect("just looked for");
         let address = rest.split_whitespace().next().expect("an address follows");
         let address = address.parse().expect("a socket address");
-        Running { child: Some(child), address, log, errors }
+        Ok(Running { child: Some(child), address, log, errors })
     }
 
     /// Starts the service, which need not listen for long.
