@@ -219,8 +219,12 @@ async fn kills_under_a_load_of_chats_lose_nothing(engine: Engine) {
         for chatter in chatters.drain(..) {
             load.spawn(chat(chatter, client.clone(), step.clone()));
         }
+        // When all have been refused, nothing more is counted.
+        drop(step);
         for _ in 0..steps / 2 {
-            counted.recv().await.expect("they chat on");
+            if counted.recv().await.is_none() {
+                break;
+            }
         }
         server.kill();
         chatters = load.join_all().await;
