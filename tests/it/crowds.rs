@@ -26,7 +26,7 @@ const IDLE: usize = 2_000;
 const BURST: usize = 1_000;
 /// Requests at once, each on a connection of its own; about as many as the service takes.
 const CROWD: usize = 9_990;
-/// Held by who makes so many: two crowds at a time may be more sockets than a process may have.
+/// Held by who makes many connections: two crowds at a time may be more sockets than a process may have.
 static CROWDED: Mutex<()> = Mutex::const_new(());
 /// Most operations in one transaction.
 const BATCH_MOST: usize = 512;
@@ -48,19 +48,24 @@ async fn serve_beside_idle_connections(server: &Server) {
 }
 
 async fn many_idle_connections_hold_up_nobody(engine: Engine) {
+    let _alone = CROWDED.lock().await;
     serve_beside_idle_connections(&Server::start(engine)).await;
 }
 
 async fn a_low_soft_limit_of_open_files_is_raised(engine: Engine) {
+    let _alone = CROWDED.lock().await;
     let server = Server::start_as(engine, Launch::new().limit_open_files("-Sn 1024"));
     serve_beside_idle_connections(&server).await;
 }
 
 async fn idle_connections_leave_the_database_its_files(engine: Engine) {
+    let _alone = CROWDED.lock().await;
     let server = Server::start_as(engine, Launch::new().limit_open_files("-n 128"));
     let client = server.client();
     client.add(1, "GPA.1").await.ok();
     let idle = server.connect_many(500);
+    // The connection that the other client has kept is the longest idle.
+    let client = server.client();
     // After a failure the database is opened anew.
     let lock = server.database().lock().await;
     assert_eq!(client.add(1, "GPA.2").await.status, 503);
@@ -71,6 +76,7 @@ async fn idle_connections_leave_the_database_its_files(engine: Engine) {
 }
 
 async fn a_burst_of_connections_can_wait_to_be_accepted(engine: Engine) {
+    let _alone = CROWDED.lock().await;
     let server = Server::start(engine);
     server.pause();
     // The system refuses by not answering, for minutes.
