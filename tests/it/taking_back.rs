@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Engine, Reply, Server, on_both_engines,
+    Client, Engine, Reply, Server, begun, on_both_engines,
     token::{SECRET, claims, token},
 };
 
@@ -156,7 +156,7 @@ async fn parallel_reversals_come_to_what_was_taken(engine: Engine) {
     client.consume(MODEL, 1_000, 0).await.ok();
     let id = newest(&client).await;
     let body = json!({"transaction_id": id, "tokens": 30, "reason": "wrong"});
-    let replies = join_all((0..60).map(|_| reverse(&client, body.clone()))).await;
+    let replies = join_all((0..60).map(|_| begun(|| reverse(&client, body.clone())))).await;
     let taken = replies.iter().filter(|reply| reply.status == 200).count();
     assert_eq!(taken, 33);
     assert!(replies.iter().all(|reply| [200, 409].contains(&reply.status)));
@@ -262,7 +262,7 @@ async fn parallel_takings_leave_the_books_right(engine: Engine) {
         2 | 3 => client.allocate(&[(MODEL, 7)]).await,
         _ => client.consume(MODEL, 1_009, 0).await,
     };
-    let replies = join_all((0..200).map(step)).await;
+    let replies = join_all((0..200).map(|number| begun(move || step(number)))).await;
     assert!(replies.iter().all(|reply| [200, 400, 409].contains(&reply.status)));
     // The server's end has the books checked.
 }

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{MODEL, Service, code, new_key, operator};
-use crate::harness::{Client, Engine, Reply, on_both_engines, on_postgres};
+use crate::harness::{Client, Engine, Reply, begun, on_both_engines, on_postgres};
 
 on_both_engines![
     a_price_counts_from_the_next_call_on,
@@ -236,7 +236,8 @@ async fn of_many_who_expect_the_same_price_one_sets_it(engine: Engine) {
     let tries = (80..100).map(|price| {
         let client = service.client.clone();
         async move {
-            set(&client, MODEL, &json!({"price_per_m_token": price, "if_price": 75})).await.status
+            let body = json!({"price_per_m_token": price, "if_price": 75});
+            begun(|| set(&client, MODEL, &body)).await.status
         }
     });
     let mut statuses = futures_util::future::join_all(tries).await;
@@ -294,7 +295,7 @@ async fn another_instance_sees_a_price_at_once() {
         let client = clients[number % 2].clone();
         async move {
             let body = json!({"price_per_m_token": 101 + number, "if_price": 100});
-            set(&client, MODEL, &body).await.status
+            begun(|| set(&client, MODEL, &body)).await.status
         }
     });
     let mut statuses = futures_util::future::join_all(tries).await;
