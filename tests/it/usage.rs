@@ -7,7 +7,9 @@ use chrono_tz::Tz;
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Engine, Server, eventually, on_both_engines, on_postgres};
+use crate::harness::{
+    Client, Engine, Server, begun, client::consumption, eventually, on_both_engines, on_postgres,
+};
 use crate::verify::verify;
 
 on_both_engines![
@@ -24,9 +26,17 @@ on_both_engines![
 on_postgres![two_instances_come_to_the_same_sums];
 
 const FLASH: &str = "gemini-2.0-flash";
+/// What tells of all that [`write_many`] wrote, and of nothing newer.
+const MANY: &str = "from=2026-01-01&to=2026-02-28";
 
 async fn usage(client: &Client, query: &str) -> Value {
     client.get(&format!("/usage?{query}")).await.ok()
+}
+
+/// The day of a user's newest entry.
+async fn newest_day(client: &Client) -> String {
+    let newest = client.get("/transactions?limit=1").await.ok();
+    newest[0]["created_at"].as_str().expect("a time")[..10].to_owned()
 }
 
 /// Entries of a user in the past. They take no tokens that were not there: each has its allocation.
@@ -141,7 +151,7 @@ async fn a_query_that_is_malformed_lists_every_problem(engine: Engine) {
     client.get("/usage?from=2026-01-01&to=2027-02-04").await.ok();
 }
 
-/// More than are left in no sums, in three years, with every number known by heart.
+/// More than are left in no sums, in the 35 days of [`MANY`], with every number known by heart.
 async fn write_many(server: &Server, count: i64) {
     let (numbers, time) = match server.database().engine() {
         Engine::Sqlite => (
@@ -168,7 +178,7 @@ async fn sums_and_entries_come_to_the_same(engine: Engine) {
     let mut server = Server::start_with(engine, &[("BILLING_ALLOW_RESET", "true")]);
     server.client().buy_tokens(FLASH, 75).await;
     write_many(&server, 5_000).await;
-    let query = "from=2026-01-01&to=2026-12-31&timezone=Asia/Kathmandu";
+    let query = &format!("{MANY}&timezone=Asia/Kathmandu");
     let told = usage(&server.client(), query).await;
     assert_eq!(told["totals"]["requests"], 5_000);
     // Whoever asked has them summed up meanwhile.
@@ -223,8 +233,7 @@ async fn what_is_reversed_counts_on_its_own_day(engine: Engine) {
     let id = client.get("/transactions?limit=1").await.ok()[0]["id"].clone();
     let body = json!({"transaction_id": id, "tokens": 4, "reason": "the answer broke off"});
     client.post("/tokens/reverse", &body).await.ok();
-    let newest = client.get("/transactions?limit=1").await.ok();
-    let today = newest[0]["created_at"].as_str().expect("a time")[..10].to_owned();
+    let today = newest_day(&client).await;
     let used = usage(&client, "from=2026-01-31&to=2026-01-31").await;
     assert_eq!(used["totals"], sums(1, 1, 9, 750));
     let reversed = usage(&client, &format!("from={today}&to={today}")).await;
@@ -239,7 +248,8 @@ async fn what_many_calls_used_is_summed_up_unasked(engine: Engine) {
     let server = Server::start(engine);
     let client = server.client();
     client.buy_tokens(FLASH, 75).await;
-    let calls = stream::iter(0..CALLS).map(|_| client.consume(FLASH, 1, 1));
+    let first_day = newest_day(&client).await;
+    let calls = stream::iter(0..CALLS).map(|_| begun(|| client.consume(FLASH, 1, 1)));
     calls.for_each_concurrent(64, async |call| drop(call.await.ok())).await;
     eventually("they are in the sums", async || {
         let sql = "SELECT CAST(coalesce(sum(requests), 0) AS text) FROM usage_sums";
@@ -247,16 +257,17 @@ async fn what_many_calls_used_is_summed_up_unasked(engine: Engine) {
         (summed >= 4_096).then_some(())
     })
     .await;
-    let newest = client.get("/transactions?limit=1").await.ok();
-    let today = newest[0]["created_at"].as_str().expect("a time")[..10].to_owned();
-    let told = usage(&client, &format!("from=2026-01-01&to={today}")).await;
+    let last_day = newest_day(&client).await;
+    let told = usage(&client, &format!("from={first_day}&to={last_day}")).await;
     assert_eq!(told["totals"], sums(CALLS, CALLS, CALLS, 2 * CALLS * 75));
 }
 
-/// A consumption, made again as long as it can't be carried out now: the instances wait for each other's locks.
-async fn carried_out(client: &Client) {
+/// A consumption, made again as long as it can't be carried out now: the instances wait for each other's locks. It has
+/// a key, for it may have been carried out all the same.
+async fn carried_out(client: &Client, key: &str) {
+    let body = consumption(FLASH, 1, 1);
     eventually("it is carried out", async || {
-        let reply = client.consume(FLASH, 1, 1).await;
+        let reply = client.post_keyed(key, "/tokens/consume", &body).await;
         assert!(reply.status == 200 || reply.header("retry-after").is_some(), "{reply:?}");
         (reply.status == 200).then_some(())
     })
@@ -269,15 +280,22 @@ async fn two_instances_come_to_the_same_sums() {
     let other = server.launch().start(server.directory());
     let clients = [server.client(), Client::new(other.address)];
     clients[0].buy_tokens(FLASH, 75).await;
+    let first_day = newest_day(&clients[0]).await;
     write_many(&server, 5_000).await;
-    let query = "from=2026-01-01&to=2026-12-31";
-    let told = join_all(clients.iter().cycle().take(8).map(|client| usage(client, query))).await;
+    let told = join_all(clients.iter().cycle().take(8).map(|client| usage(client, MANY))).await;
     assert!(told.iter().all(|told| told["totals"]["requests"] == 5_000), "{told:?}");
-    let calls = stream::iter(clients.iter().cycle().take(200));
-    calls.for_each_concurrent(16, async |client| carried_out(client).await).await;
+    let calls = stream::iter(clients.iter().cycle().take(200).zip(0..));
+    calls
+        .for_each_concurrent(16, async |(client, number)| {
+            carried_out(client, &format!("call-{number}")).await;
+        })
+        .await;
+    let now = format!("from={first_day}&to={}", newest_day(&clients[0]).await);
     eventually("they are in the sums", async || {
-        let told = join_all(clients.iter().map(|client| usage(client, query))).await;
-        assert!(told.iter().all(|told| told["totals"]["requests"] == 5_200), "{told:?}");
+        for (query, requests) in [(MANY, 5_000), (&*now, 200)] {
+            let told = join_all(clients.iter().map(|client| usage(client, query))).await;
+            assert!(told.iter().all(|told| told["totals"]["requests"] == requests), "{told:?}");
+        }
         let sql = "SELECT CAST(coalesce(sum(requests), 0) AS text) FROM usage_sums";
         let summed: i64 = server.database().texts(sql).await[0].parse().expect("a number");
         (summed >= 5_000).then_some(())
