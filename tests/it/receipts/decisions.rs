@@ -161,6 +161,7 @@ async fn a_purchase_that_waits_is_asked_for_again(engine: Engine) {
     let token = google_token("a");
     shop.stores.google.sell(GooglePurchase::pending(&token, SMALL));
     later(&bring(&ann, &token).await, "purchase_pending", LATER);
+    shop.put_off().await;
     let item = &listed(&shop, "?state=pending").await[0];
     shop.stores.google.sell(GooglePurchase::paid(&token, SMALL));
     let asked = shop.stores.on(Call::Purchase).count();

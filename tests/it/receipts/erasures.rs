@@ -86,6 +86,7 @@ async fn purchases_outlive_their_buyer(engine: Engine) {
     google.sell(GooglePurchase::paid(&slow, LARGE));
     granted(&bring(&buyer, &slow).await, 1_000);
     later(&bring(&buyer, odd.token()).await, "purchase_in_review", LATER);
+    counter.shop.put_off().await;
     let product = "INSERT INTO products (product_id, credits) VALUES ('no.such.product', 7)";
     database.execute(product).await;
     granted(&bring(&buyer, odd.token()).await, 1_007);

@@ -190,6 +190,7 @@ async fn a_key_is_used_up_by_a_grant_only(engine: Engine) {
     let send = async |token: &str| ann.post_keyed("key", "/credits/add", &receipt(token)).await;
     shop.stores.google.sell(GooglePurchase::pending(&token, SMALL));
     later(&send(&token).await, "purchase_pending", LATER);
+    shop.put_off().await;
     shop.stores.google.sell(GooglePurchase::paid(&token, SMALL));
     shop.stores.google.sell(GooglePurchase::paid(&other, SMALL));
     granted(&send(&token).await, 300);

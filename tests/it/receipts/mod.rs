@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     Client, Database, Engine, Home, Launch, Reply, Server, eventually,
     stores::{Call, StandIn},
-    token::SECRET,
+    token::{SECRET, now},
 };
 
 /// A product, and what it is worth in credits at first; the others too.
@@ -130,6 +130,15 @@ impl Shop {
         // Looking again and again takes more of the machine.
         self.stores.on(Call::Acknowledge).reach(granted).await;
         self.until_none(&format!("{sql} AND acknowledged_at IS NULL")).await;
+    }
+
+    /// Puts what waits off for so long that only news, or whoever brings it, can have its store asked again.
+    async fn put_off(&self) {
+        let tomorrow = counter::at(now() + 86_400);
+        let put_off = format!(
+            "UPDATE purchases SET due_at = '{tomorrow}' WHERE state IN ('received', 'pending', 'review')"
+        );
+        self.server.database().execute(&put_off).await;
     }
 
     /// Waits until a query finds nothing.

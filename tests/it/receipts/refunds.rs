@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::{
     LARGE, LATER, REGULAR, SMALL, anothers, bring,
     counter::{
-        Counter, as_of, at, listed, now_ms, play_voided, refunded_as_of, scraper, value,
-        with_metrics,
+        Counter, as_of, listed, now_ms, play_voided, refunded_as_of, scraper, value, with_metrics,
     },
     granted, invalid, later, repeated,
 };
@@ -19,7 +18,6 @@ use crate::{
             Answer, Call, GooglePurchase,
             pushes::{play_notification, play_purchase},
         },
-        token::now,
     },
     verify::check_found,
 };
@@ -556,10 +554,7 @@ async fn what_is_pending_is_woken(engine: Engine) {
     for sold in [&paid, &cancelled] {
         later(&bring(&counter.user("ann"), sold.token()).await, "purchase_pending", LATER);
     }
-    // Put off for so long that only news can have it asked for.
-    let tomorrow = at(now() + 86_400);
-    let put_off = format!("UPDATE purchases SET due_at = '{tomorrow}' WHERE state = 'pending'");
-    counter.shop.server.database().execute(&put_off).await;
+    counter.shop.put_off().await;
     counter.shop.stores.google.sell(paid.clone());
     counter.shop.stores.google.sell(cancelled.clone().cancelled());
     counter.push("1", &play_purchase(paid.token(), SMALL)).await;
