@@ -51,13 +51,15 @@ async fn what_can_not_be_asked_now_is_asked_later(engine: Engine) {
     counter.shop.stores.google.sell(sold.clone().refunded(1));
     let asked = counter.shop.stores.on(Call::Purchase).count();
     let down = Answer::google(503, "global", "backendError", "Try again.");
-    counter.shop.stores.on(Call::Purchase).next(1, down);
+    counter.shop.stores.on(Call::Purchase).always(down);
     counter.push("1", &play_voided(sold.token(), sold.order(), false)).await;
     counter.shop.server.wait_for_log("a message is tried again later");
     assert_eq!(counter.books("ann").await, ["granted 0 0"]);
+    counter.shop.stores.on(Call::Purchase).forget();
     counter.all_done().await;
     counter.has("ann", 600, &["refunded 300 0"]).await;
-    assert_eq!(counter.shop.stores.on(Call::Purchase).count(), asked + 2);
+    // It may have been down more than once.
+    assert!(counter.shop.stores.on(Call::Purchase).count() >= asked + 2);
 }
 
 async fn a_kill_while_a_message_is_worked_on_leaves_it_to_be_done(engine: Engine) {
@@ -179,12 +181,13 @@ async fn what_is_kept_and_spoiled_is_told_and_changes_nothing(engine: Engine) {
         assert_eq!(database.texts(&open).await.len(), 1);
         assert_eq!(counter.user("ann").balance().await["credits"], 300, "{spoiled}");
     }
+    // So that none is done in between.
+    counter.shop.server.stop().await;
     database.execute(&format!("UPDATE purchases SET refund = '{}'", kept[0])).await;
     let spoil = "UPDATE inbox SET content = '{\"of_tomorrow\":1}' WHERE message_id = 'google:push:spoiled-0'";
     database.execute(spoil).await;
-    counter.shop.server.stop().await;
     let due = "UPDATE inbox SET due_at = received_at WHERE due_at IS NOT NULL";
-    counter.shop.server.database().execute(due).await;
+    database.execute(due).await;
     counter.shop.server.start_again();
     let log = counter.shop.server.wait_for_log("what is kept of a message can't be read");
     assert!(log.contains("ERROR") && log.contains("google:push:spoiled-0"), "{log}");
