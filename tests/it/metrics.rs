@@ -115,9 +115,13 @@ async fn money_and_requests_are_counted(engine: Engine) {
     ] {
         reaches(&scraper, series, expected).await;
     }
-    let text = scrape(&scraper).await;
-    let shown = value(&text, "token_billing_database_bytes").map(|bytes| bytes.to_string());
-    assert_eq!(shown, Some(size(&server.database()).await));
+    // The database may just be growing.
+    let text = eventually("its size is shown", async || {
+        let text = scrape(&scraper).await;
+        let shown = value(&text, "token_billing_database_bytes").map(|bytes| bytes.to_string());
+        (shown == Some(size(&server.database()).await)).then_some(text)
+    })
+    .await;
     // The log of a PostgreSQL server is not one database's.
     let wal_bytes = value(&text, "token_billing_database_wal_bytes");
     assert_eq!(wal_bytes > Some(0.0), engine == Engine::Sqlite, "{text}");
