@@ -1,18 +1,18 @@
 //! A lane's task: batch after batch, each begun, decided, saved and answered, with chores in between.
 
 use std::{
-    future::pending,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use tokio::{sync::oneshot, time::sleep_until};
+use tokio::sync::oneshot;
 
 use super::{
     Clock, MAX_QUEUE_WAIT,
+    aside::Place,
     chores::Chores,
     health::WriteHealth,
     job::{Fault, Job},
@@ -29,9 +29,6 @@ use crate::{
 /// How often a batch is begun before its callers are told to come again.
 const ATTEMPTS: u32 = 4;
 
-/// How long a lane that can't write waits before it tries again.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
-
 /// Writes until it is stopped, then what is still queued, then closes the database. Chores can wait for the
 /// next start, and a stop can't.
 pub(super) async fn run<L: Lane>(
@@ -42,38 +39,28 @@ pub(super) async fn run<L: Lane>(
 ) {
     let _alive = Alive(&queue);
     let mut stopping = false;
-    // Since when it stands aside, and looks whether it can write.
-    let mut aside = None;
+    let mut place = Place::at(&queue);
     loop {
         tokio::select! {
             biased;
             _ = &mut stop, if !stopping => {
                 queue.close();
-                if aside.is_some() {
+                if place.is_aside() {
                     break;
                 }
                 stopping = true;
                 continue;
             }
-            next = queue.next(), if aside.is_none() => {
+            next = queue.next(), if !place.is_aside() => {
                 let Some((jobs, turn)) = next else { break };
                 let reached = batches.run(jobs).await;
                 drop(turn);
                 chores.note_usage(mem::take(&mut batches.usage));
-                if !reached && !stopping && queue.stand_aside() {
-                    tracing::warn!("a lane can't write; others go on without it until it can");
-                    aside = Some(Instant::now());
+                if !reached && !stopping {
+                    place.stand_aside();
                 }
             }
-            () = until(aside) => {
-                if batches.can_write().await {
-                    tracing::info!("a lane can write again");
-                    queue.come_back();
-                    aside = None;
-                } else {
-                    aside = Instant::now().checked_add(TRY_AGAIN_AFTER);
-                }
-            }
+            () = place.wait() => place.tried(batches.can_write().await),
             () = chores.wait(), if !stopping => {}
         }
         if !stopping {
@@ -81,14 +68,6 @@ pub(super) async fn run<L: Lane>(
         }
     }
     batches.lane.close().await;
-}
-
-/// Waits for the moment, if there is one.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment.into()).await,
-        None => pending().await,
-    }
 }
 
 /// Of a lane that dies all others are told: nobody is to wait for it.

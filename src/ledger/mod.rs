@@ -7,6 +7,7 @@
 //! lane too, as a chore. The ledger knows when work is batched, retried, and refused because a queue is
 //! full; what an operation means is `domain`'s, the SQL is `database`'s.
 
+mod aside;
 mod batches;
 mod chores;
 mod health;
