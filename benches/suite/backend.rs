@@ -24,7 +24,7 @@ use crate::{
 
 /// Connections by which is read.
 const READERS: usize = 32;
-/// How often holds and consumptions have their turn: as often first as second.
+/// How often what is compared has its turn; holds and consumptions as often first as second.
 const TURNS: usize = 14;
 /// How often usage is asked for, one after the other.
 const ASKED: usize = 20;
@@ -103,7 +103,7 @@ async fn pairs(service: &Service, duration: Duration) -> Result<Run> {
     Ok(Run::new(started.elapsed(), latencies, recorded))
 }
 
-/// The wallet, the prices and the products beside the balance.
+/// The wallet, the prices and the products beside the balance of the same turn.
 async fn reads(duration: Duration, limits: &mut Limits) -> Result<()> {
     let mut service = Service::start_filled(&[], "").await?;
     let calls = [
@@ -113,8 +113,8 @@ async fn reads(duration: Duration, limits: &mut Limits) -> Result<()> {
         ("products", Call::products(), Some(0.8)),
     ];
     let mut runs = vec![Vec::new(); calls.len()];
-    for round in 1..=ROUNDS {
-        eprintln!("round {round} of {ROUNDS} of reads");
+    for turn in 1..=TURNS {
+        eprintln!("turn {turn} of {TURNS} of reads");
         for ((_, call, _), runs) in calls.iter().zip(&mut runs) {
             let requests = Requests::one(call, "");
             runs.push(service.load(READERS, &requests, Pace::AtOnce(duration)).await?);
@@ -122,14 +122,14 @@ async fn reads(duration: Duration, limits: &mut Limits) -> Result<()> {
     }
     service.stop().await?;
     print_heading();
-    let mut balance = None;
+    let balance = runs.first().cloned().unwrap_or_default();
     for ((name, _, least), runs) in calls.iter().zip(&runs) {
-        let figures = median(runs);
-        print(name, READERS, &figures);
-        let balance = *balance.get_or_insert(figures.per_second);
+        print(name, READERS, &median(runs));
         if let Some(least) = least {
+            let rounds = runs.iter().zip(&balance);
+            let ratios = rounds.map(|(run, of)| run.figures.per_second / of.figures.per_second);
             let what = format!("{name} / balance, {READERS} connections");
-            limits.hold(&what, figures.per_second / balance, Bound::AtLeast(*least));
+            limits.hold(&what, median_of(ratios.collect()), Bound::AtLeast(*least));
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ use crate::{
 };
 
 const USERS: usize = 10_000;
+/// How often one and two instances have their turn: as often first as second.
+const TURNS: usize = 14;
 /// The database that `pgbench` works on.
 const BY_HAND: &str = "by_hand";
 
@@ -77,7 +79,8 @@ pub(crate) async fn measure(duration: Duration) -> Result<()> {
     let mut bench = Bench { cluster, directory, duration, served: String::new(), answered: 0 };
     bench.served = bench.filled("served").await?;
     bench.beside_pgbench(&mut limits).await?;
-    bench.lanes_and_instances(&mut limits).await?;
+    bench.lanes(&mut limits).await?;
+    bench.instances(&mut limits).await?;
     bench.server_time(&mut limits).await?;
     bench.behind_a_pooler(&mut limits).await?;
     ensure_recorded(&bench.served, bench.answered).await?;
@@ -146,24 +149,20 @@ impl Bench {
         Ok(())
     }
 
-    async fn lanes_and_instances(&mut self, limits: &mut Limits) -> Result<()> {
+    async fn lanes(&mut self, limits: &mut Limits) -> Result<()> {
         let requests = requests_of_many()?;
         let mut servers = Vec::new();
         for lanes in LANES {
             servers.push(self.instance(&self.served, &[("BILLING_PG_LANES", lanes)]).await?);
         }
-        let two =
-            [self.instance(&self.served, &[]).await?, self.instance(&self.served, &[]).await?];
-        let mut groups: Vec<(String, Vec<&Server>)> = LANES
+        let groups: Vec<(String, Vec<&Server>)> = LANES
             .iter()
             .zip(&servers)
             .map(|(lanes, server)| (format!("consume, {lanes} lanes"), vec![server]))
             .collect();
-        groups.push(("consume, an instance".to_owned(), vec![&two[0]]));
-        groups.push(("consume, two instances".to_owned(), two.iter().collect()));
         let mut measured: Vec<Vec<Run>> = groups.iter().map(|_| Vec::new()).collect();
         for round in 1..=ROUNDS {
-            eprintln!("lanes and instances, round {round} of {ROUNDS}");
+            eprintln!("lanes, round {round} of {ROUNDS}");
             for ((_, servers), runs) in groups.iter().zip(&mut measured) {
                 runs.push(self.load(servers, &requests).await?);
             }
@@ -172,15 +171,40 @@ impl Bench {
         for ((name, _), figures) in groups.iter().zip(&figures) {
             print(name, CONNECTIONS, figures);
         }
-        let [by_lanes @ .., one, both] = &figures[..] else { bail!("nothing was measured") };
-        let best = by_lanes.iter().map(|figures| figures.per_second).fold(0.0, f64::max);
-        let most = by_lanes.last().map_or(0.0, |figures| figures.per_second);
-        limits.hold("consume, two instances / one", both.per_second / one.per_second, AT_LEAST_ONE);
+        let best = figures.iter().map(|figures| figures.per_second).fold(0.0, f64::max);
+        let most = figures.last().map_or(0.0, |figures| figures.per_second);
         limits.hold("consume, 16 lanes / the best number", most / best, Bound::AtLeast(0.8));
-        for server in servers.into_iter().chain(two) {
+        for server in servers {
             server.stop()?;
         }
         Ok(())
+    }
+
+    /// One and two in turn. The ratio is that of each turn: a machine may do twice as much in one second as in the
+    /// next.
+    async fn instances(&mut self, limits: &mut Limits) -> Result<()> {
+        let requests = requests_of_many()?;
+        let first = self.instance(&self.served, &[]).await?;
+        let second = self.instance(&self.served, &[]).await?;
+        let (mut alone, mut together, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for turn in 1..=TURNS {
+            eprintln!("instances, turn {turn} of {TURNS}");
+            let (one, both) = if turn.is_multiple_of(2) {
+                let one = self.load(&[&first], &requests).await?;
+                (one, self.load(&[&first, &second], &requests).await?)
+            } else {
+                let both = self.load(&[&first, &second], &requests).await?;
+                (self.load(&[&first], &requests).await?, both)
+            };
+            ratios.push(both.figures.per_second / one.figures.per_second);
+            alone.push(one);
+            together.push(both);
+        }
+        print("consume, an instance", CONNECTIONS, &median(&alone));
+        print("consume, two instances", CONNECTIONS, &median(&together));
+        limits.hold("consume, two instances / one", median_of(ratios), AT_LEAST_ONE);
+        first.stop()?;
+        second.stop()
     }
 
     /// What a consumption and what a commit takes of the database server's processors, from loads with few and with
