@@ -134,8 +134,7 @@ impl Queue {
         }
     }
 
-    /// Has a lane that can't write take nothing, where another does: it would be the first to be free, and fail
-    /// nearly everything. Returns whether it may.
+    /// Has a lane take nothing, unless it is the last that takes. Returns whether it may.
     pub(super) fn stand_aside(&self) -> bool {
         let mut waiting = self.lock();
         let aside = waiting.lanes_aside.saturating_add(1);
@@ -159,20 +158,13 @@ impl Queue {
 
     /// Takes nothing more, and forgets what waits: its callers are told that there is no outcome.
     pub(super) fn abandon(&self) {
-        let forgotten = {
-            let mut waiting = self.lock();
-            let lanes_at_work = waiting.lanes_at_work;
-            std::mem::replace(
-                &mut *waiting,
-                Waiting { closed: true, lanes_at_work, ..Waiting::default() },
-            )
-        };
+        let forgotten = self.lock().forget();
         drop(forgotten);
         self.bell.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing in here panics half way.
+        // Where anything in here panics a lane dies, and the queue is abandoned.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,6 +191,14 @@ impl Waiting {
         // A lane that is the only one has everybody in its hands.
         let users = if lanes == 1 { Vec::new() } else { self.hand_over(&jobs) };
         Next::Take(jobs, users, !self.ready.is_empty())
+    }
+
+    /// Takes nothing more, and returns all that waits. Who is in the hands of a lane stays there.
+    fn forget(&mut self) -> Vec<Box<dyn Job>> {
+        self.closed = true;
+        self.behind = 0;
+        let behind = self.in_hand.values_mut().flat_map(std::mem::take);
+        self.ready.drain(..).chain(behind).collect()
     }
 
     /// Has what comes for the users of these wait behind them.
@@ -228,8 +228,7 @@ impl Waiting {
     /// would keep them waiting for good.
     fn take_back(&mut self, users: &[UserId]) {
         for user in users {
-            // Nobody is in hand any more where all was forgotten meanwhile.
-            let Some(behind) = self.in_hand.remove(user) else { continue };
+            let behind = self.in_hand.remove(user).expect("a user stays in hand until a turn ends");
             self.behind = self.behind.saturating_sub(behind.len());
             self.ready.extend(behind);
         }
